@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# Runs Freshline's tests and installs what they need. The last line is `N passed, N failed`.
+#
+#   ./test.sh               everything: formatting, lints, unit tests, containers
+#   ./test.sh lint          formatting and lints
+#   ./test.sh unit          tests that need no container engine
+#   ./test.sh containers    tests against real MySQL, Canal, Kafka and etcd in containers
+#
+# As root on Debian it installs missing system packages, a container engine and the local images by itself; elsewhere it says
+# what is missing. Builds and downloads are kept outside the repository, in $FRESHLINE_CACHE (default: ~/.cache/freshline).
+set -uo pipefail
+cd "$(dirname "$0")"
+
+cache=${FRESHLINE_CACHE:-$HOME/.cache/freshline}
+mkdir -p "$cache"
+export FRESHLINE_CACHE=$cache
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
+log=$cache/test.log
+: >"$log"
+
+layer=${1:-all}
+case $layer in all | lint | unit | containers) ;; *)
+    sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+    ;;
+esac
+
+steps_passed=0
+steps_failed=0
+step() { # NAME COMMAND...: a step that counts as one test
+    local name=$1
+    shift
+    printf '== %s\n' "$name"
+    if "$@"; then
+        steps_passed=$((steps_passed + 1))
+    else
+        steps_failed=$((steps_failed + 1))
+        printf 'FAILED: %s\n' "$name"
+    fi
+}
+
+need_build_tools() {
+    local missing=()
+    command -v cargo >/dev/null || { echo "cargo is missing: install Rust by https://rustup.rs, then run this again" >&2; return 1; }
+    command -v cc >/dev/null || missing+=(gcc libc6-dev)
+    command -v c++ >/dev/null || missing+=(g++)
+    command -v make >/dev/null || missing+=(make)
+    [ ${#missing[@]} -eq 0 ] && return 0
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        DEBIAN_FRONTEND=noninteractive apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}"
+    else
+        echo "missing: ${missing[*]}; install them, then run this again" >&2
+        return 1
+    fi
+}
+
+lint() {
+    step "cargo fmt" cargo fmt --all --check
+    step "cargo clippy" cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+    step "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+}
+
+tests() { # NAME ARGS...: runs cargo test; its tests are counted from its output, so the step itself counts only if it broke
+    local name=$1 output=$cache/step.log
+    shift
+    printf '== %s\n' "$name"
+    cargo test --locked --no-fail-fast "$@" 2>&1 | tee "$output"
+    local status=${PIPESTATUS[0]}
+    cat "$output" >>"$log"
+    if [ "$status" -ne 0 ] && ! grep -q '^test result: FAILED' "$output"; then
+        steps_failed=$((steps_failed + 1))
+        printf 'FAILED: %s (no test ran to its end)\n' "$name"
+    fi
+}
+
+unit() {
+    export FRESHLINE_CONTAINERS=off
+    tests "unit tests" --workspace
+    unset FRESHLINE_CONTAINERS
+}
+
+containers() {
+    step "container engine" deploy/images/engine.sh || return
+    step "container images" deploy/images/build.sh mysql kafka canal etcd || return
+    export FRESHLINE_CONTAINERS=required
+    tests "container tests" -p loader -p tests
+    unset FRESHLINE_CONTAINERS
+}
+
+started=$SECONDS
+if need_build_tools; then
+    case $layer in
+        all) lint; unit; containers ;;
+        *) "$layer" ;;
+    esac
+else
+    steps_failed=1
+fi
+
+read -r passed failed < <(awk '/^test result:/ { for (i = 1; i <= NF; i++) { if ($(i+1) ~ /^passed/) p += $i; if ($(i+1) ~ /^failed/) f += $i } }
+    END { print p + 0, f + 0 }' "$log")
+printf 'took %d s\n' $((SECONDS - started))
+printf '%d passed, %d failed\n' $((passed + steps_passed)) $((failed + steps_failed))
+[ $((failed + steps_failed)) -eq 0 ]
