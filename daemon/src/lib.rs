@@ -1,1 +1,15 @@
-//! daemon
+//! What every long-running binary of Freshline needs: layered configuration, telemetry, the admin port and bounded shutdown.
+//!
+//! A binary's `main` reads like this: [`cli::ConfigArgs`] loads [`config::Layers`], the binary takes its sections from
+//! them, [`telemetry::init`] starts logging, [`bind`] holds every port before any work, and [`shutdown::signal`] tells
+//! when to stop.
+
+pub mod admin;
+mod bind;
+pub mod cli;
+pub mod config;
+pub mod metrics;
+pub mod shutdown;
+pub mod telemetry;
+
+pub use bind::bind;
