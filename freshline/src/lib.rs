@@ -1,1 +1,4 @@
-//! freshline
+//! The `freshline` command.
+#![allow(dead_code)]
+
+mod dev;
