@@ -1,1 +1,13 @@
-//! Real MySQL, Canal, Kafka and etcd in containers, and what the suites under `tests/tests` share.
+//! Real MySQL, Canal, Kafka and etcd in containers, real Freshline processes beside them, and what the suites share.
+//!
+//! Read [`engine`] first (is there a container engine, and may the tests do without?), then [`stack`] (the servers) and [`cluster`]
+//! (cache nodes and sync service). The suites are in `tests/tests`.
+
+pub mod cluster;
+pub mod engine;
+pub mod images;
+pub mod node;
+pub mod process;
+pub mod server;
+pub mod stack;
+pub mod wait;

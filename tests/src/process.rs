@@ -1,0 +1,146 @@
+//! Freshline's own binaries as real processes: started, asked for readiness, stopped, killed, paused.
+
+use std::{
+    fs::{self, File},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::OnceLock,
+    time::Duration,
+};
+
+use crate::wait;
+
+/// A running binary; killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+    http: u16,
+}
+
+impl Process {
+    /// Starts `binary` with `config`; its output goes to `<dir>/<name>.log`. `http` is its admin port.
+    pub fn start(binary: &str, name: &str, dir: &Path, config: &Path, http: u16) -> Process {
+        let log = dir.join(format!("{name}.log"));
+        let output =
+            File::options().create(true).append(true).open(&log).expect("the test's folder can be written");
+        let child = Command::new(binaries().join(binary))
+            .arg("--config")
+            .arg(config)
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().expect("a file handle can be cloned"))
+            .stderr(output)
+            .spawn()
+            .unwrap_or_else(|error| panic!("start {binary}: {error}"));
+        Process { name: name.to_owned(), child, log, http }
+    }
+
+    /// Waits until `/readyz` says yes.
+    pub async fn ready(&self) {
+        wait::until(&format!("{} to be ready", self.name), Duration::from_secs(60), async || {
+            self.probe("/readyz").await
+        })
+        .await;
+    }
+
+    /// GETs a path of the admin port; `Err` holds what was wrong.
+    pub async fn probe(&self, path: &str) -> Result<String, String> {
+        let url = format!("http://127.0.0.1:{}{path}", self.http);
+        tokio::task::spawn_blocking(move || {
+            let mut reply = ureq::get(&url)
+                .config()
+                .timeout_global(Some(Duration::from_secs(5)))
+                .build()
+                .call()
+                .map_err(|e| e.to_string())?;
+            reply.body_mut().read_to_string().map_err(|e| e.to_string())
+        })
+        .await
+        .expect("the probe does not panic")
+    }
+
+    /// The value of a metric, summed over its labels; 0 if it is not there.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let text =
+            self.probe("/metrics").await.unwrap_or_else(|error| panic!("metrics of {}: {error}", self.name));
+        text.lines()
+            .filter(|line| {
+                line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{') || rest.starts_with(' '))
+            })
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
+    }
+
+    /// Sends a signal by its name, such as `TERM`, `KILL`, `STOP` or `CONT`.
+    pub fn signal(&self, signal: &str) {
+        let done = Command::new("kill").arg(format!("-{signal}")).arg(self.child.id().to_string()).status();
+        assert!(done.is_ok_and(|status| status.success()), "kill -{signal} {}", self.name);
+    }
+
+    /// Ends the process at once, as a crash would.
+    pub fn kill(mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Asks the process to stop and waits for it. Returns whether it left with exit code 0.
+    pub async fn stop(mut self) -> bool {
+        self.signal("TERM");
+        let (status, _) = wait::until(&format!("{} to stop", self.name), Duration::from_secs(30), || {
+            let status = self.child.try_wait().expect("the child can be asked").ok_or("still running");
+            async move { status }
+        })
+        .await;
+        status.success()
+    }
+
+    /// All that the process has logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!(
+                "--- last lines of {}:\n{}",
+                self.name,
+                lines[lines.len().saturating_sub(25)..].join("\n")
+            );
+        }
+    }
+}
+
+/// A TCP port of the loopback address that was free a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a port is free")
+        .port()
+}
+
+/// The folder of our binaries; builds them once per run, for the profile that the tests were built with.
+pub fn binaries() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let test = std::env::current_exe().expect("the test's own path is known");
+        let folder = test.ancestors().nth(2).expect("a test lies in <profile>/deps").to_owned();
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--locked", "--bins", "-p", "cache-node", "-p", "sync-service"]);
+        cargo.arg("--target-dir").arg(folder.parent().expect("a profile's folder lies in the target folder"));
+        if folder.ends_with("release") {
+            cargo.arg("--release");
+        }
+        let done = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo runs");
+        assert!(done.success(), "cargo build of cache-node and sync-service failed");
+        folder
+    })
+}

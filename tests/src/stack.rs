@@ -1,0 +1,175 @@
+//! The servers that Freshline works with: MySQL, Canal, Kafka and etcd on a container network of their own.
+
+use std::time::Duration;
+
+use rdkafka::{
+    ClientConfig, Message,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer},
+};
+use sqlx::{MySqlPool, mysql::MySqlPoolOptions};
+use testcontainers::ImageExt;
+
+use crate::{images, server::Server, wait};
+
+/// Partitions of each topic: enough that a key-changing UPDATE moves between them.
+const PARTITIONS: i32 = 3;
+/// How long a server may take to answer after its container has started.
+const READY: Duration = Duration::from_secs(60);
+
+/// One of each server.
+///
+/// Canal follows every database whose name starts with `t_` and writes to the Kafka topic of the database's name, its rows spread over
+/// three partitions by their primary key.
+#[derive(Debug)]
+pub struct Stack {
+    /// MySQL, user `root`, password `rootpw`.
+    pub mysql: Server,
+    /// Kafka, one broker.
+    pub kafka: Server,
+    /// Canal.
+    pub canal: Server,
+    /// etcd, one member.
+    pub etcd: Server,
+}
+
+impl Stack {
+    /// Starts all four and waits until a marker row has travelled from MySQL through Canal into Kafka.
+    pub async fn start(name: &str) -> Stack {
+        let network = format!("freshline-{}-{name}", std::process::id());
+        let kafka_host = format!("{network}-kafka:9092");
+        let (mysql, etcd, kafka) = tokio::join!(
+            Server::start(images::image(images::MYSQL), &network, "mysql", 3306, |request, _| request),
+            Server::start(images::image(images::ETCD), &network, "etcd", 2379, |request, _| request),
+            Server::start(images::image(images::KAFKA), &network, "kafka", 9094, |request, port| {
+                request.with_env_var(
+                    "KAFKA_ADVERTISED_LISTENERS",
+                    format!("PLAINTEXT://{kafka_host},EXTERNAL://127.0.0.1:{port}"),
+                )
+            }),
+        );
+        wait_for_mysql(mysql.port).await;
+        let canal = Server::start(images::image(images::CANAL), &network, "canal", 11111, |request, _| {
+            request
+                .with_env_var("MYSQL_ADDRESS", format!("{network}-mysql:3306"))
+                .with_env_var("KAFKA_BOOTSTRAP", &kafka_host)
+                .with_env_var("CANAL_FILTER", "t_.*\\..*")
+                .with_env_var("CANAL_DYNAMIC_TOPIC", "t_.*")
+                .with_env_var("CANAL_PARTITIONS", PARTITIONS.to_string())
+                .with_env_var("CANAL_PARTITION_HASH", ".*\\..*:$pk$")
+        })
+        .await;
+        let stack = Stack { mysql, kafka, canal, etcd };
+        stack.wait_for_canal().await;
+        stack
+    }
+
+    /// The URL of a database.
+    pub fn mysql_url(&self, database: &str) -> String {
+        mysql_url(self.mysql.port, database)
+    }
+
+    /// Kafka's bootstrap address.
+    pub fn brokers(&self) -> String {
+        format!("127.0.0.1:{}", self.kafka.port)
+    }
+
+    /// etcd's address.
+    pub fn etcd_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.etcd.port)
+    }
+
+    /// Waits until MySQL answers.
+    pub async fn mysql_ready(&self) {
+        wait_for_mysql(self.mysql.port).await;
+    }
+
+    /// Makes a database and its topic, and runs `statements` in it.
+    pub async fn database(&self, name: &str, statements: &[&str]) -> MySqlPool {
+        assert!(name.starts_with("t_"), "Canal's filter follows t_*");
+        self.topic(name).await;
+        let root = connect(self.mysql.port, "").await.expect("MySQL answers");
+        sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
+            .execute(&root)
+            .await
+            .expect("a new database");
+        let pool = connect(self.mysql.port, name).await.expect("MySQL answers");
+        for statement in statements {
+            let done = sqlx::query(sqlx::AssertSqlSafe(*statement)).execute(&pool).await;
+            done.unwrap_or_else(|error| panic!("{statement}: {error}"));
+        }
+        pool
+    }
+
+    /// Makes a topic.
+    pub async fn topic(&self, name: &str) {
+        let admin: AdminClient<DefaultClientContext> =
+            ClientConfig::new().set("bootstrap.servers", self.brokers()).create().expect("an admin client");
+        let topic = NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(1));
+        let (result, _) = wait::until("Kafka to make a topic", READY, async || {
+            admin
+                .create_topics(
+                    [&topic],
+                    &AdminOptions::new().operation_timeout(Some(Duration::from_secs(10))),
+                )
+                .await
+        })
+        .await;
+        for topic in result {
+            if let Err((topic, error)) = topic {
+                assert_eq!(error, rdkafka::types::RDKafkaErrorCode::TopicAlreadyExists, "make topic {topic}");
+            }
+        }
+    }
+
+    /// A consumer that reads a topic from its beginning.
+    pub fn consumer(&self, topic: &str) -> BaseConsumer {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", self.brokers())
+            .set("group.id", format!("reader-of-{topic}"))
+            .set("auto.offset.reset", "earliest")
+            .set("enable.auto.commit", "false")
+            .create()
+            .expect("a consumer");
+        consumer.subscribe(&[topic]).expect("a subscription");
+        consumer
+    }
+
+    /// Canal starts at the end of the binlog, some time after its process has: write rows until one comes out at the other side.
+    async fn wait_for_canal(&self) {
+        let marker =
+            self.database("t_marker", &["CREATE TABLE marks (id BIGINT AUTO_INCREMENT PRIMARY KEY)"]).await;
+        let consumer = self.consumer("t_marker");
+        wait::until("a marker row to come through Canal", READY, async || {
+            sqlx::query("INSERT INTO marks () VALUES ()")
+                .execute(&marker)
+                .await
+                .map_err(|error| error.to_string())?;
+            match tokio::task::block_in_place(|| consumer.poll(Duration::from_millis(200))) {
+                Some(Ok(message)) if message.payload().is_some_and(|payload| payload.starts_with(b"{")) => {
+                    Ok(())
+                }
+                Some(Err(error)) => Err(error.to_string()),
+                _ => Err("no message".to_owned()),
+            }
+        })
+        .await;
+    }
+}
+
+fn mysql_url(port: u16, database: &str) -> String {
+    format!("mysql://root:rootpw@127.0.0.1:{port}/{database}")
+}
+
+async fn connect(port: u16, database: &str) -> Result<MySqlPool, sqlx::Error> {
+    MySqlPoolOptions::new()
+        .max_connections(4)
+        .acquire_timeout(Duration::from_secs(5))
+        .connect(&mysql_url(port, database))
+        .await
+}
+
+async fn wait_for_mysql(port: u16) {
+    wait::until("MySQL to accept a login", READY, async || connect(port, "").await.map(drop)).await;
+}

@@ -1,0 +1,110 @@
+//! The main job on real parts: MySQL, Canal, Kafka and etcd in containers, cache nodes and sync service as processes.
+//!
+//! Tests that leave the servers alone share one stack and have a database, a topic and a cluster each. Tests that restart a server
+//! have a stack of their own. Without a container engine the suite says so and skips, unless `FRESHLINE_CONTAINERS=required`.
+
+use std::{pin::Pin, process::ExitCode, sync::Arc};
+
+use libtest_mimic::{Arguments, Trial};
+use tests::{
+    engine::{self, Engine},
+    stack::Stack,
+};
+use tokio::{runtime::Runtime, sync::OnceCell};
+
+#[path = "containers/bad_input.rs"]
+mod bad_input;
+#[path = "containers/changes.rs"]
+mod changes;
+#[path = "containers/key_types.rs"]
+mod key_types;
+#[path = "containers/membership.rs"]
+mod membership;
+#[path = "containers/outages.rs"]
+mod outages;
+#[path = "containers/shop.rs"]
+mod shop;
+
+type Test = for<'a> fn(&'a Stack) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// Makes `Vec<(name, Test)>` of async functions that take a stack.
+macro_rules! tests {
+    ($($module:ident :: $name:ident),* $(,)?) => {
+        vec![$((concat!(stringify!($module), "::", stringify!($name)), (|stack| Box::pin($module::$name(stack))) as Test)),*]
+    };
+}
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Two cores carry two clusters at a time; more would only make each other late.
+    arguments.test_threads.get_or_insert(2);
+
+    let sharing = tests![
+        changes::miss_then_hit_then_update_reaches_every_node,
+        changes::negative_entry_gives_way_to_an_insert,
+        changes::changed_key_column_removes_both_keys,
+        changes::delete_removes,
+        changes::truncate_flushes_the_groups_that_read_the_table,
+        changes::ten_thousand_rows_in_one_transaction,
+        changes::sharded_tables_map_by_pattern,
+        changes::rule_with_when_changed_spares_other_updates,
+        changes::list_follows_its_rows,
+        key_types::every_type_that_may_be_a_key_part,
+        membership::nodes_join_and_leave_under_load,
+        membership::sync_service_killed_in_mid_batch_loses_nothing,
+        bad_input::poison_message_goes_to_the_dead_letter_topic,
+        bad_input::keys_that_are_not_canonical_are_refused,
+        bad_input::unknown_table_and_missing_column_are_named_at_start,
+    ];
+    let own = tests![
+        outages::mysql_restarted,
+        outages::kafka_restarted,
+        outages::etcd_restarted,
+        outages::canal_restarted,
+        outages::servers_down_at_start,
+    ];
+
+    let skip = match engine::find() {
+        Engine::Present => None,
+        Engine::Skip(why) => Some(why),
+        Engine::Missing(why) => {
+            eprintln!("{why}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if let Some(why) = &skip {
+        println!("skipped: {why}");
+    }
+
+    let runtime = Arc::new(Runtime::new().expect("a runtime starts"));
+    let shared = Arc::new(OnceCell::new());
+    let mut trials = Vec::new();
+    for (name, test) in sharing {
+        let (runtime, shared) = (Arc::clone(&runtime), Arc::clone(&shared));
+        trials.push(Trial::test(name, move || {
+            runtime.block_on(async { test(shared.get_or_init(|| Stack::start("shared")).await).await });
+            Ok(())
+        }));
+    }
+    for (name, test) in own {
+        let runtime = Arc::clone(&runtime);
+        trials.push(Trial::test(name, move || {
+            runtime.block_on(async {
+                let stack = Stack::start(name.rsplit("::").next().unwrap_or(name)).await;
+                test(&stack).await;
+            });
+            Ok(())
+        }));
+    }
+    if skip.is_some() {
+        trials = trials.into_iter().map(|trial| trial.with_ignored_flag(true)).collect();
+    }
+
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    // Containers are removed when their handles are dropped, which needs the runtime.
+    if let Some(shared) = Arc::into_inner(shared) {
+        let _entered = runtime.enter();
+        drop(shared);
+    }
+    conclusion.exit_code()
+}
