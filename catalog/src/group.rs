@@ -1,0 +1,60 @@
+//! Groups: the declared kinds of cached values.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::query::Query;
+use crate::template::Template;
+
+/// A group's place in the catalog's list. Stable only as long as the file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupId(pub u16);
+
+/// How many rows make a value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Rows {
+    /// The first row, as a JSON object; no row is a negative entry.
+    #[default]
+    One,
+    /// All rows, as a JSON array; no row is an empty array.
+    Many,
+}
+
+/// A declared kind of cached value.
+#[derive(Debug)]
+pub struct Group {
+    /// Its place in [`Catalog::groups`](crate::Catalog::groups).
+    pub id: GroupId,
+    /// Its name; what flushes and metrics speak of.
+    pub name: Arc<str>,
+    /// What its keys look like.
+    pub template: Template,
+    /// What fills them.
+    pub query: Query,
+    /// What the query's rows become.
+    pub rows: Rows,
+    /// How long a value may be served.
+    pub ttl: Duration,
+    /// By which share a TTL may be shorter, at random, so that keys filled together don't expire together. 0 to 1.
+    pub ttl_jitter: f64,
+    /// How long "no such row" may be served.
+    pub negative_ttl: Duration,
+    /// Most bytes of a value of this group; `None` leaves the node's limit.
+    pub max_value: Option<u64>,
+}
+
+impl fmt::Display for GroupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Group {
+    /// A TTL for one fill: [`ttl`](Self::ttl), shortened by up to [`ttl_jitter`](Self::ttl_jitter).
+    ///
+    /// `random` is a number from 0 up to 1; the caller owns the dice.
+    pub fn jittered_ttl(&self, random: f64) -> Duration {
+        self.ttl.mul_f64(1.0 - self.ttl_jitter * random.clamp(0.0, 1.0))
+    }
+}

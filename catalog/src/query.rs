@@ -1,0 +1,160 @@
+//! A group's query: SQL with `{param}` in the place of values.
+
+mod batch;
+mod derive;
+mod scan;
+mod used;
+mod walk;
+
+use std::fmt;
+
+use crate::template::Template;
+pub use batch::{BatchedQuery, Dialect};
+pub(crate) use derive::TableRef;
+use scan::Scanned;
+
+
+/// A table, as `database.table`. Names compare without regard to case.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TableName {
+    /// The database (schema).
+    pub database: Box<str>,
+    /// The table.
+    pub table: Box<str>,
+}
+
+/// A column of a table of a query.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TableColumn {
+    /// The table.
+    pub table: TableName,
+    /// The column's name, as the query writes it.
+    pub column: Box<str>,
+}
+
+/// A checked query of a group.
+#[derive(Debug)]
+pub struct Query {
+    text: Box<str>,
+    rendered: String,
+    order: Vec<usize>,
+    batched: Option<BatchedQuery>,
+    tables: Vec<TableName>,
+    compared: Vec<Vec<TableColumn>>,
+}
+
+impl Query {
+    /// Reads the query of a group with that template; also tells each place where it reads a table.
+    ///
+    /// All problems are returned, each as message and remedy.
+    pub(crate) fn parse(
+        text: &str,
+        template: &Template,
+        database: Option<&str>,
+    ) -> Result<(Self, Vec<TableRef>), Vec<(String, String)>> {
+        let text = text.trim().trim_end_matches(';').trim_end();
+        let scanned = Scanned::new(text).map_err(|error| vec![(error, "see the query rules in the guide".to_owned())])?;
+        let mut problems = Vec::new();
+        let mut order = Vec::new();
+        for (_, name) in &scanned.uses {
+            match template.param(name) {
+                Some(param) => order.push(param),
+                None => problems.push((
+                    format!("the query uses {{{name}}}, which key {template} does not have"),
+                    match crate::report::did_you_mean(name, template.params().iter().map(|param| &*param.name)) {
+                        Some(known) => format!("did you mean {{{known}}}?"),
+                        None => format!("add {{{name}:u64}} to the key, or remove it from the query"),
+                    },
+                )),
+            }
+        }
+        for (index, param) in template.params().iter().enumerate() {
+            if !order.contains(&index) && problems.is_empty() {
+                problems.push((
+                    format!("the query does not use {{{}}} of key {template}", param.name),
+                    format!("add a condition like column = {{{}}}, or remove it from the key", param.name),
+                ));
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let numbered = scanned.replaced(|index| format!(" ?{index} "));
+        let analysis = derive::analyze(&numbered, &order, template.params().len(), database)
+            .map_err(|error| vec![(error, "write one plain SELECT in MySQL's SQL".to_owned())])?;
+        let mut tables: Vec<TableName> = Vec::new();
+        for place in &analysis.tables {
+            if !tables.iter().any(|known| known.is(&place.table)) {
+                tables.push(place.table.clone());
+            }
+        }
+        let compared = (0..template.params().len()).map(|param| compared(&analysis.tables, param)).collect();
+        let batched = BatchedQuery::new(&scanned, &order, template.params().len(), &analysis.query);
+        let rendered = scanned.replaced(|_| "?".to_owned());
+        let query = Self { text: text.into(), rendered, order, batched, tables, compared };
+        Ok((query, analysis.tables))
+    }
+
+    /// The query as written, with `{param}`.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The SQL with `?` for each parameter, and for each `?` the index of its parameter in the template.
+    pub fn render(&self) -> (&str, &[usize]) {
+        (&self.rendered, &self.order)
+    }
+
+    /// The same query for many keys at once, or `None` where one statement can't answer for many keys.
+    pub fn batched(&self) -> Option<&BatchedQuery> {
+        self.batched.as_ref()
+    }
+
+    /// The tables that it reads, each once.
+    pub fn tables(&self) -> &[TableName] {
+        &self.tables
+    }
+
+    /// For each parameter of the template the columns that it must equal; tells how to bind it.
+    pub fn compared(&self) -> &[Vec<TableColumn>] {
+        &self.compared
+    }
+}
+
+impl TableName {
+    pub(crate) fn new(database: &str, table: &str) -> Self {
+        Self { database: database.into(), table: table.into() }
+    }
+
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.database.eq_ignore_ascii_case(&other.database) && self.table.eq_ignore_ascii_case(&other.table)
+    }
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.database, self.table)
+    }
+}
+
+impl fmt::Display for TableColumn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.table, self.column)
+    }
+}
+
+/// The columns that must equal a parameter, each once.
+fn compared(places: &[TableRef], param: usize) -> Vec<TableColumn> {
+    let mut columns: Vec<TableColumn> = Vec::new();
+    for place in places {
+        let Some(column) = &place.columns[param] else { continue };
+        let column = TableColumn { table: place.table.clone(), column: column.clone() };
+        if !columns.contains(&column) {
+            columns.push(column);
+        }
+    }
+    columns
+}
+
+#[cfg(test)]
+mod tests;
