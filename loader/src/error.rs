@@ -1,0 +1,65 @@
+use std::{sync::Arc, time::Duration};
+
+/// Why a key could not be loaded. Errors are never cached; [`Error::kind`] names them in metrics.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The row did not arrive in time. Trying again may help.
+    #[error("the row of group {group} did not arrive within {deadline:?}, waiting for the budget included")]
+    Deadline {
+        /// The group of the key.
+        group: Arc<str>,
+        /// The configured deadline.
+        deadline: Duration,
+    },
+    /// Too many keys wait for the database already. Trying again at once makes it worse.
+    #[error("{waiting} keys wait for the database already, the limit is {limit} (database.max_waiting)")]
+    Overloaded {
+        /// Keys waiting now.
+        waiting: usize,
+        /// The configured limit.
+        limit: usize,
+    },
+    /// The database can't be reached; the text says which and why. It is asked again by itself.
+    #[error("{0}")]
+    Unavailable(Arc<str>),
+    /// The database refused the query, or its answer can't be rendered.
+    #[error("query of group {group} failed: {reason}")]
+    Query {
+        /// The group of the key.
+        group: Arc<str>,
+        /// The database's own words.
+        reason: Arc<str>,
+    },
+    /// The value is larger than its group allows.
+    #[error("a value of group {group} is {size} bytes or more, the limit is {limit}")]
+    TooLarge {
+        /// The group of the key.
+        group: Arc<str>,
+        /// Bytes rendered when the limit was passed.
+        size: usize,
+        /// The group's limit.
+        limit: usize,
+    },
+}
+
+impl Error {
+    /// One word for metrics and logs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Deadline { .. } => "deadline",
+            Self::Overloaded { .. } => "overloaded",
+            Self::Unavailable(_) => "unavailable",
+            Self::Query { .. } => "query",
+            Self::TooLarge { .. } => "too_large",
+        }
+    }
+
+    /// Whether the error is about one key or its query, so that other keys of the same batch may still load alone.
+    pub(crate) fn is_of_one_key(&self) -> bool {
+        matches!(self, Self::Query { .. } | Self::TooLarge { .. })
+    }
+
+    pub(crate) fn query(group: &Arc<str>, reason: impl std::fmt::Display) -> Self {
+        Self::Query { group: Arc::clone(group), reason: reason.to_string().into() }
+    }
+}

@@ -1,0 +1,122 @@
+//! A [`RowSource`] in memory, for unit tests: rows in a map, and a gate that holds a load between its read and its answer.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use catalog::{Group, Key};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::{Error, RowSource};
+
+/// Rows by key text. Cheap to clone; clones share everything.
+///
+/// [`hold`](Self::hold) makes loads stop after they have read their rows: `reached` is notified, and each held load goes on with
+/// what it read when `release` is notified.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    shared: Arc<Shared>,
+    /// Notified once for each load that was held.
+    pub reached: Arc<Notify>,
+    /// Lets one held load go on.
+    pub release: Arc<Notify>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    rows: Mutex<HashMap<String, Bytes>>,
+    failure: Mutex<Option<Error>>,
+    calls: Mutex<Vec<Vec<String>>>,
+    holding: AtomicBool,
+    single: AtomicBool,
+    running: AtomicUsize,
+    most_running: AtomicUsize,
+}
+
+impl Memory {
+    /// An empty database.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the row of a key, as the JSON that a load answers.
+    pub fn put(&self, key: &str, json: impl Into<Bytes>) {
+        self.shared.rows.lock().insert(key.to_owned(), json.into());
+    }
+
+    /// Deletes the row of a key.
+    pub fn delete(&self, key: &str) {
+        self.shared.rows.lock().remove(key);
+    }
+
+    /// Makes every load from now on fail, until `None` is set.
+    pub fn fail(&self, error: Option<Error>) {
+        *self.shared.failure.lock() = error;
+    }
+
+    /// Holds loads from now on, or no more. Loads that are held already still wait for `release`.
+    pub fn hold(&self, hold: bool) {
+        self.shared.holding.store(hold, Ordering::SeqCst);
+    }
+
+    /// Makes [`RowSource::batches`] answer `false`.
+    pub fn load_singly(&self) {
+        self.shared.single.store(true, Ordering::SeqCst);
+    }
+
+    /// The keys of every load so far, in the order in which the loads began.
+    pub fn calls(&self) -> Vec<Vec<String>> {
+        self.shared.calls.lock().clone()
+    }
+
+    /// The most loads that ran at one time.
+    pub fn most_running(&self) -> usize {
+        self.shared.most_running.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl RowSource for Memory {
+    fn batches(&self, _group: &Group) -> bool {
+        !self.shared.single.load(Ordering::SeqCst)
+    }
+
+    async fn load(&self, _group: &Arc<Group>, keys: &[Key]) -> Result<Vec<Option<Bytes>>, Error> {
+        let shared = &self.shared;
+        let _running = Running::start(shared);
+        shared.calls.lock().push(keys.iter().map(|key| key.text.to_string()).collect());
+        let rows = {
+            let rows = shared.rows.lock();
+            keys.iter().map(|key| rows.get(&*key.text).cloned()).collect()
+        };
+        let failure = shared.failure.lock().clone();
+        if shared.holding.load(Ordering::SeqCst) {
+            self.reached.notify_one();
+            self.release.notified().await;
+        }
+        failure.map_or(Ok(rows), Err)
+    }
+}
+
+struct Running<'a>(&'a Shared);
+
+impl<'a> Running<'a> {
+    fn start(shared: &'a Shared) -> Self {
+        let now = shared.running.fetch_add(1, Ordering::SeqCst) + 1;
+        shared.most_running.fetch_max(now, Ordering::SeqCst);
+        Self(shared)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,266 @@
+//! MySQL (and MariaDB), through sqlx.
+//!
+//! `docs/values.md` says what a fill reads and how a row becomes JSON. Reads go to the server of `database.url`, which must be
+//! the primary; each is one autocommitted statement with a snapshot of its own.
+
+mod bind;
+mod check;
+mod pool;
+mod schema;
+mod value;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use catalog::{Catalog, Dialect, Group, GroupId, Key, Report, schema::Schema};
+use daemon::config::Database;
+use futures_util::TryStreamExt;
+use sqlx::{
+    AssertSqlSafe, Column as _, Row as _,
+    mysql::{MySqlArguments, MySqlConnectOptions, MySqlConnection, MySqlRow},
+};
+use tokio::sync::OnceCell;
+use tracing::{debug, info, warn};
+
+use crate::{
+    Error, RowSource,
+    assign::{Assignment, Collected},
+    cell::Names,
+    mysql::{
+        bind::Binding,
+        pool::{Pool, server_error},
+        value::Form,
+    },
+    plan::{Plan, chunks},
+};
+
+/// Between two looks at a database that is down, while the start waits for it.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Rows from MySQL. Made without a connection; [`ready`](RowSource::ready) waits for the first one and checks the catalog's queries.
+pub struct Mysql {
+    catalog: Arc<Catalog>,
+    pool: Arc<Pool>,
+    deadline: Duration,
+    plans: HashMap<GroupId, Plan>,
+    /// Known once the database has been seen.
+    bindings: OnceCell<HashMap<GroupId, Vec<Binding>>>,
+}
+
+impl Mysql {
+    /// Prepares for the database of `config`. Connects to nothing yet; fails only for a URL that is none.
+    pub fn connect(config: &Database, catalog: &Arc<Catalog>) -> Result<Arc<Self>, Error> {
+        let options: MySqlConnectOptions = config.url.expose().parse().map_err(|error: sqlx::Error| {
+            let reason = format!("database.url is not a MySQL URL: {error}, write it like mysql://user:password@host:3306/shop");
+            Error::Unavailable(reason.into())
+        })?;
+        let plans = catalog.groups().iter().map(|group| (group.id, Plan::new(group, Dialect::MySql))).collect();
+        // A statement per group and size of batch.
+        let options = options.statement_cache_capacity(512);
+        Ok(Arc::new(Self {
+            catalog: Arc::clone(catalog),
+            pool: Pool::new(options, config.pool, config.deadline),
+            deadline: config.deadline,
+            plans,
+            bindings: OnceCell::new(),
+        }))
+    }
+
+    /// What the database knows of the tables that the catalog names.
+    pub async fn schema(&self) -> Result<Schema, Error> {
+        let mut lease = self.pool.take().await?;
+        match schema::read(&mut lease.connection, schema::databases(&self.catalog).as_deref()).await {
+            Ok(schema) => {
+                lease.finish();
+                let _ = self.bindings.set(schema::bindings(&self.catalog, &schema));
+                Ok(schema)
+            }
+            Err(error) => {
+                self.pool.forget_idle();
+                Err(self.pool.unavailable(&format!("its schema can't be read: {}", pool::reason(&error))))
+            }
+        }
+    }
+
+    async fn bindings(&self, group: &Group) -> Result<&[Binding], Error> {
+        if self.bindings.get().is_none() {
+            self.schema().await?;
+        }
+        let bindings = self.bindings.get().and_then(|all| all.get(&group.id));
+        Ok(bindings.map_or(&[], Vec::as_slice))
+    }
+
+    async fn load_chunk(&self, group: &Arc<Group>, keys: &[Key]) -> Result<Vec<Option<Bytes>>, Error> {
+        let plan = self.plans.get(&group.id).ok_or_else(|| Error::query(&group.name, "the group is of another catalog"))?;
+        let bindings = self.bindings(group).await?;
+        let mut again = true;
+        loop {
+            let mut lease = self.pool.take().await?;
+            match read(&mut lease.connection, plan, bindings, group, keys).await {
+                Ok(values) => {
+                    lease.finish();
+                    return Ok(values);
+                }
+                Err(Failure::Ours(error)) => return Err(error),
+                Err(Failure::Sql(error)) if is_lost(&error) => {
+                    // The server went away since the connection was last used: the others went with it. Reading again is safe.
+                    let reused = lease.reused;
+                    self.pool.forget_idle();
+                    drop(lease);
+                    if !(reused && std::mem::take(&mut again)) {
+                        return Err(self.pool.unavailable(&pool::reason(&error)));
+                    }
+                }
+                Err(Failure::Sql(error)) => {
+                    if matches!(error, sqlx::Error::Database(_)) {
+                        lease.finish();
+                    }
+                    return Err(match server_error(&error) {
+                        // max_execution_time, and MariaDB's max_statement_time.
+                        Some(3024 | 1969) => {
+                            Error::Deadline { group: Arc::clone(&group.name), deadline: self.deadline }
+                        }
+                        _ => Error::query(&group.name, pool::reason(&error)),
+                    });
+                }
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl RowSource for Mysql {
+    fn batches(&self, group: &Group) -> bool {
+        group.query.batched().is_some()
+    }
+
+    async fn ready(&self) -> Result<(), Report> {
+        info!(database = %self.pool.address(), "waiting for the database");
+        let report = loop {
+            match self.check().await {
+                Ok(report) => break report,
+                // The pool logs why, once.
+                Err(error) => debug!(%error, "the database is not ready"),
+            }
+            tokio::time::sleep(PAUSE).await;
+        };
+        for warning in report.warnings() {
+            warn!("{warning}");
+        }
+        if report.is_ok() {
+            info!(database = %self.pool.address(), groups = self.plans.len(), "the database answers and all queries are good");
+            Ok(())
+        } else {
+            Err(report)
+        }
+    }
+
+    async fn check(&self) -> Result<Report, Error> {
+        let schema = self.schema().await?;
+        let mut report = self.check_queries(&schema).await?;
+        report.problems.extend(catalog::schema::check(&self.catalog, &schema).problems);
+        report.problems.extend(self.check_server().await?);
+        let mut seen = std::collections::HashSet::new();
+        report.problems.retain(|problem| seen.insert(problem.to_string()));
+        Ok(report)
+    }
+
+    async fn load(&self, group: &Arc<Group>, keys: &[Key]) -> Result<Vec<Option<Bytes>>, Error> {
+        let mut values = Vec::with_capacity(keys.len());
+        for chunk in chunks(group, keys) {
+            values.extend(self.load_chunk(group, chunk).await?);
+        }
+        Ok(values)
+    }
+}
+
+enum Failure {
+    Sql(sqlx::Error),
+    Ours(Error),
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Ours(error)
+    }
+}
+
+/// Whether the connection is gone, rather than the statement refused.
+fn is_lost(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed => true,
+        // Shutdown in progress, connection killed, closed for its idleness; a statement that the server forgot.
+        sqlx::Error::Database(_) => matches!(server_error(error), Some(1053 | 1077 | 1158..=1161 | 1243 | 1927 | 3169 | 4031)),
+        _ => false,
+    }
+}
+
+async fn read(
+    connection: &mut MySqlConnection,
+    plan: &Plan,
+    bindings: &[Binding],
+    group: &Group,
+    keys: &[Key],
+) -> Result<Vec<Option<Bytes>>, Failure> {
+    let statement = plan.statement(group, keys);
+    let mut arguments = MySqlArguments::default();
+    for (param, value) in &statement.values {
+        let binding = bindings.get(*param).copied().unwrap_or_default();
+        binding.add(&mut arguments, value).map_err(|error| Error::query(&group.name, error))?;
+    }
+    let mut rows = sqlx::query_with(AssertSqlSafe(Arc::clone(&statement.sql)), arguments).fetch(connection);
+    let mut shape = None;
+    if statement.key_columns == 0 {
+        let mut collected = Collected::new(group.rows);
+        while let Some(row) = rows.try_next().await? {
+            let shape = shape.get_or_insert_with(|| Shape::of(&row, 0));
+            collected.push(group, |out| shape.write(&row, out))?;
+        }
+        return Ok(vec![collected.finish()]);
+    }
+    let params = group.query.batched().map_or(&[][..], |batched| batched.params());
+    let mut assignment = Assignment::new(group, keys, params);
+    while let Some(row) = rows.try_next().await? {
+        let shape = shape.get_or_insert_with(|| Shape::of(&row, statement.key_columns));
+        assignment.push(|at| shape.key_cell(&row, at), |out| shape.write(&row, out))?;
+    }
+    if assignment.strays() > 0 {
+        plan.warn_of_strays(group);
+    }
+    Ok(assignment.finish())
+}
+
+/// The columns of a result: those of the value, then those that tell whose row it is.
+struct Shape {
+    names: Names,
+    forms: Vec<Form>,
+    value_columns: usize,
+}
+
+impl Shape {
+    fn of(row: &MySqlRow, key_columns: usize) -> Self {
+        let columns = row.columns();
+        let value_columns = columns.len().saturating_sub(key_columns);
+        Self {
+            names: Names::new(columns[..value_columns].iter().map(|column| column.name())),
+            forms: columns.iter().map(Form::of).collect(),
+            value_columns,
+        }
+    }
+
+    fn write(&self, row: &MySqlRow, out: &mut Vec<u8>) -> Result<(), String> {
+        self.names.write(out, |index| self.forms[index].read(row, index))
+    }
+
+    fn key_cell<'r>(&self, row: &'r MySqlRow, at: usize) -> Result<crate::cell::Cell<'r>, String> {
+        let index = self.value_columns + at;
+        self.forms.get(index).ok_or("the result lacks a key column")?.read(row, index)
+    }
+}

@@ -1,0 +1,265 @@
+//! Connections to MySQL.
+//!
+//! sqlx's own pool is made for services that would rather wait: it retries a refused connection until its timeout and pings each
+//! connection after use. A fill wants the truth at once. Here a failed connection marks the database as down, one task asks it
+//! again with backoff, and until it answers every fill fails at once with the reason.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError}};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep, timeout},
+};
+use tracing::{info, warn};
+
+use crate::Error;
+
+/// Between two attempts to reach a database that is down.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// A connection that was not used for so long is closed.
+const LONGEST_IDLE: Duration = Duration::from_secs(300);
+/// While the database stays down, the log says so this often.
+const REMINDER: Duration = Duration::from_secs(30);
+
+/// At most `size` connections, opened when they are needed.
+pub(crate) struct Pool {
+    options: MySqlConnectOptions,
+    /// Where the database is, without its password.
+    address: Arc<str>,
+    connect_timeout: Duration,
+    query_timeout: Duration,
+    slots: Arc<Semaphore>,
+    /// Guards the idle connections and the state; never held while anything waits.
+    state: Mutex<State>,
+    me: Weak<Self>,
+}
+
+#[derive(Default)]
+struct State {
+    idle: Vec<Idle>,
+    /// Connections of an older generation are not used again.
+    generation: u64,
+    down: Option<Arc<str>>,
+}
+
+struct Idle {
+    connection: MySqlConnection,
+    since: Instant,
+}
+
+impl Pool {
+    pub(crate) fn new(options: MySqlConnectOptions, size: u32, deadline: Duration) -> Arc<Self> {
+        let database = options.get_database().map(|name| format!("/{name}")).unwrap_or_default();
+        let address = match options.get_socket() {
+            Some(socket) => format!("{}{database}", socket.display()),
+            None => format!("{}:{}{database}", options.get_host(), options.get_port()),
+        };
+        Arc::new_cyclic(|me| Self {
+            // An answer must not depend on what sqlx adds to the server's sql_mode; TIMESTAMP is read in UTC.
+            options: options
+                .pipes_as_concat(false)
+                .no_engine_substitution(false)
+                .timezone(Some("+00:00".to_owned()))
+                .charset("utf8mb4")
+                .disable_statement_logging(),
+            address: address.into(),
+            connect_timeout: deadline.mul_f64(0.75).min(Duration::from_secs(5)),
+            query_timeout: deadline,
+            slots: Arc::new(Semaphore::new(usize::try_from(size).unwrap_or(usize::MAX).clamp(1, 10_000))),
+            state: Mutex::default(),
+            me: me.clone(),
+        })
+    }
+
+    /// Where the database is: host, port and database, never the password.
+    pub(crate) fn address(&self) -> &Arc<str> {
+        &self.address
+    }
+
+    /// Takes a connection: an idle one, else a new one. Fails at once while the database is known to be down.
+    pub(crate) async fn take(&self) -> Result<Lease, Error> {
+        self.fail_if_down()?;
+        let slot = Arc::clone(&self.slots).acquire_owned().await.expect("the slots are never closed");
+        self.fail_if_down()?;
+        let generation = {
+            let mut state = self.state.lock();
+            if let Some(Idle { connection, .. }) = state.idle.pop() {
+                return Ok(self.lease(connection, slot, state.generation, true));
+            }
+            state.generation
+        };
+        match self.connect().await {
+            Ok(connection) => Ok(self.lease(connection, slot, generation, false)),
+            Err(failure) => {
+                if failure.is_down {
+                    self.mark_down(&failure.reason);
+                }
+                Err(self.unavailable(&failure.reason))
+            }
+        }
+    }
+
+    /// Closes all idle connections, after one of them turned out to be dead.
+    pub(crate) fn forget_idle(&self) {
+        let mut state = self.state.lock();
+        state.generation += 1;
+        let dead = std::mem::take(&mut state.idle);
+        drop(state);
+        drop(dead);
+    }
+
+    pub(crate) fn unavailable(&self, reason: &str) -> Error {
+        Error::Unavailable(format!("database {} is unavailable: {reason}", self.address).into())
+    }
+
+    fn fail_if_down(&self) -> Result<(), Error> {
+        let down = self.state.lock().down.clone();
+        down.map_or(Ok(()), |reason| Err(self.unavailable(&reason)))
+    }
+
+    fn lease(&self, connection: MySqlConnection, slot: OwnedSemaphorePermit, generation: u64, reused: bool) -> Lease {
+        Lease { connection, reused, generation, pool: self.me.clone(), _slot: slot }
+    }
+
+    async fn connect(&self) -> Result<MySqlConnection, Failure> {
+        match timeout(self.connect_timeout, self.open()).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => Err(Failure::of(&error)),
+            Err(_) => Err(Failure { reason: format!("no connection within {:?}", self.connect_timeout), is_down: true }),
+        }
+    }
+
+    async fn open(&self) -> sqlx::Result<MySqlConnection> {
+        let mut connection = self.options.connect().await?;
+        // Every statement reads what is committed when it begins, also where the server's defaults say otherwise.
+        connection.execute("SET SESSION autocommit = 1").await?;
+        connection.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
+        // A query that nobody waits for any more shall not go on; MariaDB has another name for it and is left alone.
+        let limit = format!("SET SESSION max_execution_time = {}", self.query_timeout.as_millis().max(1));
+        match connection.execute(sqlx::AssertSqlSafe(limit)).await {
+            Err(error @ sqlx::Error::Database(_)) => tracing::debug!(%error, "the server has no max_execution_time"),
+            other => drop(other?),
+        }
+        Ok(connection)
+    }
+
+    /// Remembers that the database is down and starts the one task that asks it again.
+    fn mark_down(&self, reason: &str) {
+        let mut state = self.state.lock();
+        let first = state.down.replace(reason.into()).is_none();
+        drop(state);
+        if first {
+            warn!(database = %self.address, reason, "the database is unavailable, trying again until it answers");
+            tokio::spawn(probe(self.me.clone()));
+        }
+    }
+
+    fn mark_up(&self, connection: MySqlConnection) {
+        let mut state = self.state.lock();
+        state.down = None;
+        // Whatever was connected before belongs to a server that went away.
+        state.generation += 1;
+        let dead = std::mem::replace(&mut state.idle, vec![Idle { connection, since: Instant::now() }]);
+        drop(state);
+        drop(dead);
+    }
+
+    fn give_back(&self, connection: MySqlConnection, generation: u64) {
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        let mut closed = Vec::new();
+        if generation == state.generation {
+            state.idle.push(Idle { connection, since: now });
+            // The last one in is the first one out, so the idlest are in front.
+            let old = state.idle.iter().take_while(|idle| now - idle.since > LONGEST_IDLE).count();
+            closed.extend(state.idle.drain(..old).map(|idle| idle.connection));
+        } else {
+            closed.push(connection);
+        }
+        drop(state);
+        for connection in closed {
+            tokio::spawn(async move { timeout(Duration::from_secs(1), connection.close()).await });
+        }
+    }
+}
+
+/// Asks a database that is down again until it answers, or until nobody has a use for it.
+async fn probe(pool: Weak<Pool>) {
+    let started = Instant::now();
+    let mut reminded = started;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+        let Some(pool) = pool.upgrade() else { return };
+        match pool.connect().await {
+            Ok(connection) => {
+                pool.mark_up(connection);
+                info!(database = %pool.address, after = ?started.elapsed(), "the database answers again");
+                return;
+            }
+            Err(Failure { reason, .. }) => {
+                if reminded.elapsed() >= REMINDER {
+                    reminded = Instant::now();
+                    warn!(database = %pool.address, reason, since = ?started.elapsed(), "the database is still unavailable");
+                }
+                pool.state.lock().down = Some(reason.into());
+            }
+        }
+    }
+}
+
+struct Failure {
+    reason: String,
+    is_down: bool,
+}
+
+impl Failure {
+    fn of(error: &sqlx::Error) -> Self {
+        // A server that has no connection left for us still serves those that we have.
+        let full = matches!(server_error(error), Some(1040 | 1203 | 1226));
+        Self { reason: reason(error), is_down: !full }
+    }
+}
+
+/// The server's error number, if the server answered with one.
+pub(crate) fn server_error(error: &sqlx::Error) -> Option<u16> {
+    error.as_database_error()?.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number)
+}
+
+/// What went wrong, in the shortest words that still tell.
+pub(crate) fn reason(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => error
+            .try_downcast_ref::<MySqlDatabaseError>()
+            .map_or_else(|| error.to_string(), |error| format!("{} (error {})", error.message(), error.number())),
+        sqlx::Error::Io(error) => error.to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// A connection in use. It goes back to the pool by [`finish`](Self::finish) alone: one that is dropped in the middle of a query is
+/// closed, since whatever still arrives on it belongs to nobody.
+pub(crate) struct Lease {
+    pub(crate) connection: MySqlConnection,
+    /// Whether it was used before, and may have died meanwhile.
+    pub(crate) reused: bool,
+    generation: u64,
+    pool: Weak<Pool>,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Lease {
+    /// Returns the connection after a query whose answer was read to its end.
+    pub(crate) fn finish(self) {
+        if let Some(pool) = self.pool.upgrade() {
+            pool.give_back(self.connection, self.generation);
+        }
+    }
+}

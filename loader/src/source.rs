@@ -1,0 +1,36 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use catalog::{Group, Key, Report};
+
+use crate::Error;
+
+/// Where the row of a missing key comes from.
+#[async_trait]
+pub trait RowSource: Send + Sync + 'static {
+    /// Whether one call of [`load`](Self::load) may carry several keys of `group` at the cost of about one query.
+    fn batches(&self, _group: &Group) -> bool {
+        true
+    }
+
+    /// Waits until the database answers and the catalog's queries are checked; `Err` has every problem of every group.
+    ///
+    /// A database that is down is asked again with backoff, and the log says which one is waited for.
+    async fn ready(&self) -> Result<(), Report> {
+        Ok(())
+    }
+
+    /// Checks the catalog's queries now: all problems at once, errors and warnings. Fails only if the database can't be asked.
+    async fn check(&self) -> Result<Report, Error> {
+        Ok(Report::default())
+    }
+
+    /// Reads the current rows of `keys`, all of `group`, from the primary.
+    ///
+    /// Answers in the order of `keys`, one for each: a JSON object (or an array of them, for a group with many rows), or `None`
+    /// where there is no such row. The read begins after the call and sees everything that was committed before it.
+    ///
+    /// Dropping the future is safe: the read is abandoned, and nothing of it reaches a later caller.
+    async fn load(&self, group: &Arc<Group>, keys: &[Key]) -> Result<Vec<Option<Bytes>>, Error>;
+}
