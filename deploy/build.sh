@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Builds Freshline's binaries and packs them into the image freshline/freshline:dev (or $FRESHLINE_IMAGE).
+#
+#   deploy/build.sh [--profile dev|release|dist]     dist (thin LTO) is what a release ships; the default is release
+#
+# Needs Rust and a C compiler that make binaries for the base image's C library (Debian 12 or newer: glibc 2.36).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+profile=release
+[ "${1:-}" = --profile ] && profile=${2:?--profile wants a name}
+image=${FRESHLINE_IMAGE:-freshline/freshline:dev}
+base=${FRESHLINE_BASE_IMAGE:-freshline/base:bookworm}
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-${FRESHLINE_CACHE:-$HOME/.cache/freshline}/target}
+
+cargo build --locked --profile "$profile" -p freshline -p cache-node -p sync-service --bins
+folder=$CARGO_TARGET_DIR/$([ "$profile" = dev ] && echo debug || echo "$profile")
+context=$(mktemp -d)
+trap 'rm -rf "$context"' EXIT
+cp "$folder"/{freshline,cache-node,sync-service} "$context"
+docker build -q -f deploy/Dockerfile --build-arg "BASE=$base" -t "$image" "$context"
