@@ -1,51 +1,200 @@
-//! etcd skeleton
-use crate::*;
-use std::{sync::Arc, time::Duration};
-use async_trait::async_trait;
-use tokio::sync::watch;
-use tokio::time::Instant;
+//! Membership kept in etcd: each node is one key under `/freshline/<cluster>/members/`, bound to the node's lease.
+//!
+//! **Epochs.** A ring's epoch is the revision of the last change that its view has: from the watch, or, where a range read shows another list
+//! than the view, the revision of that read. A range read doesn't tell *when* a member was deleted, so two observers may call the same list
+//! by different epochs, the later of them by a read. That is harmless: [`catch_up`](Membership::catch_up) raises the epoch of an unchanged
+//! list to the one asked for, so whoever is asked to apply under the greater epoch calls it the same from then on. A read that shows no
+//! change raises no epoch; otherwise each read would make every node confirm again.
+//!
+//! **The watch and reads.** A view that a read has proven up to revision R ignores watch events at or below R: *the read at 12 shows that B,
+//! registered at 11, is gone; the watch then delivers 11, and B would be back.*
+//!
+//! **Outages.** Nothing here fails for good because etcd is down, at the start or later: tasks try again with growing, jittered pauses,
+//! warn once and tell the end. [`read`](Membership::read) fails after a bounded time. The ring stays as last known; what protects readers
+//! meanwhile is the lease of each node ([`Registration::live`](crate::Registration::live)).
 
-/// How etcd is reached and which cluster's members are meant.
-#[derive(Clone, Debug)]
+mod lease;
+mod link;
+mod outage;
+mod reads;
+mod registration;
+mod view;
+mod watching;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use etcd_client::GetOptions;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+pub use registration::EtcdRegistration;
+
+use crate::{Epoch, Error, Member, Membership, Ring};
+use link::Link;
+use reads::SharedRead;
+use view::{Entry, View};
+
+/// How etcd is reached, and which cluster's members are meant.
+#[derive(Clone)]
 pub struct Options {
-    /// e.g. `http://127.0.0.1:2379`.
+    /// Such as `http://127.0.0.1:2379`; any of them may be down.
     pub endpoints: Vec<String>,
     /// Members live under `/freshline/<cluster>/members/`.
     pub cluster: String,
-    /// Holders of each slot.
+    /// Holders of each slot in total; 1 is the owner alone.
     pub replicas: usize,
-    /// User name and password, if etcd asks for them.
+    /// User name and password, where etcd has authentication switched on.
     pub user: Option<(String, String)>,
 }
 
-/// Membership kept in etcd.
-pub struct EtcdMembership {}
+impl Options {
+    /// Options without a user.
+    pub fn new(endpoints: Vec<String>, cluster: impl Into<String>, replicas: usize) -> Self {
+        Self { endpoints, cluster: cluster.into(), replicas, user: None }
+    }
+}
+
+/// The members of a cluster, followed in etcd by a task of its own, until this is dropped.
+pub struct EtcdMembership {
+    shared: Arc<Shared>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    _stop_on_drop: DropGuard,
+}
+
+/// What the tasks and the membership itself work on.
+struct Shared {
+    link: Link,
+    /// Of the members' keys, with a slash at the end.
+    prefix: String,
+    /// The truth about `ring`, which is sent under this lock, so that rings are seen in order.
+    view: Mutex<View>,
+    ring: watch::Sender<Arc<Ring>>,
+    reads: SharedRead<Result<Arc<Ring>, Error>>,
+}
+
 impl EtcdMembership {
-    /// Connects.
-    pub fn connect(_options: Options) -> Result<Arc<Self>, Error> { unimplemented!() }
-    /// Waits for the first view.
-    pub async fn ready(&self) -> Result<Arc<Ring>, Error> { unimplemented!() }
-    /// Registers.
-    pub fn register(self: &Arc<Self>, _member: Member, _lease: Duration) -> Result<Arc<EtcdRegistration>, Error> { unimplemented!() }
+    /// Begins to follow the members. Returns at once, whether etcd is up or not; [`ready`](Self::ready) waits for the first view.
+    ///
+    /// Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for options that can never work.
+    pub fn connect(options: Options) -> Result<Arc<Self>, Error> {
+        if options.cluster.is_empty() || options.cluster.contains(|letter: char| letter == '/' || letter.is_whitespace()) {
+            return Err(Error::Invalid(format!("cluster name {:?} must be a plain word without slashes or spaces", options.cluster)));
+        }
+        let ring = Arc::new(Ring::empty(options.replicas));
+        let shared = Arc::new(Shared {
+            prefix: format!("/freshline/{}/members/", options.cluster),
+            link: Link::new(options)?,
+            view: Mutex::new(View::new(ring.clone())),
+            ring: watch::Sender::new(ring),
+            reads: SharedRead::default(),
+        });
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let follow = watching::follow(shared.clone());
+        let stopped = stop.clone();
+        tasks.spawn(async move { stopped.run_until_cancelled(follow).await });
+        Ok(Arc::new(Self { shared, tasks, stop: stop.clone(), _stop_on_drop: stop.drop_guard() }))
+    }
+
+    /// The first view; waits as long as it takes. Safe to drop.
+    pub async fn ready(&self) -> Result<Arc<Ring>, Error> {
+        let mut ring = self.shared.ring.subscribe();
+        let seen = ring.wait_for(|ring| ring.epoch() > Epoch::default());
+        tokio::select! {
+            seen = seen => seen.map(|ring| ring.clone()).map_err(|_| Error::Closed),
+            () = self.stop.cancelled() => Err(Error::Closed),
+        }
+    }
+
+    /// Registers `member` with a lease, and keeps it registered; returns at once, see
+    /// [`EtcdRegistration::registered`].
+    ///
+    /// `lease` is rounded up to seconds; etcd grants no less than its election timeout allows (2 s by default).
+    ///
+    /// If another incarnation holds the id, this waits until its lease ends, and says so in the log. It never takes the key over: *a node is
+    /// started twice by mistake; the second takes the first one's place in the membership; removals go to the second alone; the first
+    /// serves old values for ever.* So a node that was killed comes back only when its old lease has run out.
+    pub fn register(self: &Arc<Self>, member: Member, lease: Duration) -> Arc<EtcdRegistration> {
+        EtcdRegistration::begin(self.shared.clone(), member, lease, &self.tasks, self.stop.child_token())
+    }
+
+    /// Stops following. The ring stays as it is, and registrations are kept alive no longer.
+    pub fn close(&self) {
+        self.stop.cancel();
+    }
 }
-/// A registration in etcd.
-pub struct EtcdRegistration {}
-impl EtcdRegistration {
-    /// Waits until registered.
-    pub async fn registered(&self) -> Result<u64, Error> { unimplemented!() }
-}
+
 #[async_trait]
 impl Membership for EtcdMembership {
-    fn ring(&self) -> Arc<Ring> { unimplemented!() }
-    fn watch(&self) -> watch::Receiver<Arc<Ring>> { unimplemented!() }
-    async fn read(&self) -> Result<Arc<Ring>, Error> { unimplemented!() }
-    async fn catch_up(&self, _epoch: Epoch) -> Result<Arc<Ring>, Error> { unimplemented!() }
+    fn ring(&self) -> Arc<Ring> {
+        self.shared.ring()
+    }
+
+    fn watch(&self) -> watch::Receiver<Arc<Ring>> {
+        self.shared.ring.subscribe()
+    }
+
+    async fn read(&self) -> Result<Arc<Ring>, Error> {
+        self.shared.read().await
+    }
+
+    async fn catch_up(&self, epoch: Epoch) -> Result<Arc<Ring>, Error> {
+        if let Some(ring) = self.shared.raise(epoch) {
+            return Ok(ring);
+        }
+        let ring = self.shared.read().await?;
+        self.shared.raise(epoch).ok_or(Error::Ahead { wanted: epoch, found: ring.epoch() })
+    }
 }
-#[async_trait]
-impl Registration for EtcdRegistration {
-    fn live(&self, _now: Instant) -> bool { unimplemented!() }
-    fn incarnation(&self) -> u64 { unimplemented!() }
-    fn incarnations(&self) -> watch::Receiver<u64> { unimplemented!() }
-    async fn set_state(&self, _state: MemberState) -> Result<Epoch, Error> { unimplemented!() }
-    async fn leave(&self) -> Result<(), Error> { unimplemented!() }
+
+impl Shared {
+    fn ring(&self) -> Arc<Ring> {
+        self.ring.borrow().clone()
+    }
+
+    /// Reads the members linearizably, once for all who asked before it began.
+    async fn read(&self) -> Result<Arc<Ring>, Error> {
+        self.reads.get(self.read_now()).await
+    }
+
+    async fn read_now(&self) -> Result<Arc<Ring>, Error> {
+        let known = self.view.lock().known();
+        let options = GetOptions::new().with_prefix();
+        let answer = self.link.call("read the members", async |client| client.kv_client().get(&*self.prefix, Some(options)).await).await?;
+        let revision = link::revision(answer.header());
+        if revision < known {
+            return Err(Error::WentBack { known: Epoch(known), found: Epoch(revision) });
+        }
+        let entries = answer.kvs().iter().filter_map(|kv| Entry::new(&self.prefix, kv)).collect();
+        Ok(self.update(|view| view.read(revision, entries)))
+    }
+
+    /// A ring at `epoch` or later, if the view is known up to there.
+    fn raise(&self, epoch: Epoch) -> Option<Arc<Ring>> {
+        let ring = self.update(|view| view.raise(epoch));
+        (ring.epoch() >= epoch).then_some(ring)
+    }
+
+    /// Changes the view and shows its ring if that became another one.
+    fn update(&self, change: impl FnOnce(&mut View)) -> Arc<Ring> {
+        let mut view = self.view.lock();
+        change(&mut view);
+        let ring = view.ring().clone();
+        self.ring.send_if_modified(|shown| {
+            let newer = !Arc::ptr_eq(shown, &ring);
+            if newer {
+                *shown = ring.clone();
+            }
+            newer
+        });
+        ring
+    }
 }

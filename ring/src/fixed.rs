@@ -35,7 +35,7 @@ impl Fixed {
             let listed: Vec<_> = ring.members().iter().map(|member| member.id.as_str()).collect();
             return Err(Error::Invalid(format!("node {id} is not in the fixed list of members ({}); add it, or set node.id", listed.join(", "))));
         };
-        Ok(FixedRegistration { live: AtomicBool::new(true), incarnation: watch::Sender::new(member.incarnation) })
+        Ok(FixedRegistration { live: AtomicBool::new(true), incarnation: member.incarnation, incarnations: watch::Sender::new(member.incarnation) })
     }
 }
 
@@ -62,7 +62,8 @@ impl Membership for Fixed {
 #[derive(Debug)]
 pub struct FixedRegistration {
     live: AtomicBool,
-    incarnation: watch::Sender<u64>,
+    incarnation: u64,
+    incarnations: watch::Sender<u64>,
 }
 
 #[async_trait]
@@ -72,11 +73,11 @@ impl Registration for FixedRegistration {
     }
 
     fn incarnation(&self) -> u64 {
-        *self.incarnation.borrow()
+        self.incarnation
     }
 
     fn incarnations(&self) -> watch::Receiver<u64> {
-        self.incarnation.subscribe()
+        self.incarnations.subscribe()
     }
 
     /// Changes nothing: members of a fixed list are active.

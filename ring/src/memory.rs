@@ -4,7 +4,7 @@
 //! it, which a test can make lag behind.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -39,7 +39,8 @@ impl Registry {
             member: member.clone(),
             live: AtomicBool::new(false),
             left: AtomicBool::new(false),
-            incarnation: watch::Sender::new(0),
+            incarnation: AtomicU64::new(0),
+            incarnations: watch::Sender::new(0),
         });
         let mut registrations = self.registrations.lock();
         registrations.retain(|other| other.member.id != member.id);
@@ -203,7 +204,8 @@ pub struct MemoryRegistration {
     member: Member,
     live: AtomicBool,
     left: AtomicBool,
-    incarnation: watch::Sender<u64>,
+    incarnation: AtomicU64,
+    incarnations: watch::Sender<u64>,
 }
 
 impl MemoryRegistration {
@@ -214,8 +216,9 @@ impl MemoryRegistration {
             members.retain(|member| member.id != self.member.id);
             members.push(Member { incarnation, state, ..self.member.clone() });
         });
-        self.incarnation.send_replace(incarnation); // before it is live, see `Registration::live_as`
+        self.incarnation.store(incarnation, Ordering::Release); // before it is live, see `Registration::live_as`
         self.live.store(true, Ordering::Release);
+        self.incarnations.send_replace(incarnation);
         incarnation
     }
 }
@@ -227,11 +230,11 @@ impl Registration for MemoryRegistration {
     }
 
     fn incarnation(&self) -> u64 {
-        *self.incarnation.borrow()
+        self.incarnation.load(Ordering::Acquire)
     }
 
     fn incarnations(&self) -> watch::Receiver<u64> {
-        self.incarnation.subscribe()
+        self.incarnations.subscribe()
     }
 
     async fn set_state(&self, state: MemberState) -> Result<Epoch, Error> {

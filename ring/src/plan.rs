@@ -63,3 +63,84 @@ impl<'a> Plan<'a> {
 pub fn phases(ring: &Ring, confirmed: &dyn Fn(&NodeId) -> Option<Epoch>, slot: Slot) -> Vec<Vec<NodeId>> {
     Plan::new(ring, confirmed).phases(slot)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::{Member, MemberState};
+
+    const SLOT: Slot = Slot::new(77).unwrap();
+
+    fn ring(members: &[(&str, MemberState)], replicas: usize) -> Ring {
+        let member = |&(id, state): &(&str, _)| Member {
+            id: id.into(),
+            incarnation: 1,
+            grpc: String::new(),
+            http: String::new(),
+            weight: 1,
+            state,
+        };
+        Ring::build(Epoch(10), members.iter().map(member).collect(), replicas)
+    }
+
+    fn confirmed(epochs: &[(&str, u64)]) -> impl Fn(&NodeId) -> Option<Epoch> {
+        let epochs: HashMap<_, _> = epochs.iter().map(|&(id, epoch)| (NodeId::from(id), Epoch(epoch))).collect();
+        move |id| epochs.get(id).copied()
+    }
+
+    fn all() -> Vec<NodeId> {
+        ["a", "b", "c"].map(NodeId::from).to_vec()
+    }
+
+    const ACTIVE: [(&str, MemberState); 3] =
+        [("a", MemberState::Active), ("b", MemberState::Active), ("c", MemberState::Active)];
+
+    #[test]
+    fn when_all_have_confirmed_the_epoch_the_holders_are_enough_owner_first() {
+        let known = confirmed(&[("a", 10), ("b", 12), ("c", 10)]);
+        let alone = ring(&ACTIVE, 1);
+        assert_eq!(phases(&alone, &known, SLOT), [[alone.owner(SLOT).unwrap().id.clone()]]);
+
+        let ring = ring(&ACTIVE, 3);
+        let holders: Vec<_> = ring.holders(SLOT).map(|member| member.id.clone()).collect();
+        assert_eq!(phases(&ring, &known, SLOT), [holders[..1].to_vec(), holders[1..].to_vec()]);
+    }
+
+    #[test]
+    fn one_node_that_has_not_confirmed_brings_all_in_before_the_owner_and_the_owner_once_more() {
+        let ring = ring(&ACTIVE, 1);
+        let owner = vec![ring.owner(SLOT).unwrap().id.clone()];
+        for known in [confirmed(&[("a", 10), ("b", 9), ("c", 10)]), confirmed(&[("a", 10), ("c", 10)])] {
+            assert_eq!(phases(&ring, &known, SLOT), [all(), owner.clone()]);
+        }
+    }
+
+    #[test]
+    fn nodes_that_join_or_leave_count_as_live() {
+        let members = [("a", MemberState::Joining), ("b", MemberState::Active), ("c", MemberState::Leaving)];
+        let known = confirmed(&[("b", 10)]);
+        assert_eq!(phases(&ring(&members, 2), &known, SLOT), [all(), vec!["b".into()]]);
+        // Nobody active, so nobody holds the slot; those who have not confirmed may still.
+        let passive = ring(&members[..1], 1);
+        assert_eq!(phases(&passive, &known, SLOT), [["a".into()]]);
+        assert!(phases(&passive, &confirmed(&[("a", 10)]), SLOT).is_empty());
+    }
+
+    #[test]
+    fn without_members_nobody_can_hold_anything() {
+        assert!(phases(&Ring::empty(2), &confirmed(&[]), SLOT).is_empty());
+        assert!(Plan::new(&Ring::empty(2), &confirmed(&[])).flush_phases().is_empty());
+    }
+
+    #[test]
+    fn a_flush_goes_to_all_owners_and_to_them_as_replicas_once_more() {
+        let known = confirmed(&[("a", 10), ("b", 10), ("c", 10)]);
+        assert_eq!(Plan::new(&ring(&ACTIVE, 1), &known).flush_phases(), [all()]);
+        assert_eq!(Plan::new(&ring(&ACTIVE, 2), &known).flush_phases(), [all(), all()]);
+        let unknown = confirmed(&[]);
+        assert_eq!(Plan::new(&ring(&ACTIVE, 2), &unknown).flush_phases(), [all(), all(), all()]);
+        assert_eq!(Plan::new(&ring(&ACTIVE[..1], 2), &confirmed(&[("a", 10)])).flush_phases(), [["a".into()]]);
+    }
+}
