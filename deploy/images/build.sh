@@ -91,7 +91,7 @@ image() {
 jars() {
     need mvn maven
     mvn -q -B -f "$1/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$1/lib" \
-        -Dkafka.version="$KAFKA_VERSION" -Dcanal.version="$CANAL_VERSION" -Dcanal.driver.version="$CANAL_DRIVER_VERSION" ||
+        -Dkafka.version="$KAFKA_VERSION" -Dcanal.version="$CANAL_VERSION" ||
         fail "Maven could not fetch the jars of $1/pom.xml"
 }
 

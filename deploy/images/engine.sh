@@ -17,7 +17,7 @@ engine_answers() {
     docker info >/dev/null 2>&1 && return 0
     local said wanted
     said=$(docker info 2>&1 || true)
-    wanted=$(sed -nE 's/.*(Maximum|[Mm]inimum) supported API version is ([0-9.]+).*/\2/p' <<<"$said" | head -1)
+    wanted=$(sed -nE 's/.*(Maximum|[Mm]inimum) supported API version is ([0-9]+\.[0-9]+).*/\2/p' <<<"$said" | head -1)
     [ -n "$wanted" ] || return 1
     DOCKER_API_VERSION=$wanted docker info >/dev/null 2>&1 || return 1
     export DOCKER_API_VERSION=$wanted

@@ -33,7 +33,7 @@ final class Settings {
         "canal.mq.partition", "0",
         "canal.mq.flatMessage", "true",
         "canal.mq.canalBatchSize", "50",
-        "canal.mq.canalGetTimeout", "5",
+        "canal.mq.canalGetTimeout", "2",
         "kafka.bootstrap.servers", "127.0.0.1:9092",
         "kafka.acks", "all",
         "kafka.linger.ms", "0",
