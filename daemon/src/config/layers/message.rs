@@ -55,6 +55,9 @@ pub(super) fn field(error: &Error, section: &str, variable: Option<()>) -> Strin
             return format!("expected {}, found {found}", plain(expected));
         }
     }
+    if message == "invalid socket address syntax" {
+        return "not an address with a port, write it like \"0.0.0.0:7400\"".to_owned();
+    }
     message.to_owned()
 }
 

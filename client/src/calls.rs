@@ -1,0 +1,250 @@
+//! What an application calls.
+
+use std::{collections::HashMap, fmt, sync::Arc};
+
+use futures_util::future::join_all;
+use ring::{Membership, NodeId, Ring, Slot, slot_of};
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    Answer, Config, Error, Explanation, NodeStats,
+    attempts::Attempts,
+    link::Link,
+    peers::{self, Peers},
+    routes::Routes,
+};
+
+/// Reads and removes keys at the nodes that own them. Cheap to clone; clones share connections and the ring.
+///
+/// Every call is bounded by [`Config::deadline`] as a whole and safe to drop. All calls are idempotent, so all are tried again at another
+/// node when one can't be reached or can't answer now; wrong keys, overload and an expired deadline are not tried again.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    peers: Arc<Peers>,
+    routes: Routes,
+}
+
+impl Client {
+    /// Asks any of the nodes (`http://host:7400`) for the ring, and asks again when a reply comes from a newer epoch, when a node can't be
+    /// reached, and every [`Config::refresh`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoNodes`] if none has answered within the deadline, with the reason of the last.
+    pub async fn from_seeds(seeds: Vec<String>, config: Config) -> Result<Self, Error> {
+        let peers = Peers::new(config);
+        let routes = Routes::of_seeds(seeds, peers.clone()).await?;
+        Ok(Self { inner: Arc::new(Inner { peers, routes }) })
+    }
+
+    /// Follows a membership. Must be called in a tokio runtime.
+    #[expect(clippy::needless_pass_by_value, reason = "the natural way to hand over a shared membership")]
+    pub fn from_membership(membership: Arc<dyn Membership>, config: Config) -> Self {
+        let peers = Peers::new(config);
+        let routes = Routes::of_membership(&*membership, peers.clone());
+        Self { inner: Arc::new(Inner { peers, routes }) }
+    }
+
+    /// Returns the value of one key, filled from the database on a miss.
+    pub async fn get(&self, key: &str) -> Result<Answer, Error> {
+        let epoch = self.ring().epoch().0;
+        let answer = self
+            .retried(Some(slot_of(key)), async |link, deadline| {
+                peers::get(&link, deadline, key, false, epoch).await
+            })
+            .await?;
+        self.routes().heard(answer.epoch);
+        Ok(answer)
+    }
+
+    /// Returns the values of many keys in their order, each with its own result. Each owner is sent its keys in one request (split at
+    /// [`Config::batch`]), all owners at once; keys that could not be answered are asked again elsewhere.
+    pub async fn get_many<K: AsRef<str>>(&self, keys: &[K]) -> Vec<Result<Answer, Error>> {
+        let mut results: Vec<Option<Result<Answer, Error>>> = keys.iter().map(|_| None).collect();
+        let mut attempts = Attempts::new(self);
+        let mut open: Vec<usize> = (0..keys.len()).collect();
+        while !open.is_empty() {
+            let (batches, unplaced) = self.batches(&attempts, &open, keys);
+            let mut transient = None;
+            open.clear();
+            for (index, error) in unplaced {
+                transient = Some(error.clone());
+                results[index] = Some(Err(error));
+                open.push(index);
+            }
+            let (epoch, deadline) = (self.ring().epoch().0, attempts.deadline());
+            let calls = batches.into_iter().map(|(link, indices)| async move {
+                let keys = indices.iter().map(|index| keys[*index].as_ref().to_owned()).collect();
+                let reply = peers::get_many(&link, deadline, keys, false, epoch).await;
+                (link, indices, reply)
+            });
+            for (link, indices, reply) in join_all(calls).await {
+                let answers = match reply {
+                    Ok((answers, epoch)) => {
+                        self.routes().heard(epoch);
+                        answers
+                    }
+                    Err(error) => {
+                        attempts.failed(&link, &error);
+                        indices.iter().map(|_| Err(error.clone())).collect()
+                    }
+                };
+                for (index, result) in indices.into_iter().zip(answers) {
+                    if let Err(error) = &result
+                        && error.is_transient()
+                    {
+                        attempts.failed(&link, error);
+                        transient = Some(error.clone());
+                        open.push(index);
+                    }
+                    results[index] = Some(result);
+                }
+            }
+            let Some(error) = transient else { break };
+            if attempts.again(error).await.is_err() {
+                break; // every open key keeps its own error
+            }
+        }
+        let unanswered = || Err(Error::NoNodes { reason: "the key was not asked for".to_owned() });
+        results.into_iter().map(|result| result.unwrap_or_else(unanswered)).collect()
+    }
+
+    /// Removes keys from every node that may hold them; returns how many entries that were. The owner of a key is asked and tells the others.
+    pub async fn remove<K: AsRef<str>>(&self, keys: &[K]) -> Result<u64, Error> {
+        let batches = keys.chunks(self.config().batch.max(1)).map(|batch| async move {
+            let keys: Vec<String> = batch.iter().map(|key| key.as_ref().to_owned()).collect();
+            let slot = slot_of(batch[0].as_ref());
+            let keys = &keys;
+            self.retried(Some(slot), async |link, deadline| {
+                peers::remove(&link, deadline, keys.clone(), false).await
+            })
+            .await
+        });
+        let mut removed = 0;
+        for result in join_all(batches).await {
+            let (count, epoch) = result?;
+            self.routes().heard(epoch);
+            removed += count;
+        }
+        Ok(removed)
+    }
+
+    /// Drops every entry of the named groups on all nodes; none named flushes all groups.
+    pub async fn flush<G: AsRef<str>>(&self, groups: &[G]) -> Result<(), Error> {
+        let groups: Vec<String> = groups.iter().map(|group| group.as_ref().to_owned()).collect();
+        let groups = &groups;
+        let epoch = self
+            .retried(None, async |link, deadline| peers::flush(&link, deadline, groups.clone(), false).await)
+            .await?;
+        self.routes().heard(epoch);
+        Ok(())
+    }
+
+    /// All that the key's owner knows about it.
+    pub async fn explain(&self, key: &str) -> Result<Explanation, Error> {
+        let explanation = self
+            .retried(Some(slot_of(key)), async |link, deadline| {
+                peers::explain(&link, deadline, key, false).await
+            })
+            .await?;
+        self.routes().heard(explanation.epoch);
+        Ok(explanation)
+    }
+
+    /// Counters and sizes of all nodes, by id; a node that does not answer is there with its error.
+    pub async fn stats(&self) -> Vec<(String, Result<NodeStats, Error>)> {
+        let ring = self.ring();
+        let deadline = Instant::now() + self.config().deadline;
+        let calls = ring.members().iter().map(|member| async move {
+            let stats = match self.peers().link(&member.id, &member.grpc) {
+                Ok(link) => peers::stats(&link, deadline).await,
+                Err(error) => Err(error),
+            };
+            (member.id.to_string(), stats)
+        });
+        join_all(calls).await
+    }
+
+    /// The ring as known now.
+    pub fn ring(&self) -> Arc<Ring> {
+        self.routes().ring()
+    }
+
+    /// Tells of every change of the ring.
+    pub fn watch(&self) -> watch::Receiver<Arc<Ring>> {
+        self.routes().watch()
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        self.inner.peers.config()
+    }
+
+    pub(crate) fn peers(&self) -> &Peers {
+        &self.inner.peers
+    }
+
+    pub(crate) fn routes(&self) -> &Routes {
+        &self.inner.routes
+    }
+}
+
+type Batch = (Arc<Link>, Vec<usize>);
+
+impl Client {
+    /// Shares the open keys out to the nodes to ask, and tells which have none.
+    fn batches<K: AsRef<str>>(
+        &self,
+        attempts: &Attempts<'_>,
+        open: &[usize],
+        keys: &[K],
+    ) -> (Vec<Batch>, Vec<(usize, Error)>) {
+        let limit = self.config().batch.max(1);
+        let mut batches: Vec<Batch> = Vec::new();
+        let mut filling: HashMap<NodeId, usize> = HashMap::new();
+        let mut unplaced = Vec::new();
+        for &index in open {
+            match attempts.target(Some(slot_of(keys[index].as_ref()))) {
+                Ok(link) => match filling.get(link.id()) {
+                    Some(&at) if batches[at].1.len() < limit => batches[at].1.push(index),
+                    _ => {
+                        filling.insert(link.id().clone(), batches.len());
+                        batches.push((link, vec![index]));
+                    }
+                },
+                Err(error) => unplaced.push((index, error)),
+            }
+        }
+        (batches, unplaced)
+    }
+
+    /// Calls one node after another until one answers.
+    async fn retried<T>(
+        &self,
+        slot: Option<Slot>,
+        call: impl AsyncFn(Arc<Link>, Instant) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut attempts = Attempts::new(self);
+        loop {
+            let result = match attempts.target(slot) {
+                Ok(link) => call(link.clone(), attempts.deadline())
+                    .await
+                    .inspect_err(|error| attempts.failed(&link, error)),
+                Err(error) => Err(error),
+            };
+            match result {
+                Ok(reply) => return Ok(reply),
+                Err(error) => attempts.again(error).await?,
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("ring", &self.ring()).finish_non_exhaustive()
+    }
+}

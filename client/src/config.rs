@@ -1,0 +1,56 @@
+//! What can be set.
+
+use std::time::Duration;
+
+use crate::Metrics;
+
+/// The largest gRPC message that is sent or taken, in bytes: 64 MiB. Servers set the same limit.
+pub const MAX_MESSAGE: usize = 64 << 20;
+
+/// How calls are made.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How long a whole call may take, retries and pauses included. Nodes are told, and stop working on it too. Default 1 s.
+    pub deadline: Duration,
+    /// How often a call is tried again after its first attempt. Default 3.
+    pub retries: u32,
+    /// The first pause before a retry; it doubles each time, with jitter of the same size on top. Default 10 ms.
+    pub backoff: Duration,
+    /// The longest pause before a retry. Default 200 ms.
+    pub max_backoff: Duration,
+    /// How long opening a connection may take. Default 500 ms.
+    pub connect_timeout: Duration,
+    /// How often an idle connection is probed. Default 10 s.
+    pub keep_alive: Duration,
+    /// How long a probe may stay unanswered before the connection is given up. Default 5 s.
+    pub keep_alive_timeout: Duration,
+    /// After how many failures in a row to reach a node it is left alone for a while. Default 5.
+    pub breaker_failures: u32,
+    /// How long it is left alone before one call probes it. Default 1 s.
+    pub breaker_cool_down: Duration,
+    /// How often the ring is asked for when nothing hints at a change; only with seeds. Default 30 s.
+    pub refresh: Duration,
+    /// Most keys of one request; longer lists are split. Default 1000.
+    pub batch: usize,
+    /// Where calls are counted. Not registered by default.
+    pub metrics: Metrics,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_secs(1),
+            retries: 3,
+            backoff: Duration::from_millis(10),
+            max_backoff: Duration::from_millis(200),
+            connect_timeout: Duration::from_millis(500),
+            keep_alive: Duration::from_secs(10),
+            keep_alive_timeout: Duration::from_secs(5),
+            breaker_failures: 5,
+            breaker_cool_down: Duration::from_secs(1),
+            refresh: Duration::from_secs(30),
+            batch: 1000,
+            metrics: Metrics::default(),
+        }
+    }
+}

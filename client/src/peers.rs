@@ -1,0 +1,263 @@
+//! Calls between nodes, and from the sync service to nodes: one call to one member, without retries.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use parking_lot::RwLock;
+use proto::v1;
+use ring::{Epoch, Member, NodeId, Ring};
+use tokio::time::Instant;
+
+use crate::{Answer, Config, Error, Explanation, NodeStats, link::Link, wire};
+
+/// One multiplexed connection per node, each with its breaker.
+///
+/// All calls but [`apply`](Self::apply) fail at once while the node's breaker is open, and say `forwarded`, so that the node answers itself
+/// and passes nothing on. Whether to ask again, or another node, is the caller's decision.
+#[derive(Debug)]
+pub struct Peers {
+    config: Config,
+    /// Guards the map alone; never held across a call.
+    links: RwLock<HashMap<NodeId, Arc<Link>>>,
+}
+
+/// What the sync service tells a node to apply.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Apply {
+    /// The epoch under which the call was planned; a node whose own is older catches up first.
+    pub epoch: Epoch,
+    /// Keys to remove.
+    pub remove: Vec<String>,
+    /// Groups to flush.
+    pub flush: Vec<String>,
+    /// Where the newest change came from: `topic/partition@offset`.
+    pub origin: String,
+}
+
+/// A node's acknowledgement: all of an [`Apply`] holds there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// The node.
+    pub node: NodeId,
+    /// Which life of the node acknowledged.
+    pub incarnation: u64,
+    /// The epoch at which it was applied.
+    pub epoch: Epoch,
+    /// The last epoch that the node has confirmed.
+    pub confirmed_epoch: Epoch,
+    /// How many of the keys were in memory.
+    pub removed: u64,
+}
+
+impl Peers {
+    /// No connections yet; they open as members are called.
+    pub fn new(config: Config) -> Arc<Self> {
+        Arc::new(Self { config, links: RwLock::default() })
+    }
+
+    /// How calls are made.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Whether calls to a member pass its breaker; true for one that was never called.
+    pub fn is_reachable(&self, to: &Member) -> bool {
+        let links = self.links.read();
+        links.get(&to.id).is_none_or(|link| link.address() != to.grpc || link.breaker().is_closed())
+    }
+
+    /// Asks a member for one key.
+    pub async fn get(&self, to: &Member, key: &str) -> Result<Answer, Error> {
+        let link = self.admitted(to)?;
+        get(&link, self.deadline(), key, true, 0).await
+    }
+
+    /// Asks a member for many keys; the results are in their order.
+    pub async fn get_many(&self, to: &Member, keys: &[String]) -> Result<Vec<Result<Answer, Error>>, Error> {
+        let link = self.admitted(to)?;
+        get_many(&link, self.deadline(), keys.to_vec(), true, 0).await.map(|(results, _)| results)
+    }
+
+    /// Removes keys from one member; returns how many of them it had.
+    pub async fn remove(&self, to: &Member, keys: &[String]) -> Result<u64, Error> {
+        let link = self.admitted(to)?;
+        remove(&link, self.deadline(), keys.to_vec(), true).await.map(|(removed, _)| removed)
+    }
+
+    /// Flushes groups on one member; none named flushes all.
+    pub async fn flush(&self, to: &Member, groups: &[String]) -> Result<(), Error> {
+        let link = self.admitted(to)?;
+        flush(&link, self.deadline(), groups.to_vec(), true).await.map(|_| ())
+    }
+
+    /// Asks a member for all that it knows about one key.
+    pub async fn explain(&self, to: &Member, key: &str) -> Result<Explanation, Error> {
+        let link = self.admitted(to)?;
+        explain(&link, self.deadline(), key, true).await
+    }
+
+    /// Asks a member for its counters and sizes.
+    pub async fn stats(&self, to: &Member) -> Result<NodeStats, Error> {
+        let link = self.admitted(to)?;
+        stats(&link, self.deadline()).await
+    }
+
+    /// Has a member apply removals and flushes. `Ok` is its acknowledgement.
+    ///
+    /// Always tries, whatever the breaker says: until its lease is gone, this node's acknowledgement is what commits wait for. Safe to drop
+    /// and to repeat; removals are idempotent.
+    pub async fn apply(&self, to: &Member, apply: Apply, timeout: Duration) -> Result<Ack, Error> {
+        let link = self.link(&to.id, &to.grpc)?;
+        let request = v1::ApplyRequest::from(apply);
+        let reply: v1::ApplyReply = link
+            .invalidation(Instant::now() + timeout, request, |mut client, request| async move {
+                client.apply(request).await
+            })
+            .await?;
+        if reply.node != to.id.as_str() {
+            // Another node has taken over the address. What it applied says nothing about the one that was meant.
+            return Err(Error::Unavailable {
+                node: to.id.to_string(),
+                reason: format!("node {} answers at its address {}", reply.node, to.grpc),
+            });
+        }
+        Ok(reply.into())
+    }
+
+    /// Drops the connections of members that are gone or have moved to another address. Calls under way end by themselves.
+    pub fn retain(&self, ring: &Ring) {
+        self.links
+            .write()
+            .retain(|id, link| ring.member(id).is_some_and(|member| member.grpc == link.address()));
+    }
+
+    /// The connection to a node, made if there is none to this address yet.
+    pub(crate) fn link(&self, id: &NodeId, address: &str) -> Result<Arc<Link>, Error> {
+        if let Some(link) = self.links.read().get(id).filter(|link| link.address() == address) {
+            return Ok(link.clone());
+        }
+        let mut links = self.links.write();
+        if let Some(link) = links.get(id).filter(|link| link.address() == address) {
+            return Ok(link.clone()); // made by another call meanwhile
+        }
+        let link = Arc::new(Link::new(id.clone(), address, &self.config)?);
+        links.insert(id.clone(), link.clone());
+        Ok(link)
+    }
+
+    fn admitted(&self, to: &Member) -> Result<Arc<Link>, Error> {
+        let link = self.link(&to.id, &to.grpc)?;
+        if link.breaker().admits() {
+            return Ok(link);
+        }
+        Err(Error::Unavailable {
+            node: to.id.to_string(),
+            reason: format!(
+                "it was not reached at {} several times in a row and is left alone for a moment",
+                to.grpc
+            ),
+        })
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.config.deadline
+    }
+}
+
+/// One `Get`.
+pub(crate) async fn get(
+    link: &Link,
+    deadline: Instant,
+    key: &str,
+    forwarded: bool,
+    epoch: u64,
+) -> Result<Answer, Error> {
+    let request = v1::GetRequest { key: key.to_owned(), forwarded, epoch };
+    let reply =
+        link.cache(deadline, request, |mut client, request| async move { client.get(request).await }).await?;
+    wire::answer(link.id().as_str(), reply)
+}
+
+/// One `GetMany`: the results in the keys' order, and the node's epoch.
+pub(crate) async fn get_many(
+    link: &Link,
+    deadline: Instant,
+    keys: Vec<String>,
+    forwarded: bool,
+    epoch: u64,
+) -> Result<(Vec<Result<Answer, Error>>, u64), Error> {
+    let (begun, count) = (Instant::now(), keys.len());
+    let request = v1::GetManyRequest { keys, forwarded, epoch };
+    let reply: v1::GetManyReply = link
+        .cache(deadline, request, |mut client, request| async move { client.get_many(request).await })
+        .await?;
+    if reply.results.len() != count {
+        return Err(Error::Internal {
+            node: link.id().to_string(),
+            reason: format!("{} results for {count} keys", reply.results.len()),
+        });
+    }
+    let waited = begun.elapsed();
+    let results =
+        reply.results.into_iter().map(|result| wire::key_result(link.id().as_str(), result, waited));
+    Ok((results.collect(), reply.epoch))
+}
+
+/// One `Remove`: how many keys were in memory, and the node's epoch.
+pub(crate) async fn remove(
+    link: &Link,
+    deadline: Instant,
+    keys: Vec<String>,
+    forwarded: bool,
+) -> Result<(u64, u64), Error> {
+    let request = v1::RemoveRequest { keys, forwarded };
+    let reply: v1::RemoveReply = link
+        .cache(deadline, request, |mut client, request| async move { client.remove(request).await })
+        .await?;
+    Ok((reply.removed, reply.epoch))
+}
+
+/// One `Flush`: the node's epoch.
+pub(crate) async fn flush(
+    link: &Link,
+    deadline: Instant,
+    groups: Vec<String>,
+    forwarded: bool,
+) -> Result<u64, Error> {
+    let request = v1::FlushRequest { groups, forwarded };
+    let reply: v1::FlushReply = link
+        .cache(deadline, request, |mut client, request| async move { client.flush(request).await })
+        .await?;
+    Ok(reply.epoch)
+}
+
+/// One `Explain`.
+pub(crate) async fn explain(
+    link: &Link,
+    deadline: Instant,
+    key: &str,
+    forwarded: bool,
+) -> Result<Explanation, Error> {
+    let request = v1::ExplainRequest { key: key.to_owned(), forwarded };
+    let reply: v1::ExplainReply = link
+        .cache(deadline, request, |mut client, request| async move { client.explain(request).await })
+        .await?;
+    Ok(reply.into())
+}
+
+/// One `Stats`.
+pub(crate) async fn stats(link: &Link, deadline: Instant) -> Result<NodeStats, Error> {
+    let reply: v1::StatsReply =
+        link.cache(deadline, v1::StatsRequest {}, |mut client, request| async move {
+            client.stats(request).await
+        })
+        .await?;
+    Ok(reply.into())
+}
+
+/// One `Ring`.
+pub(crate) async fn ring_of(link: &Link, deadline: Instant) -> Result<Ring, Error> {
+    let reply: v1::RingReply = link
+        .cache(deadline, v1::RingRequest {}, |mut client, request| async move { client.ring(request).await })
+        .await?;
+    Ok(wire::ring(reply))
+}

@@ -1,0 +1,249 @@
+//! Wire types to domain types and back. Both ways live here, so that a field can't be carried one way and forgotten the other.
+
+use std::time::Duration;
+
+use proto::v1;
+use ring::{Epoch, Member, MemberState, NodeId, Ring};
+use tonic::Code;
+
+use crate::{
+    Ack, Answer, Apply, EntryState, Error, Explanation, GroupStats, NodeStats, Outcome, Removal,
+    answer::to_millis,
+};
+
+/// A reply with its value; an outcome of a later version is refused, since it may change what the value means.
+pub(crate) fn answer(node: &str, reply: v1::GetReply) -> Result<Answer, Error> {
+    let outcome = match reply.outcome() {
+        v1::Outcome::Hit => Outcome::Hit,
+        v1::Outcome::NegativeHit => Outcome::NegativeHit,
+        v1::Outcome::Miss => Outcome::Miss,
+        v1::Outcome::Shared => Outcome::Shared,
+        v1::Outcome::ReadThrough => Outcome::ReadThrough,
+        v1::Outcome::Unspecified => {
+            let reason = format!("a reply with the unknown outcome {}", reply.outcome);
+            return Err(Error::Internal { node: node.to_owned(), reason });
+        }
+    };
+    Ok(Answer {
+        value: reply.value,
+        outcome,
+        age: Duration::from_millis(reply.age_ms),
+        ttl: (reply.ttl_ms > 0).then(|| Duration::from_millis(reply.ttl_ms)),
+        node: reply.node,
+        epoch: reply.epoch,
+    })
+}
+
+/// One key's part of a batch.
+pub(crate) fn key_result(node: &str, result: v1::KeyResult, waited: Duration) -> Result<Answer, Error> {
+    match result.result {
+        Some(v1::key_result::Result::Reply(reply)) => answer(node, reply),
+        Some(v1::key_result::Result::Error(error)) => {
+            Err(Error::from_code(node, Code::from_i32(error.code), &error.message, waited))
+        }
+        None => {
+            Err(Error::Internal { node: node.to_owned(), reason: "an empty result for a key".to_owned() })
+        }
+    }
+}
+
+impl From<Answer> for v1::GetReply {
+    fn from(answer: Answer) -> Self {
+        let outcome = match answer.outcome {
+            Outcome::Hit => v1::Outcome::Hit,
+            Outcome::NegativeHit => v1::Outcome::NegativeHit,
+            Outcome::Miss => v1::Outcome::Miss,
+            Outcome::Shared => v1::Outcome::Shared,
+            Outcome::ReadThrough => v1::Outcome::ReadThrough,
+        };
+        Self {
+            value: answer.value,
+            outcome: outcome.into(),
+            age_ms: to_millis(answer.age),
+            // 0 says "not in memory"; what is about to expire still is.
+            ttl_ms: answer.ttl.map_or(0, |ttl| to_millis(ttl).max(1)),
+            node: answer.node,
+            epoch: answer.epoch,
+        }
+    }
+}
+
+impl From<Apply> for v1::ApplyRequest {
+    fn from(apply: Apply) -> Self {
+        Self { epoch: apply.epoch.0, remove: apply.remove, flush: apply.flush, origin: apply.origin }
+    }
+}
+
+impl From<v1::ApplyRequest> for Apply {
+    fn from(request: v1::ApplyRequest) -> Self {
+        Self {
+            epoch: Epoch(request.epoch),
+            remove: request.remove,
+            flush: request.flush,
+            origin: request.origin,
+        }
+    }
+}
+
+impl From<Ack> for v1::ApplyReply {
+    fn from(ack: Ack) -> Self {
+        Self {
+            node: ack.node.to_string(),
+            incarnation: ack.incarnation,
+            epoch: ack.epoch.0,
+            confirmed_epoch: ack.confirmed_epoch.0,
+            removed: ack.removed,
+        }
+    }
+}
+
+impl From<v1::ApplyReply> for Ack {
+    fn from(reply: v1::ApplyReply) -> Self {
+        Self {
+            node: NodeId::from(reply.node),
+            incarnation: reply.incarnation,
+            epoch: Epoch(reply.epoch),
+            confirmed_epoch: Epoch(reply.confirmed_epoch),
+            removed: reply.removed,
+        }
+    }
+}
+
+impl From<v1::ExplainReply> for Explanation {
+    fn from(reply: v1::ExplainReply) -> Self {
+        let entry = match reply.entry() {
+            v1::EntryState::Value => EntryState::Value,
+            v1::EntryState::Negative => EntryState::Negative,
+            v1::EntryState::Absent | v1::EntryState::Unspecified => EntryState::Absent,
+        };
+        let there = entry != EntryState::Absent;
+        Self {
+            entry,
+            age: there.then(|| Duration::from_millis(reply.age_ms)),
+            ttl: there.then(|| Duration::from_millis(reply.ttl_ms)),
+            key: reply.key,
+            group: reply.group,
+            slot: u16::try_from(reply.slot).unwrap_or(u16::MAX),
+            owner: reply.owner,
+            replicas: reply.replicas,
+            epoch: reply.epoch,
+            node: reply.node,
+            holds: reply.holds,
+            size: reply.size,
+            last_removal: reply.last_removal.map(|removal| Removal {
+                age: Duration::from_millis(removal.age_ms),
+                origin: removal.origin,
+            }),
+            fill_in_flight: reply.fill_in_flight,
+            query: reply.query,
+        }
+    }
+}
+
+impl From<Explanation> for v1::ExplainReply {
+    fn from(explanation: Explanation) -> Self {
+        let entry = match explanation.entry {
+            EntryState::Absent => v1::EntryState::Absent,
+            EntryState::Value => v1::EntryState::Value,
+            EntryState::Negative => v1::EntryState::Negative,
+        };
+        Self {
+            key: explanation.key,
+            group: explanation.group,
+            slot: explanation.slot.into(),
+            owner: explanation.owner,
+            replicas: explanation.replicas,
+            epoch: explanation.epoch,
+            node: explanation.node,
+            holds: explanation.holds,
+            entry: entry.into(),
+            age_ms: explanation.age.map_or(0, to_millis),
+            ttl_ms: explanation.ttl.map_or(0, to_millis),
+            size: explanation.size,
+            last_removal: explanation
+                .last_removal
+                .map(|removal| v1::Removal { age_ms: to_millis(removal.age), origin: removal.origin }),
+            fill_in_flight: explanation.fill_in_flight,
+            query: explanation.query,
+        }
+    }
+}
+
+/// Counters travel under the same names on both sides.
+macro_rules! same_fields {
+    ($from:expr, { $($field:ident),* $(,)? }, { $($name:ident : $value:expr),* $(,)? }) => {
+        Self { $($field: $from.$field,)* $($name: $value,)* }
+    };
+}
+
+impl From<v1::StatsReply> for NodeStats {
+    fn from(reply: v1::StatsReply) -> Self {
+        let groups = reply.groups.into_iter().map(|group| GroupStats {
+            name: group.name,
+            hits: group.hits,
+            misses: group.misses,
+            fills: group.fills,
+        });
+        same_fields!(reply, {
+            node, incarnation, epoch, version, entries, negative_entries, bytes, capacity_bytes, hits, negative_hits, misses, shared,
+            fills, fill_errors, fills_refused, removes, removes_hit, flushes, evictions, expirations, forwards, slots, fenced,
+        }, { uptime: Duration::from_millis(reply.uptime_ms), groups: groups.collect() })
+    }
+}
+
+impl From<NodeStats> for v1::StatsReply {
+    fn from(stats: NodeStats) -> Self {
+        let groups = stats.groups.into_iter().map(|group| v1::GroupStats {
+            name: group.name,
+            hits: group.hits,
+            misses: group.misses,
+            fills: group.fills,
+        });
+        same_fields!(stats, {
+            node, incarnation, epoch, version, entries, negative_entries, bytes, capacity_bytes, hits, negative_hits, misses, shared,
+            fills, fill_errors, fills_refused, removes, removes_hit, flushes, evictions, expirations, forwards, slots, fenced,
+        }, { uptime_ms: to_millis(stats.uptime), groups: groups.collect() })
+    }
+}
+
+/// A member in a state of a later version counts as joining: it gets removals and holds nothing.
+fn member(member: v1::Member) -> Member {
+    Member {
+        id: NodeId::from(member.id),
+        incarnation: member.incarnation,
+        grpc: member.grpc,
+        http: member.http,
+        weight: member.weight,
+        state: member.state.parse().unwrap_or(MemberState::Joining),
+    }
+}
+
+/// The ring that a node told; built here, since same members give the same ring everywhere.
+pub(crate) fn ring(reply: v1::RingReply) -> Ring {
+    let members = reply.members.into_iter().map(member).collect();
+    Ring::build(Epoch(reply.epoch), members, reply.replicas as usize)
+}
+
+/// A ring as a node tells it; `node` is who answers.
+pub fn ring_reply(node: &str, ring: &Ring) -> v1::RingReply {
+    v1::RingReply {
+        epoch: ring.epoch().0,
+        members: ring
+            .members()
+            .iter()
+            .map(|member| v1::Member {
+                id: member.id.to_string(),
+                incarnation: member.incarnation,
+                grpc: member.grpc.clone(),
+                http: member.http.clone(),
+                weight: member.weight,
+                state: member.state.to_string(),
+            })
+            .collect(),
+        replicas: u32::try_from(ring.replicas()).unwrap_or(u32::MAX),
+        node: node.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,75 @@
+//! What goes out comes back.
+
+use bytes::Bytes;
+
+use super::*;
+
+#[test]
+fn answers_survive_the_wire() {
+    for (outcome, value, ttl) in [
+        (Outcome::Hit, Some(Bytes::from_static(b"{}")), Some(Duration::from_secs(9))),
+        (Outcome::NegativeHit, None, Some(Duration::from_millis(1))),
+        (Outcome::Miss, Some(Bytes::new()), Some(Duration::from_secs(1))),
+        (Outcome::Shared, None, None),
+        (Outcome::ReadThrough, Some(Bytes::from_static(b"[]")), None),
+    ] {
+        let there = Answer { value, outcome, age: Duration::from_millis(3), ttl, node: "a".to_owned(), epoch: 4 };
+        assert_eq!(answer("a", there.clone().into()), Ok(there));
+    }
+}
+
+#[test]
+fn an_outcome_of_a_later_version_is_an_error_that_names_the_node() {
+    let reply = v1::GetReply { outcome: 99, ..Default::default() };
+    let error = answer("node-7", reply).unwrap_err().to_string();
+    assert!(error.contains("node-7") && error.contains("99"), "{error}");
+    assert!(key_result("node-7", v1::KeyResult::default(), Duration::ZERO).is_err());
+}
+
+#[test]
+fn rings_survive_the_wire_and_give_the_same_owners() {
+    let members = ["b", "a", "c"].map(|id| Member {
+        id: NodeId::from(id),
+        incarnation: 3,
+        grpc: format!("http://{id}:7400"),
+        http: String::new(),
+        weight: 2,
+        state: if id == "c" { MemberState::Leaving } else { MemberState::Active },
+    });
+    let there = Ring::build(Epoch(42), members.to_vec(), 2);
+    let back = ring(ring_reply("a", &there));
+    assert_eq!((back.epoch(), back.members(), back.replicas()), (there.epoch(), there.members(), 2));
+    let slot = ring::slot_of("user:42");
+    assert_eq!(back.owner(slot), there.owner(slot));
+}
+
+#[test]
+fn explanations_and_stats_survive_the_wire() {
+    let explanation = Explanation {
+        key: "user:1".to_owned(),
+        group: "user".to_owned(),
+        slot: 7,
+        owner: "a".to_owned(),
+        replicas: vec!["b".to_owned()],
+        epoch: 5,
+        node: "a".to_owned(),
+        holds: true,
+        entry: EntryState::Negative,
+        age: Some(Duration::from_millis(2)),
+        ttl: Some(Duration::from_millis(3)),
+        size: 4,
+        last_removal: Some(Removal { age: Duration::from_millis(1), origin: "shop/0@17".to_owned() }),
+        fill_in_flight: true,
+        query: "SELECT 1".to_owned(),
+    };
+    assert_eq!(Explanation::from(v1::ExplainReply::from(explanation.clone())), explanation);
+    let stats = NodeStats {
+        node: "a".to_owned(),
+        uptime: Duration::from_secs(1),
+        hits: 3,
+        fenced: true,
+        groups: vec![GroupStats { name: "user".to_owned(), hits: 1, misses: 2, fills: 3 }],
+        ..NodeStats::default()
+    };
+    assert_eq!(NodeStats::from(v1::StatsReply::from(stats.clone())), stats);
+}
