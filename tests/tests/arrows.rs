@@ -6,8 +6,8 @@ use serde_json::Value;
 
 /// The rooms from top to bottom: a room may use only rooms below it.
 const ROOMS: [&str; 11] = [
-    "tests",
     "freshline-bench",
+    "tests",
     "freshline",
     "cache-node",
     "sync-service",
