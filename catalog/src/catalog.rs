@@ -1,17 +1,44 @@
 //! The catalog as a whole: keys to groups, tables to rules.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::group::{Group, GroupId};
-use crate::key::{Key, KeyError};
+use crate::key::{DEFAULT_MAX_KEY, Key, KeyError};
+use crate::query::TableName;
 use crate::report::{Problem, Report};
-use crate::rules::TableRules;
+use crate::rules::pattern::Pattern;
+use crate::rules::{Rule, TableRules};
+use crate::template::Near;
+
+/// Tables whose rules are kept compiled; more are compiled each time.
+const MAX_COMPILED: usize = 10_000;
 
 /// All groups and rules of a file, checked.
 #[derive(Debug)]
 pub struct Catalog {
-    groups: Vec<Arc<Group>>,
-    warnings: Vec<Problem>,
+    pub(crate) file: String,
+    pub(crate) groups: Vec<Arc<Group>>,
+    pub(crate) rules: Vec<Declared>,
+    /// Tables that a group reads without caring for their changes.
+    pub(crate) ignored: Vec<(TableName, GroupId)>,
+    pub(crate) warnings: Vec<Problem>,
+    /// For each group the lines of its key and its query.
+    pub(crate) lines: Vec<(usize, usize)>,
+    max_key: usize,
+    /// Groups by the literal that their keys begin with.
+    prefixes: HashMap<Box<str>, Vec<usize>>,
+    /// Lengths of these literals, longest first.
+    lengths: Vec<usize>,
+    compiled: RwLock<HashMap<Box<str>, HashMap<Box<str>, Option<Arc<TableRules>>>>>,
+}
+
+/// A rule, its tables, and where it comes from.
+#[derive(Debug)]
+pub(crate) struct Declared {
+    pub(crate) pattern: Pattern,
+    pub(crate) origin: Origin,
+    pub(crate) rule: Arc<Rule>,
 }
 
 /// Which table's changes make a group's keys stale, and how; for people.
@@ -34,11 +61,11 @@ pub struct TableUse {
 /// Where a rule comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// The group's query.
+    /// The query of the group.
     Query,
-    /// A `[[rule]]` at this line.
+    /// The `[[rule]]` at this line.
     Rule(usize),
-    /// The group's `ignore`.
+    /// The `ignore` of the group.
     Ignore,
 }
 
@@ -58,14 +85,32 @@ impl Catalog {
     ///
     /// `file` is only for messages. All problems are reported at once.
     pub fn parse(file: &str, text: &str) -> Result<Self, Report> {
-        let _ = (file, text);
-        unimplemented!()
+        crate::load::load(file, text)
     }
 
-    /// Sets the most bytes that a key may have; [`DEFAULT_MAX_KEY`](crate::DEFAULT_MAX_KEY) otherwise.
+    pub(crate) fn new(
+        file: &str,
+        groups: Vec<Arc<Group>>,
+        lines: Vec<(usize, usize)>,
+        rules: Vec<Declared>,
+        ignored: Vec<(TableName, GroupId)>,
+        warnings: Vec<Problem>,
+    ) -> Self {
+        let mut prefixes: HashMap<Box<str>, Vec<usize>> = HashMap::new();
+        for (index, group) in groups.iter().enumerate() {
+            prefixes.entry(group.template.prefix().into()).or_default().push(index);
+        }
+        let mut lengths: Vec<usize> = prefixes.keys().map(|prefix| prefix.len()).collect();
+        lengths.sort_unstable_by(|a, b| b.cmp(a));
+        lengths.dedup();
+        let (file, max_key, compiled) = (file.to_owned(), DEFAULT_MAX_KEY, RwLock::default());
+        Self { file, groups, rules, ignored, warnings, lines, max_key, prefixes, lengths, compiled }
+    }
+
+    /// Sets the most bytes that a key may have; [`DEFAULT_MAX_KEY`] otherwise.
     #[must_use]
-    pub fn with_max_key(self, bytes: usize) -> Self {
-        let _ = bytes;
+    pub fn with_max_key(mut self, bytes: usize) -> Self {
+        self.max_key = bytes;
         self
     }
 
@@ -86,18 +131,100 @@ impl Catalog {
 
     /// Understands a key: the group whose template it matches, and its parameters.
     pub fn resolve(&self, key: &str) -> Result<Key, KeyError> {
-        let _ = key;
-        unimplemented!()
+        if key.len() > self.max_key {
+            return Err(KeyError::TooLong { length: key.len(), limit: self.max_key });
+        }
+        for length in &self.lengths {
+            let Some(groups) = key.get(..*length).and_then(|prefix| self.prefixes.get(prefix)) else { continue };
+            for index in groups {
+                let group = &self.groups[*index];
+                if let Some(params) = group.template.matches(key) {
+                    return Ok(Key { text: key.into(), group: Arc::clone(group), params: params.into() });
+                }
+            }
+        }
+        Err(self.explain(key))
+    }
+
+    /// Why no template matches; the one that is most like the key has the word.
+    fn explain(&self, key: &str) -> KeyError {
+        if key.is_empty() {
+            let example = self.groups.first().map_or("user:42", |group| group.template.text()).to_owned();
+            return KeyError::Empty { example };
+        }
+        let shown: String = key.chars().take(100).collect();
+        let mut invalid: Option<(usize, &Arc<Group>, usize, crate::ParamError)> = None;
+        for group in &self.groups {
+            match group.template.near(key) {
+                Some(Near::NotCanonical { canonical }) => return KeyError::NotCanonical { key: shown, canonical },
+                Some(Near::Invalid { param, error }) => {
+                    let size = error.to_string().len();
+                    if invalid.as_ref().is_none_or(|(best, ..)| size < *best) {
+                        invalid = Some((size, group, param, error));
+                    }
+                }
+                None => {}
+            }
+        }
+        if let Some((_, group, param, error)) = invalid {
+            return KeyError::Invalid {
+                key: shown,
+                group: Arc::clone(&group.name),
+                template: group.template.text().to_owned(),
+                param: group.template.params()[param].name.to_string(),
+                error,
+            };
+        }
+        let common = |text: &str| text.bytes().zip(key.bytes()).take_while(|(a, b)| a == b).count();
+        let nearest = self.groups.iter().map(|group| group.template.text()).max_by_key(|text| common(text));
+        KeyError::NoGroup { key: shown, nearest: nearest.unwrap_or("none, the catalog has no group").to_owned() }
     }
 
     /// The rules of a table, patterns resolved; `None` when no rule and no query names it.
     pub fn table(&self, database: &str, table: &str) -> Option<Arc<TableRules>> {
-        let _ = (database, table);
-        unimplemented!()
+        let compiled = self.compiled.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = compiled.get(database).and_then(|tables| tables.get(table)) {
+            return known.clone();
+        }
+        let room = compiled.values().map(HashMap::len).sum::<usize>() < MAX_COMPILED;
+        drop(compiled);
+        let name = TableName::new(database, table);
+        let matching = self.rules.iter().filter(|declared| declared.pattern.matches(&name));
+        let rules: Vec<Arc<Rule>> = matching.map(|declared| Arc::clone(&declared.rule)).collect();
+        let rules = (!rules.is_empty()).then(|| Arc::new(TableRules::new(rules)));
+        if room {
+            let mut compiled = self.compiled.write().unwrap_or_else(PoisonError::into_inner);
+            compiled.entry(database.into()).or_default().insert(table.into(), rules.clone());
+        }
+        rules
     }
 
-    /// Which table's changes make which group's keys stale.
+    /// Which table's changes make which group's keys stale, and which are ignored.
     pub fn tables(&self) -> Vec<TableUse> {
-        unimplemented!()
+        let row = |table: String, group: GroupId, origin, effect, when_changed| TableUse {
+            table,
+            group: Arc::clone(&self.groups[usize::from(group.0)].name),
+            group_id: group,
+            origin,
+            effect,
+            when_changed,
+        };
+        let declared = self.rules.iter().flat_map(|declared| {
+            declared.rule.groups.iter().map(|group| {
+                let keys = declared.rule.keys.as_ref();
+                let effect = keys.map_or(Use::Flush, |keys| Use::Keys(keys.text().to_owned()));
+                let when_changed = declared.rule.when_changed.iter().map(ToString::to_string).collect();
+                row(declared.pattern.to_string(), *group, declared.origin, effect, when_changed)
+            })
+        });
+        let ignored = self.ignored.iter().map(|(table, group)| {
+            row(table.to_string(), *group, Origin::Ignore, Use::Ignored, Vec::new())
+        });
+        let mut uses: Vec<TableUse> = declared.chain(ignored).collect();
+        uses.sort_by(|a, b| (&a.table, a.group_id).cmp(&(&b.table, b.group_id)));
+        uses
     }
 }
+
+#[cfg(test)]
+mod tests;

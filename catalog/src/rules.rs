@@ -1,9 +1,14 @@
 //! Rules: from a row change to the keys and groups that it makes stale.
 
+pub(crate) mod pattern;
+
 use std::fmt;
+use std::sync::Arc;
 
 use crate::group::GroupId;
-use crate::normal::{Column, ColumnError};
+use crate::normal::{Column, ColumnError, Normal};
+use crate::template::Template;
+use crate::value::Value;
 
 /// What happened to a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -90,14 +95,64 @@ impl fmt::Display for FlushReason {
     }
 }
 
+/// The kinds of row change that a rule is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ops {
+    pub(crate) insert: bool,
+    pub(crate) update: bool,
+    pub(crate) delete: bool,
+}
+
+impl Ops {
+    pub(crate) const ALL: Self = Self { insert: true, update: true, delete: true };
+
+    fn has(self, op: Op) -> bool {
+        match op {
+            Op::Insert => self.insert,
+            Op::Update => self.update,
+            Op::Delete => self.delete,
+        }
+    }
+}
+
+/// One rule, ready to use.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Rule {
+    pub(crate) on: Ops,
+    /// An UPDATE counts only if one of these or a column of the key changed; empty: always.
+    pub(crate) when_changed: Vec<Box<str>>,
+    /// The keys, with columns as parameters; `None`: the groups are flushed.
+    pub(crate) keys: Option<Template>,
+    /// Whose keys they are, or who is flushed.
+    pub(crate) groups: Vec<GroupId>,
+}
+
 /// All rules of one table, compiled.
 #[derive(Debug, Default)]
 pub struct TableRules {
+    rules: Vec<Arc<Rule>>,
     columns: Vec<Box<str>>,
     readers: Vec<GroupId>,
 }
 
 impl TableRules {
+    pub(crate) fn new(rules: Vec<Arc<Rule>>) -> Self {
+        let mut columns: Vec<Box<str>> = Vec::new();
+        let mut readers = Vec::new();
+        for rule in &rules {
+            let params = rule.keys.iter().flat_map(Template::params).map(|param| &param.name);
+            for column in params.chain(&rule.when_changed) {
+                if !columns.iter().any(|known| known.eq_ignore_ascii_case(column)) {
+                    columns.push(column.clone());
+                }
+            }
+            readers.extend(&rule.groups);
+        }
+        readers.sort_unstable();
+        readers.dedup();
+        Self { rules, columns, readers }
+    }
+
     /// The only columns that a decoder must keep, each once, compared without regard to case.
     pub fn columns(&self) -> &[Box<str>] {
         &self.columns
@@ -109,6 +164,9 @@ impl TableRules {
     }
 
     /// Emits what a change of a row makes stale: keys of both images, or groups where keys can't be told.
+    ///
+    /// The image before an UPDATE must be the whole old row (Canal: `data` overlaid with `old`); pass `None` where it
+    /// isn't known. One change may emit an effect more than once.
     pub fn map(
         &self,
         op: Op,
@@ -116,7 +174,76 @@ impl TableRules {
         after: Option<&dyn RowImage>,
         emit: &mut dyn FnMut(Effect),
     ) {
-        let _ = (op, before, after, emit);
-        unimplemented!()
+        for rule in self.rules.iter().filter(|rule| rule.on.has(op)) {
+            let flush = |reason: FlushReason, emit: &mut dyn FnMut(Effect)| {
+                rule.groups.iter().for_each(|group| emit(Effect::Flush { group: *group, reason: reason.clone() }));
+            };
+            if let (Op::Update, Some(before), Some(after)) = (op, before, after)
+                && !rule.concerns(before, after)
+            {
+                continue;
+            }
+            let Some(keys) = &rule.keys else {
+                flush(FlushReason::Rule, emit);
+                continue;
+            };
+            let needed: &[(bool, Option<&dyn RowImage>)] = match op {
+                Op::Insert => &[(false, after)],
+                Op::Delete => &[(true, before)],
+                Op::Update => &[(true, before), (false, after)],
+            };
+            let mut last = None;
+            for (is_before, image) in needed {
+                let key = match image {
+                    None => Err(FlushReason::MissingImage { before: *is_before }),
+                    Some(image) => key_of(keys, *image),
+                };
+                match key {
+                    Ok(key) if key == last => {}
+                    Ok(key) => {
+                        last.clone_from(&key);
+                        key.into_iter().for_each(|key| emit(Effect::Remove(key)));
+                    }
+                    Err(reason) => {
+                        flush(reason, emit);
+                        break;
+                    }
+                }
+            }
+        }
     }
 }
+
+impl Rule {
+    /// Whether an UPDATE changed something that the rule cares about. What can't be compared counts as changed.
+    fn concerns(&self, before: &dyn RowImage, after: &dyn RowImage) -> bool {
+        let params = self.keys.iter().flat_map(Template::params).map(|param| &param.name);
+        self.when_changed.is_empty()
+            || self.when_changed.iter().chain(params).any(|name| differ(before.column(name), after.column(name)))
+    }
+}
+
+fn differ(before: Column<'_>, after: Column<'_>) -> bool {
+    match (before, after) {
+        (Column::Text { text: before, .. }, Column::Text { text: after, .. }) => before != after,
+        (Column::Missing, _) | (_, Column::Missing) => true,
+        (before, after) => before != after,
+    }
+}
+
+/// The key that a row stands for; `None` where it stands for none.
+fn key_of(keys: &Template, image: &dyn RowImage) -> Result<Option<String>, FlushReason> {
+    let mut values: Vec<Value> = Vec::with_capacity(keys.params().len());
+    let mut no_key = false;
+    for param in keys.params() {
+        match param.kind.normalize(image.column(&param.name)) {
+            Ok(Normal::Value(value)) => values.push(value),
+            Ok(Normal::NoKey) => no_key = true,
+            Err(error) => return Err(FlushReason::Column { column: param.name.clone(), error }),
+        }
+    }
+    Ok((!no_key).then(|| keys.render(&values)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use std::fmt;
 
 use crate::param::{ParamError, ParamType};
 use crate::value::Value;
-pub(crate) use parse::{RawPiece, RawTemplate};
+pub(crate) use parse::RawTemplate;
 
 /// A typed template: what the keys of a group look like.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +97,21 @@ impl Template {
             }
         }
         key
+    }
+
+    /// The same keys made of columns: each parameter has the name of the column that it takes.
+    pub(crate) fn of_columns(&self, columns: &[Box<str>]) -> Self {
+        let renamed = self.params.iter().zip(columns);
+        let params: Vec<Param> =
+            renamed.map(|(param, column)| Param { name: column.clone(), kind: param.kind.clone() }).collect();
+        let mut text = String::new();
+        for piece in &self.pieces {
+            match piece {
+                Piece::Literal(literal) => text.push_str(&literal.replace('{', "{{").replace('}', "}}")),
+                Piece::Param(index) => text.extend(["{", &params[*index].name, "}"]),
+            }
+        }
+        Self { text: text.into(), pieces: self.pieces.clone(), params }
     }
 
     pub(crate) fn pieces(&self) -> &[Piece] {

@@ -73,6 +73,15 @@ impl RawTemplate {
         Template::new(&self.text, pieces, params)
     }
 
+    /// Sets each parameter's type, in order.
+    pub(crate) fn set_kinds(&mut self, mut next: impl FnMut() -> Option<ParamType>) {
+        for piece in &mut self.pieces {
+            if let RawPiece::Param { kind, .. } = piece {
+                *kind = next();
+            }
+        }
+    }
+
     /// The parameters' names and types, in order.
     pub(crate) fn params(&self) -> impl Iterator<Item = (&str, Option<&ParamType>)> {
         self.pieces.iter().filter_map(|piece| match piece {

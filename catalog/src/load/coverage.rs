@@ -1,0 +1,95 @@
+//! Rules from queries, and whether each table that a query reads is covered.
+
+use std::sync::Arc;
+
+use super::groups::Draft;
+use crate::catalog::{Declared, Origin};
+use crate::group::GroupId;
+use crate::query::{TableName, TableRef};
+use crate::report::Collector;
+use crate::rules::pattern::Pattern;
+use crate::rules::{Ops, Rule};
+use crate::template::Template;
+
+/// All rules, and what is deliberately not covered.
+pub(super) struct Covered {
+    pub(super) rules: Vec<Declared>,
+    pub(super) ignored: Vec<(TableName, GroupId)>,
+}
+
+/// Derives rules from the groups' queries. A table that no rule covers and no group ignores is a problem.
+pub(super) fn cover(drafts: &[Draft], written: Vec<Vec<Declared>>, problems: &mut Collector<'_>) -> Covered {
+    let mut rules: Vec<Declared> = written.into_iter().flatten().collect();
+    let written = rules.len();
+    let mut ignored = Vec::new();
+    for draft in drafts {
+        let (Some((template, _)), Some((query, at))) = (&draft.template, &draft.query) else { continue };
+        ignored.extend(draft.ignored.iter().map(|table| (table.clone(), draft.id)));
+        for table in query.tables() {
+            if draft.ignored.iter().any(|known| known.is(table)) {
+                continue;
+            }
+            let places = || draft.places.iter().filter(|place| place.table.is(table));
+            let covered = rules[..written].iter().any(|declared| {
+                declared.rule.groups.contains(&draft.id) && declared.pattern.matches(table)
+            });
+            for place in places() {
+                match derive(template, place) {
+                    Ok(rule) => add(&mut rules, written, draft.id, table, rule),
+                    Err(_) if covered => {}
+                    Err(param) => {
+                        let message = format!(
+                            "{}: a changed row of {table} does not tell the key: no column of it must equal {{{param}}}",
+                            draft.title()
+                        );
+                        let remedy = format!(
+                            "join it by a column that equals {{{param}}}, or add a [[rule]] for {table} with keys or \
+                             groups = [{:?}], or accept stale values with ignore = [\"{table}\"]",
+                            draft.name.as_ref().map_or("..", |(name, _)| name)
+                        );
+                        problems.error(at, message, remedy);
+                        break;
+                    }
+                }
+            }
+        }
+    }
+    Covered { rules, ignored }
+}
+
+/// The keys and the columns read of one place; or the parameter that it doesn't tell.
+fn derive(template: &Template, place: &TableRef) -> Result<(Template, Vec<Box<str>>), Box<str>> {
+    let mut columns = Vec::with_capacity(place.columns.len());
+    for (column, param) in place.columns.iter().zip(template.params()) {
+        columns.push(column.clone().ok_or_else(|| param.name.clone())?);
+    }
+    Ok((template.of_columns(&columns), place.used.clone().unwrap_or_default()))
+}
+
+/// Adds a derived rule; one of the same group, table and keys takes it in.
+fn add(
+    rules: &mut Vec<Declared>,
+    written: usize,
+    group: GroupId,
+    table: &TableName,
+    (keys, when_changed): (Template, Vec<Box<str>>),
+) {
+    let same = |declared: &&mut Declared| {
+        let named = matches!(&declared.pattern, Pattern::Table(known) if known.is(table));
+        named && declared.rule.groups == [group] && declared.rule.keys.as_ref() == Some(&keys)
+    };
+    if let Some(known) = rules[written..].iter_mut().find(same) {
+        let mut rule = Rule::clone(&known.rule);
+        if rule.when_changed.is_empty() || when_changed.is_empty() {
+            rule.when_changed.clear();
+        } else {
+            let new = when_changed.into_iter().filter(|column| !rule.when_changed.contains(column));
+            let new: Vec<_> = new.collect();
+            rule.when_changed.extend(new);
+        }
+        known.rule = Arc::new(rule);
+        return;
+    }
+    let rule = Rule { on: Ops::ALL, when_changed, keys: Some(keys), groups: vec![group] };
+    rules.push(Declared { pattern: Pattern::Table(table.clone()), origin: Origin::Query, rule: Arc::new(rule) });
+}

@@ -1,0 +1,221 @@
+//! `[[group]]`.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use toml::de::DeTable;
+
+use super::fields::{Fields, Placed};
+use crate::group::{Group, GroupId, Rows};
+use crate::query::{Query, TableName, TableRef};
+use crate::report::{Collector, did_you_mean};
+use crate::rules::pattern::Pattern;
+use crate::template::Template;
+use crate::template::overlap::overlap;
+
+const DEFAULT_TTL: Duration = Duration::from_secs(600);
+const DEFAULT_NEGATIVE_TTL: Duration = Duration::from_secs(30);
+const DEFAULT_JITTER: f64 = 0.1;
+/// Longer is a mistake more likely than a wish.
+const MAX_TTL: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// A group as far as it could be read.
+pub(super) struct Draft {
+    pub(super) id: GroupId,
+    pub(super) span: Range<usize>,
+    pub(super) name: Option<Placed<String>>,
+    pub(super) template: Option<Placed<Template>>,
+    pub(super) query: Option<Placed<Query>>,
+    pub(super) places: Vec<TableRef>,
+    pub(super) ignored: Vec<TableName>,
+    rows: Rows,
+    ttl: Duration,
+    ttl_jitter: f64,
+    negative_ttl: Duration,
+    max_value: Option<u64>,
+}
+
+impl Draft {
+    pub(super) fn read(
+        index: usize,
+        table: &DeTable<'_>,
+        span: Range<usize>,
+        database: Option<&str>,
+        problems: &mut Collector<'_>,
+    ) -> Self {
+        let title = match table.get("name").and_then(|name| name.get_ref().as_str()) {
+            Some(name) => format!("group {name}"),
+            None => "[[group]]".to_owned(),
+        };
+        let mut fields = Fields::new(&title, table, span);
+        let name = fields.required("name", "user", problems);
+        if let Some((name, at)) = &name
+            && !name.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-'))
+        {
+            problems.error(at, format!("{name:?} is no name of a group"), "use letters, digits, '_' and '-'");
+        }
+        let key = fields.required("key", "user:{id:u64}", problems);
+        let template = key.and_then(|(text, at)| match template(&text) {
+            Ok(template) => Some((template, at)),
+            Err(error) => {
+                problems.error(&at, format!("{title}: key {text:?}: {error}"), "");
+                None
+            }
+        });
+        let sql = fields.required("query", "SELECT id, name FROM shop.users WHERE id = {id}", problems);
+        let (mut query, mut places) = (None, Vec::new());
+        if let (Some((sql, at)), Some((template, _))) = (sql, &template) {
+            match Query::parse(&sql, template, database) {
+                Ok((parsed, read)) => {
+                    query = Some((parsed, at));
+                    places = read;
+                }
+                Err(errors) => errors
+                    .into_iter()
+                    .for_each(|(message, remedy)| problems.error(&at, format!("{title}: {message}"), remedy)),
+            }
+        }
+        let rows = match fields.text("rows", problems) {
+            None => Rows::One,
+            Some((text, at)) => match text.as_str() {
+                "one" => Rows::One,
+                "many" => Rows::Many,
+                _ => {
+                    problems.error(&at, format!("{title}: rows = {text:?} is unknown"), "write \"one\" or \"many\"");
+                    Rows::One
+                }
+            },
+        };
+        let ttl = positive(&title, "ttl", fields.duration("ttl", problems), problems).unwrap_or(DEFAULT_TTL);
+        let negative_ttl = fields.duration("negative_ttl", problems).map_or(DEFAULT_NEGATIVE_TTL, |(ttl, _)| ttl);
+        let ttl_jitter = match fields.number("ttl_jitter", problems) {
+            None => DEFAULT_JITTER,
+            Some((share, at)) => {
+                if !(0.0..1.0).contains(&share) {
+                    let message = format!("{title}: ttl_jitter = {share} is no share");
+                    problems.error(&at, message, "write a number from 0 to below 1; 0.1 is up to 10 % shorter");
+                }
+                share
+            }
+        };
+        let max_value = fields.size("max_value", problems).map(|(size, _)| size);
+        let ignored = ignored(&title, &mut fields, query.as_ref(), database, problems);
+        let span = fields.span().clone();
+        fields.finish(problems);
+        let id = GroupId(u16::try_from(index).unwrap_or(u16::MAX));
+        Self { id, span, name, template, query, places, ignored, rows, ttl, ttl_jitter, negative_ttl, max_value }
+    }
+
+    /// Lines of the key and the query.
+    pub(super) fn lines(&self, problems: &Collector<'_>) -> (usize, usize) {
+        let line = |span: Option<&Range<usize>>| problems.line(span.unwrap_or(&self.span).start);
+        (line(self.template.as_ref().map(|(_, at)| at)), line(self.query.as_ref().map(|(_, at)| at)))
+    }
+
+    pub(super) fn title(&self) -> String {
+        self.name.as_ref().map_or_else(|| "[[group]]".to_owned(), |(name, _)| format!("group {name}"))
+    }
+
+    pub(super) fn build(self) -> Option<Group> {
+        Some(Group {
+            id: self.id,
+            name: Arc::from(self.name?.0),
+            template: self.template?.0,
+            query: self.query?.0,
+            rows: self.rows,
+            ttl: self.ttl,
+            ttl_jitter: self.ttl_jitter,
+            negative_ttl: self.negative_ttl,
+            max_value: self.max_value,
+        })
+    }
+}
+
+/// A template in which each parameter has its own name.
+fn template(text: &str) -> Result<Template, String> {
+    let template = Template::parse(text)?;
+    for (index, param) in template.params().iter().enumerate() {
+        if template.param(&param.name) != Some(index) {
+            return Err(format!("{{{}}} stands there twice; give each parameter its own name", param.name));
+        }
+    }
+    Ok(template)
+}
+
+fn positive(
+    title: &str,
+    name: &str,
+    duration: Option<Placed<Duration>>,
+    problems: &mut Collector<'_>,
+) -> Option<Duration> {
+    let (duration, at) = duration?;
+    if duration.is_zero() {
+        problems.error(&at, format!("{title}: {name} is zero, so nothing would be cached"), "write a time like \"10m\"");
+    } else if duration > MAX_TTL {
+        problems.error(&at, format!("{title}: {name} is more than a year"), "write a time like \"10m\"");
+    }
+    Some(duration)
+}
+
+/// The tables whose changes the group accepts to miss.
+fn ignored(
+    title: &str,
+    fields: &mut Fields<'_, '_>,
+    query: Option<&Placed<Query>>,
+    database: Option<&str>,
+    problems: &mut Collector<'_>,
+) -> Vec<TableName> {
+    let mut tables = Vec::new();
+    for (text, at) in fields.list("ignore", problems) {
+        match Pattern::parse(&text, database) {
+            Ok(Pattern::Table(table)) => {
+                if let Some((query, _)) = query
+                    && !query.tables().iter().any(|known| known.is(&table))
+                {
+                    let known: Vec<String> = query.tables().iter().map(ToString::to_string).collect();
+                    let remedy = match did_you_mean(&table.to_string(), known.iter().map(String::as_str)) {
+                        Some(near) => format!("did you mean {near}?"),
+                        None => format!("it reads {}; remove the entry", known.join(", ")),
+                    };
+                    problems.error(&at, format!("{title} ignores {table}, which its query does not read"), remedy);
+                }
+                tables.push(table);
+            }
+            Ok(_) => problems.error(&at, format!("{title} ignores the pattern {text}"), "name each table"),
+            Err((message, remedy)) => problems.error(&at, format!("{title}: ignore: {message}"), remedy),
+        }
+    }
+    tables
+}
+
+/// What no group shows alone: names given twice, keys that two would match.
+pub(super) fn check(drafts: &[Draft], problems: &mut Collector<'_>) {
+    if let Some(extra) = drafts.get(usize::from(u16::MAX)) {
+        problems.error(&extra.span, format!("{} groups are too many", drafts.len()), "keep at most 65535");
+    }
+    let mut names: HashMap<&str, &Range<usize>> = HashMap::new();
+    for (name, at) in drafts.iter().filter_map(|draft| draft.name.as_ref()) {
+        if let Some(first) = names.insert(name, at) {
+            let line = problems.line(first.start);
+            problems.error(at, format!("a group {name} is declared in line {line} already"), "give it another name");
+        }
+    }
+    for (index, draft) in drafts.iter().enumerate() {
+        let Some((template, at)) = &draft.template else { continue };
+        for other in &drafts[..index] {
+            let Some((known, known_at)) = &other.template else { continue };
+            let (a, b) = (template.prefix(), known.prefix());
+            if (a.starts_with(b) || b.starts_with(a)) && overlap(template, known) {
+                let line = problems.line(known_at.start);
+                let message = format!(
+                    "{}: key {template} can match the same keys as {known} of {} in line {line}",
+                    draft.title(),
+                    other.title()
+                );
+                problems.error(at, message, "begin one of them with another word, or give its parameter a narrower type");
+            }
+        }
+    }
+}
