@@ -1,19 +1,25 @@
-//! The images of the servers, each by an environment variable, else the one that `deploy/images/build.sh` makes.
+//! The images of the servers: an environment variable each, else the names in `deploy/images/versions.env`.
 
 use testcontainers::GenericImage;
 
-/// MySQL 9.7, `FRESHLINE_IMAGE_MYSQL`.
-pub const MYSQL: (&str, &str) = ("FRESHLINE_IMAGE_MYSQL", "freshline/mysql:9.7");
-/// Kafka 4.1, `FRESHLINE_IMAGE_KAFKA`.
-pub const KAFKA: (&str, &str) = ("FRESHLINE_IMAGE_KAFKA", "freshline/kafka:4.1");
-/// Canal 1.1.8, `FRESHLINE_IMAGE_CANAL`.
-pub const CANAL: (&str, &str) = ("FRESHLINE_IMAGE_CANAL", "freshline/canal:1.1.8");
-/// etcd 3.5, `FRESHLINE_IMAGE_ETCD`.
-pub const ETCD: (&str, &str) = ("FRESHLINE_IMAGE_ETCD", "freshline/etcd:3.5");
+/// MySQL.
+pub const MYSQL: &str = "FRESHLINE_MYSQL_IMAGE";
+/// Kafka.
+pub const KAFKA: &str = "FRESHLINE_KAFKA_IMAGE";
+/// Canal.
+pub const CANAL: &str = "FRESHLINE_CANAL_IMAGE";
+/// etcd.
+pub const ETCD: &str = "FRESHLINE_ETCD_IMAGE";
 
-/// The image to run for one of the servers above.
-pub fn image((variable, default): (&str, &str)) -> GenericImage {
-    let name = std::env::var(variable).unwrap_or_else(|_| default.to_owned());
+const VERSIONS: &str = include_str!("../../deploy/images/versions.env");
+
+/// The image of one of the servers above.
+pub fn image(variable: &str) -> GenericImage {
+    let local = || {
+        let line = VERSIONS.lines().find_map(|line| line.strip_prefix(variable)?.strip_prefix('='));
+        line.unwrap_or_else(|| panic!("deploy/images/versions.env does not name {variable}")).to_owned()
+    };
+    let name = std::env::var(variable).unwrap_or_else(|_| local());
     let (name, tag) = name.rsplit_once(':').unwrap_or((&name, "latest"));
     GenericImage::new(name, tag)
 }
