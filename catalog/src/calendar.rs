@@ -54,11 +54,10 @@ impl Date {
         };
         let (year, month, day) = (digits(year)?, digits(month)?, digits(day)?);
         let last = match month {
-            0 => 31,
             2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
             2 => 28,
             4 | 6 | 9 | 11 => 30,
-            1..=12 => 31,
+            0..=12 => 31,
             _ => return None,
         };
         (day <= last).then_some(Self { year: year as u16, month: month as u8, day: day as u8 })
@@ -220,7 +219,14 @@ mod tests {
         for text in ["2026-02-29", "2026-13-01", "2026-11-31", "2026-1-1", "abc", "", "2026-11-2x"] {
             assert_eq!(Date::parse(text), None, "{text}");
         }
-        for text in ["2026-11-20 24:00:00", "2026-11-20 1:00:00", "2026-11-20 12:34:56.1234567", "2026-11-20 ", "T", "2026-11-20 12:60:00"] {
+        for text in [
+            "2026-11-20 24:00:00",
+            "2026-11-20 1:00:00",
+            "2026-11-20 12:34:56.1234567",
+            "2026-11-20 ",
+            "T",
+            "2026-11-20 12:60:00",
+        ] {
             assert_eq!(DateTime::parse(text), None, "{text}");
         }
         for text in ["839:00:00", "1:2:3", "", "-", "12:34", "12:34:56:78", "1234"] {

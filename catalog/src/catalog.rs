@@ -30,8 +30,11 @@ pub struct Catalog {
     prefixes: HashMap<Box<str>, Vec<usize>>,
     /// Lengths of these literals, longest first.
     lengths: Vec<usize>,
-    compiled: RwLock<HashMap<Box<str>, HashMap<Box<str>, Option<Arc<TableRules>>>>>,
+    compiled: RwLock<HashMap<Box<str>, Tables>>,
 }
+
+/// The tables of a database, by the spelling that was asked for.
+type Tables = HashMap<Box<str>, Option<Arc<TableRules>>>;
 
 /// A rule, its tables, and where it comes from.
 #[derive(Debug)]
@@ -135,7 +138,9 @@ impl Catalog {
             return Err(KeyError::TooLong { length: key.len(), limit: self.max_key });
         }
         for length in &self.lengths {
-            let Some(groups) = key.get(..*length).and_then(|prefix| self.prefixes.get(prefix)) else { continue };
+            let Some(groups) = key.get(..*length).and_then(|prefix| self.prefixes.get(prefix)) else {
+                continue;
+            };
             for index in groups {
                 let group = &self.groups[*index];
                 if let Some(params) = group.template.matches(key) {
@@ -149,14 +154,16 @@ impl Catalog {
     /// Why no template matches; the one that is most like the key has the word.
     fn explain(&self, key: &str) -> KeyError {
         if key.is_empty() {
-            let example = self.groups.first().map_or("user:42", |group| group.template.text()).to_owned();
+            let example = self.groups.first().map_or("user:42", |group| group.template.text()).into();
             return KeyError::Empty { example };
         }
-        let shown: String = key.chars().take(100).collect();
+        let shown: Box<str> = key.chars().take(100).collect::<String>().into();
         let mut invalid: Option<(usize, &Arc<Group>, usize, crate::ParamError)> = None;
         for group in &self.groups {
             match group.template.near(key) {
-                Some(Near::NotCanonical { canonical }) => return KeyError::NotCanonical { key: shown, canonical },
+                Some(Near::NotCanonical { canonical }) => {
+                    return KeyError::NotCanonical { key: shown, canonical: canonical.into() };
+                }
                 Some(Near::Invalid { param, error }) => {
                     let size = error.to_string().len();
                     if invalid.as_ref().is_none_or(|(best, ..)| size < *best) {
@@ -170,14 +177,14 @@ impl Catalog {
             return KeyError::Invalid {
                 key: shown,
                 group: Arc::clone(&group.name),
-                template: group.template.text().to_owned(),
-                param: group.template.params()[param].name.to_string(),
+                template: group.template.text().into(),
+                param: group.template.params()[param].name.clone(),
                 error,
             };
         }
         let common = |text: &str| text.bytes().zip(key.bytes()).take_while(|(a, b)| a == b).count();
         let nearest = self.groups.iter().map(|group| group.template.text()).max_by_key(|text| common(text));
-        KeyError::NoGroup { key: shown, nearest: nearest.unwrap_or("none, the catalog has no group").to_owned() }
+        KeyError::NoGroup { key: shown, nearest: nearest.unwrap_or("none, the catalog has no group").into() }
     }
 
     /// The rules of a table, patterns resolved; `None` when no rule and no query names it.
@@ -217,9 +224,10 @@ impl Catalog {
                 row(declared.pattern.to_string(), *group, declared.origin, effect, when_changed)
             })
         });
-        let ignored = self.ignored.iter().map(|(table, group)| {
-            row(table.to_string(), *group, Origin::Ignore, Use::Ignored, Vec::new())
-        });
+        let ignored = self
+            .ignored
+            .iter()
+            .map(|(table, group)| row(table.to_string(), *group, Origin::Ignore, Use::Ignored, Vec::new()));
         let mut uses: Vec<TableUse> = declared.chain(ignored).collect();
         uses.sort_by(|a, b| (&a.table, a.group_id).cmp(&(&b.table, b.group_id)));
         uses

@@ -57,7 +57,7 @@ pub enum KeyError {
     #[error("the key is empty; write one like {example}")]
     Empty {
         /// A template of the catalog.
-        example: String,
+        example: Box<str>,
     },
     /// Longer than any key may be.
     #[error("key is {length} bytes, limit is {limit}")]
@@ -71,21 +71,21 @@ pub enum KeyError {
     #[error("no group has keys like {key:?}; the nearest template is {nearest}")]
     NoGroup {
         /// The key.
-        key: String,
+        key: Box<str>,
         /// The template that is most like it.
-        nearest: String,
+        nearest: Box<str>,
     },
     /// Looks like a key of a group, but a part of it is of another type.
     #[error("key {key:?} is not one of group {group} ({template}): {param}: {error}")]
     Invalid {
         /// The key.
-        key: String,
+        key: Box<str>,
         /// The group that it looks like.
         group: Arc<str>,
         /// The group's template.
-        template: String,
+        template: Box<str>,
         /// The parameter that the part stands for.
-        param: String,
+        param: Box<str>,
         /// What is wrong with the part.
         error: ParamError,
     },
@@ -93,8 +93,8 @@ pub enum KeyError {
     #[error("key {key:?} is not canonical, write {canonical}")]
     NotCanonical {
         /// The key.
-        key: String,
+        key: Box<str>,
         /// The same key, as it must be written.
-        canonical: String,
+        canonical: Box<str>,
     },
 }

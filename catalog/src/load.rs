@@ -16,26 +16,15 @@ use fields::Fields;
 pub(crate) fn load(file: &str, text: &str) -> Result<Catalog, Report> {
     let mut problems = Collector::new(file, text);
     let (document, errors) = DeTable::parse_recoverable(text);
-    for error in errors {
-        problems.error(&error.span().unwrap_or(0..0), error.message().to_owned(), "correct the TOML");
+    if !errors.is_empty() {
+        for error in errors {
+            problems.error(&error.span().unwrap_or(0..0), error.message().to_owned(), "correct the TOML");
+        }
+        return Err(problems.finish());
     }
     let document = document.into_inner();
 
-    let database = match document.get("catalog") {
-        Some(section) => match section.get_ref() {
-            DeValue::Table(table) => {
-                let mut fields = Fields::new("[catalog]", table, section.span());
-                let database = fields.text("database", &mut problems).map(|(database, _)| database);
-                fields.finish(&mut problems);
-                database
-            }
-            _ => {
-                problems.error(&section.span(), "catalog is not a section", "write [catalog]");
-                None
-            }
-        },
-        None => None,
-    };
+    let database = database(&document, &mut problems);
     let database = database.as_deref();
 
     let drafts: Vec<_> = sections(&document, "group", &mut problems)
@@ -63,6 +52,19 @@ pub(crate) fn load(file: &str, text: &str) -> Result<Catalog, Report> {
     Ok(Catalog::new(file, groups, lines, covered.rules, covered.ignored, report.problems))
 }
 
+/// The database of tables that are named without one.
+fn database(document: &DeTable<'_>, problems: &mut Collector<'_>) -> Option<String> {
+    let section = document.get("catalog")?;
+    let Some(table) = section.get_ref().as_table() else {
+        problems.error(&section.span(), "catalog is not a section", "write [catalog]");
+        return None;
+    };
+    let mut fields = Fields::new("[catalog]", table, section.span());
+    let database = fields.text("database", problems).map(|(database, _)| database);
+    fields.finish(problems);
+    database
+}
+
 /// The tables of `[[name]]`, in the order of the file, and where they are.
 fn sections<'a, 'i>(
     document: &'a DeTable<'i>,
@@ -71,15 +73,26 @@ fn sections<'a, 'i>(
 ) -> Vec<(&'a DeTable<'i>, std::ops::Range<usize>)> {
     let Some(value) = document.get(name) else { return Vec::new() };
     let DeValue::Array(items) = value.get_ref() else {
-        problems.error(&value.span(), format!("{name} is not a list of sections"), format!("write [[{name}]]"));
+        problems.error(
+            &value.span(),
+            format!("{name} is not a list of sections"),
+            format!("write [[{name}]]"),
+        );
         return Vec::new();
     };
     let mut tables = Vec::new();
-    for item in items.iter() {
+    for item in items {
         match item.get_ref() {
             DeValue::Table(table) => tables.push((table, item.span())),
-            _ => problems.error(&item.span(), format!("{name} is not a list of sections"), format!("write [[{name}]]")),
+            _ => problems.error(
+                &item.span(),
+                format!("{name} is not a list of sections"),
+                format!("write [[{name}]]"),
+            ),
         }
     }
     tables
 }
+
+#[cfg(test)]
+mod tests;

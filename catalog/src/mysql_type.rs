@@ -83,9 +83,21 @@ impl<'a> MysqlType<'a> {
         if word.eq_ignore_ascii_case("json") {
             return Kind::Json;
         }
-        let kind = KINDS.iter().find(|(name, _)| word.eq_ignore_ascii_case(name)).map_or(Kind::Other, |(_, kind)| *kind);
-        let unsigned = || rest.split_ascii_whitespace().any(|word| word.eq_ignore_ascii_case("unsigned") || word.eq_ignore_ascii_case("zerofill"));
+        let kind = KINDS
+            .iter()
+            .find(|(name, _)| word.eq_ignore_ascii_case(name))
+            .map_or(Kind::Other, |(_, kind)| *kind);
+        let unsigned = || {
+            rest.split_ascii_whitespace()
+                .any(|word| word.eq_ignore_ascii_case("unsigned") || word.eq_ignore_ascii_case("zerofill"))
+        };
         if kind == Kind::Int && unsigned() { Kind::Unsigned } else { kind }
+    }
+
+    /// Whether `binlog_row_image = NOBLOB` leaves the column out: BLOB and TEXT of any size.
+    pub(crate) fn is_large(self) -> bool {
+        self.kind() == Kind::Text
+            || (self.kind() == Kind::Blob && !self.text.to_ascii_lowercase().starts_with("varbinary"))
     }
 
     /// The number in the first parentheses.

@@ -3,7 +3,7 @@
 //! Change streams write values in ways of their own (Canal: DECIMAL `100.00` as `100.0`, ENUM as an ordinal, SET as a
 //! bitmask, BINARY without its trailing zeros). Here they become the one normal form that keys are rendered from.
 
-use crate::calendar::{Date, DateTime, Time};
+use crate::calendar::{DateTime, Time};
 use crate::mysql_type::{Kind, MysqlType};
 use crate::param::{self, ParamType};
 use crate::value::Value;
@@ -118,13 +118,18 @@ impl ParamType {
     fn of_text(&self, text: &str) -> Result<Normal, ColumnError> {
         let value = match self {
             Self::Str(filters) => {
-                return Ok(param::filter(filters, text).map_or(Normal::NoKey, |text| Normal::Value(Value::Str(text))));
+                return Ok(param::filter(filters, text)
+                    .map_or(Normal::NoKey, |text| Normal::Value(Value::Str(text))));
             }
             Self::U64 | Self::I64 | Self::Bool => return self.of_number(text),
             Self::Decimal => param::canonical_decimal(text).map(Value::Decimal),
             Self::Date => {
                 let moment = DateTime::parse(text).ok_or_else(|| self.bad(text))?;
-                return Ok(if moment.is_midnight() { Normal::Value(Value::Date(moment.date)) } else { Normal::NoKey });
+                return Ok(if moment.is_midnight() {
+                    Normal::Value(Value::Date(moment.date))
+                } else {
+                    Normal::NoKey
+                });
             }
             Self::DateTime => DateTime::parse(text).map(Value::DateTime),
             Self::Time => Time::parse(text).map(Value::Time),

@@ -99,8 +99,10 @@ impl ParamType {
             "uuid" => Self::Uuid,
             "hex" => Self::Hex,
             other => {
-                let hint = crate::report::did_you_mean(other, Self::NAMES)
-                    .map_or_else(|| format!("write one of {}", Self::NAMES.join(", ")), |name| format!("did you mean {name}?"));
+                let hint = crate::report::did_you_mean(other, Self::NAMES).map_or_else(
+                    || format!("write one of {}", Self::NAMES.join(", ")),
+                    |name| format!("did you mean {name}?"),
+                );
                 return Err(format!("there is no type {other:?}; {hint}"));
             }
         };
@@ -145,7 +147,7 @@ impl ParamType {
     /// Reads a part of a key. Only the canonical text of a value is accepted.
     pub fn parse(&self, text: &str) -> Result<Value, ParamError> {
         let value = self.parse_any(text)?;
-        if self.is_canonical(&value, text) {
+        if is_canonical(&value, text) {
             return Ok(value);
         }
         Err(ParamError::NotCanonical { text: text.to_owned(), canonical: value.to_string() })
@@ -175,19 +177,6 @@ impl ParamType {
         };
         read.ok_or_else(|| ParamError::Invalid { text: text.to_owned(), expected: self.describe() })
     }
-
-    /// Whether `text` is how keys write `value`. The common types are compared without allocating.
-    fn is_canonical(&self, value: &Value, text: &str) -> bool {
-        match value {
-            Value::U64(_) => text == "0" || !text.starts_with(['0', '+']),
-            Value::I64(_) => text == "0" || !(text.starts_with(['0', '+']) || text.starts_with("-0")),
-            Value::Bool(value) => text == if *value { "true" } else { "false" },
-            Value::Decimal(canonical) => **canonical == *text,
-            Value::Str(plain) if !text.contains('%') => **plain == *text && !text.contains(escape::is_special),
-            Value::Bytes(_) => !text.bytes().any(|byte| byte.is_ascii_uppercase()),
-            other => other.to_string() == text,
-        }
-    }
 }
 
 impl fmt::Display for ParamType {
@@ -215,6 +204,19 @@ impl Filter {
             Self::Upper => "upper",
             Self::TrimEnd => "trim_end",
         }
+    }
+}
+
+/// Whether `text` is how keys write `value`. The common types are compared without allocating.
+fn is_canonical(value: &Value, text: &str) -> bool {
+    match value {
+        Value::U64(_) => text == "0" || !text.starts_with(['0', '+']),
+        Value::I64(_) => text == "0" || !(text.starts_with(['0', '+']) || text.starts_with("-0")),
+        Value::Bool(value) => text == if *value { "true" } else { "false" },
+        Value::Decimal(canonical) => **canonical == *text,
+        Value::Str(plain) if !text.contains('%') => **plain == *text && !text.contains(escape::is_special),
+        Value::Bytes(_) => !text.bytes().any(|byte| byte.is_ascii_uppercase()),
+        other => other.to_string() == text,
     }
 }
 
@@ -281,7 +283,7 @@ pub(crate) fn read_uuid(text: &str) -> Option<[u8; 16]> {
 
 pub(crate) fn read_hex(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
-    if text.is_empty() || text.len() % 2 != 0 {
+    if text.is_empty() || !text.len().is_multiple_of(2) {
         return None;
     }
     text.as_bytes().chunks(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
@@ -359,7 +361,10 @@ mod tests {
     #[test]
     fn a_wrong_type_or_filter_gets_a_remedy() {
         assert_eq!(ParamType::from_spec("u46").unwrap_err(), "there is no type \"u46\"; did you mean u64?");
-        assert!(ParamType::from_spec("int").unwrap_err().contains("write one of") || ParamType::from_spec("int").is_err());
+        assert!(
+            ParamType::from_spec("int").unwrap_err().contains("write one of")
+                || ParamType::from_spec("int").is_err()
+        );
         assert!(ParamType::from_spec("u64|lower").unwrap_err().contains("takes no filter"));
         assert!(ParamType::from_spec("str|lowr").unwrap_err().contains("lower, upper or trim_end"));
         assert!(ParamType::from_spec("str|lower|upper").is_err());

@@ -13,7 +13,6 @@ pub use batch::{BatchedQuery, Dialect};
 pub(crate) use derive::TableRef;
 use scan::Scanned;
 
-
 /// A table, as `database.table`. Names compare without regard to case.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableName {
@@ -31,6 +30,9 @@ pub struct TableColumn {
     /// The column's name, as the query writes it.
     pub column: Box<str>,
 }
+
+/// What is wrong, and what to do about it.
+pub(crate) type Fault = (String, String);
 
 /// A checked query of a group.
 #[derive(Debug)]
@@ -51,9 +53,10 @@ impl Query {
         text: &str,
         template: &Template,
         database: Option<&str>,
-    ) -> Result<(Self, Vec<TableRef>), Vec<(String, String)>> {
+    ) -> Result<(Self, Vec<TableRef>), Vec<Fault>> {
         let text = text.trim().trim_end_matches(';').trim_end();
-        let scanned = Scanned::new(text).map_err(|error| vec![(error, "see the query rules in the guide".to_owned())])?;
+        let scanned = Scanned::new(text)
+            .map_err(|error| vec![(error, "see the query rules in the guide".to_owned())])?;
         let mut problems = Vec::new();
         let mut order = Vec::new();
         for (_, name) in &scanned.uses {
@@ -61,7 +64,10 @@ impl Query {
                 Some(param) => order.push(param),
                 None => problems.push((
                     format!("the query uses {{{name}}}, which key {template} does not have"),
-                    match crate::report::did_you_mean(name, template.params().iter().map(|param| &*param.name)) {
+                    match crate::report::did_you_mean(
+                        name,
+                        template.params().iter().map(|param| &*param.name),
+                    ) {
                         Some(known) => format!("did you mean {{{known}}}?"),
                         None => format!("add {{{name}:u64}} to the key, or remove it from the query"),
                     },

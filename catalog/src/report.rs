@@ -103,14 +103,24 @@ impl<'a> Collector<'a> {
     /// Line, counted from 1, of a byte offset.
     pub(crate) fn line(&self, offset: usize) -> usize {
         let end = offset.min(self.text.len());
-        self.text.as_bytes()[..end].iter().filter(|byte| **byte == b'\n').count() + 1
+        self.text.get(..end).map_or(0, |before| before.matches('\n').count()) + 1
     }
 
-    pub(crate) fn error(&mut self, span: &Range<usize>, message: impl Into<String>, remedy: impl Into<String>) {
+    pub(crate) fn error(
+        &mut self,
+        span: &Range<usize>,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
         self.push(Severity::Error, span, message.into(), remedy.into());
     }
 
-    pub(crate) fn warn(&mut self, span: &Range<usize>, message: impl Into<String>, remedy: impl Into<String>) {
+    pub(crate) fn warn(
+        &mut self,
+        span: &Range<usize>,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
         self.push(Severity::Warning, span, message.into(), remedy.into());
     }
 
@@ -141,13 +151,8 @@ pub(crate) fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = 
 /// Levenshtein distance, with a swap of neighbours as one step.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut rows: Vec<Vec<usize>> = vec![vec![0; b.len() + 1]; a.len() + 1];
-    for (i, row) in rows.iter_mut().enumerate() {
-        row[0] = i;
-    }
-    for j in 0..=b.len() {
-        rows[0][j] = j;
-    }
+    let mut rows: Vec<Vec<usize>> = (0..=a.len()).map(|i| vec![i; b.len() + 1]).collect();
+    rows[0] = (0..=b.len()).collect();
     for i in 1..=a.len() {
         for j in 1..=b.len() {
             let change = usize::from(a[i - 1] != b[j - 1]);

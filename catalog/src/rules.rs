@@ -176,7 +176,9 @@ impl TableRules {
     ) {
         for rule in self.rules.iter().filter(|rule| rule.on.has(op)) {
             let flush = |reason: FlushReason, emit: &mut dyn FnMut(Effect)| {
-                rule.groups.iter().for_each(|group| emit(Effect::Flush { group: *group, reason: reason.clone() }));
+                rule.groups
+                    .iter()
+                    .for_each(|group| emit(Effect::Flush { group: *group, reason: reason.clone() }));
             };
             if let (Op::Update, Some(before), Some(after)) = (op, before, after)
                 && !rule.concerns(before, after)
@@ -202,7 +204,9 @@ impl TableRules {
                     Ok(key) if key == last => {}
                     Ok(key) => {
                         last.clone_from(&key);
-                        key.into_iter().for_each(|key| emit(Effect::Remove(key)));
+                        if let Some(key) = key {
+                            emit(Effect::Remove(key));
+                        }
                     }
                     Err(reason) => {
                         flush(reason, emit);
@@ -219,7 +223,11 @@ impl Rule {
     fn concerns(&self, before: &dyn RowImage, after: &dyn RowImage) -> bool {
         let params = self.keys.iter().flat_map(Template::params).map(|param| &param.name);
         self.when_changed.is_empty()
-            || self.when_changed.iter().chain(params).any(|name| differ(before.column(name), after.column(name)))
+            || self
+                .when_changed
+                .iter()
+                .chain(params)
+                .any(|name| differ(before.column(name), after.column(name)))
     }
 }
 

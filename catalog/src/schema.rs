@@ -2,6 +2,7 @@
 
 mod check;
 
+use crate::query::TableName;
 pub use check::check;
 
 /// What must be known of a database; whoever does the I/O fills it.
@@ -89,6 +90,22 @@ pub enum RowImageMode {
     NoBlob,
     /// The primary key before, what changed after.
     Minimal,
+}
+
+impl Schema {
+    pub(crate) fn table(&self, name: &TableName) -> Option<&Table> {
+        self.tables.iter().find(|table| table.table_name().is(name))
+    }
+}
+
+impl Table {
+    pub(crate) fn table_name(&self) -> TableName {
+        TableName::new(&self.database, &self.name)
+    }
+
+    pub(crate) fn column(&self, name: &str) -> Option<&Field> {
+        self.columns.iter().find(|column| column.name.eq_ignore_ascii_case(name))
+    }
 }
 
 impl Action {

@@ -51,7 +51,10 @@ impl Template {
     /// Reads a template whose parameters all have types.
     pub fn parse(text: &str) -> Result<Self, String> {
         RawTemplate::parse(text)?.typed(|param| {
-            Err(format!("{{{param}}} has no type; write {{{param}:u64}} or another of {}", ParamType::NAMES.join(", ")))
+            Err(format!(
+                "{{{param}}} has no type; write {{{param}:u64}} or another of {}",
+                ParamType::NAMES.join(", ")
+            ))
         })
     }
 
@@ -93,7 +96,9 @@ impl Template {
         for piece in &self.pieces {
             match piece {
                 Piece::Literal(text) => key.push_str(text),
-                Piece::Param(index) => write!(key, "{}", values[*index]).expect("writing to a string never fails"),
+                Piece::Param(index) => {
+                    write!(key, "{}", values[*index]).expect("writing to a string never fails");
+                }
             }
         }
         key
@@ -192,7 +197,13 @@ mod tests {
         let values = template.matches("{user:42}:a%3Ab:orders").unwrap();
         assert_eq!(values, [Value::U64(42), Value::Str("a:b".into())]);
         assert_eq!(template.render(&values), "{user:42}:a%3Ab:orders");
-        for wrong in ["{user:42}:a:b:orders", "{user:42}::orders", "{user:042}:a:orders", "{user:42}:a:orders ", "{user:42}"] {
+        for wrong in [
+            "{user:42}:a:b:orders",
+            "{user:42}::orders",
+            "{user:042}:a:orders",
+            "{user:42}:a:orders ",
+            "{user:42}",
+        ] {
             assert_eq!(template.matches(wrong), None, "{wrong}");
         }
     }
@@ -206,7 +217,9 @@ mod tests {
 
     #[test]
     fn what_could_be_read_in_two_ways_is_refused() {
-        for text in ["{a:u64}{b:u64}", "{a:str}-{b:str}", "{a:u64}0", "{a:date}-x", "{a:hex}beef", "{a:bool}x"] {
+        for text in
+            ["{a:u64}{b:u64}", "{a:str}-{b:str}", "{a:u64}0", "{a:date}-x", "{a:hex}beef", "{a:bool}x"]
+        {
             assert!(Template::parse(text).is_err(), "{text}");
         }
         for text in ["{a:u64}-{b:str}", "{a:str}:{b:u64}", "{a:date}:x", "{a:u64}x", "{a:u64}é"] {
@@ -217,7 +230,9 @@ mod tests {
     #[test]
     fn a_near_miss_says_which_part_is_wrong() {
         let template = Template::parse("user:{id:u64}:orders").unwrap();
-        assert!(matches!(template.near("user:007:orders"), Some(Near::NotCanonical { canonical }) if canonical == "user:7:orders"));
+        assert!(
+            matches!(template.near("user:007:orders"), Some(Near::NotCanonical { canonical }) if canonical == "user:7:orders")
+        );
         assert!(matches!(template.near("user:abc:orders"), Some(Near::Invalid { param: 0, .. })));
         assert!(template.near("user:7:order").is_none());
     }

@@ -75,7 +75,9 @@ fn removed(catalog: &Catalog, database: &str, table: &str, row: &[(&str, &str)])
     let rules = catalog.table(database, table).unwrap();
     rules.map(Op::Insert, None, Some(&Row(row)), &mut |effect| match effect {
         Effect::Remove(key) => keys.push(key),
-        Effect::Flush { group, .. } => keys.push(format!("flush {}", catalog.groups()[usize::from(group.0)].name)),
+        Effect::Flush { group, .. } => {
+            keys.push(format!("flush {}", catalog.groups()[usize::from(group.0)].name));
+        }
     });
     keys.sort();
     keys
@@ -87,16 +89,23 @@ fn keys_resolve_to_their_group_and_values() {
     let key = catalog.resolve("user:42:orders").unwrap();
     assert_eq!((&*key.group.name, &key.params[..]), ("user_orders", &[Value::U64(42)][..]));
     assert_eq!(&*catalog.resolve("user:42").unwrap().group.name, "user");
-    assert_eq!(catalog.resolve("login:ann@example.com").unwrap().params[0], Value::Str("ann@example.com".into()));
+    assert_eq!(
+        catalog.resolve("login:ann@example.com").unwrap().params[0],
+        Value::Str("ann@example.com".into())
+    );
 }
 
 #[test]
 fn what_is_no_key_says_what_to_write() {
     let catalog = shop();
     let error = |key: &str| catalog.resolve(key).unwrap_err();
-    assert!(matches!(error("user:007"), KeyError::NotCanonical { canonical, .. } if canonical == "user:7"));
-    assert!(matches!(error("user:007:orders"), KeyError::NotCanonical { canonical, .. } if canonical == "user:7:orders"));
-    assert!(matches!(error("login:Ann"), KeyError::NotCanonical { canonical, .. } if canonical == "login:ann"));
+    assert!(matches!(error("user:007"), KeyError::NotCanonical { canonical, .. } if *canonical == *"user:7"));
+    assert!(
+        matches!(error("user:007:orders"), KeyError::NotCanonical { canonical, .. } if *canonical == *"user:7:orders")
+    );
+    assert!(
+        matches!(error("login:Ann"), KeyError::NotCanonical { canonical, .. } if *canonical == *"login:ann")
+    );
     assert_eq!(
         error("user:abc").to_string(),
         "key \"user:abc\" is not one of group user (user:{id:u64}): id: \"abc\" is not an unsigned number (u64)"
@@ -104,17 +113,29 @@ fn what_is_no_key_says_what_to_write() {
     assert!(matches!(error("user:"), KeyError::Invalid { error: ParamError::Empty, .. }));
     assert!(matches!(error("usr:7"), KeyError::NoGroup { .. }));
     assert!(matches!(error(""), KeyError::Empty { .. }));
-    assert!(matches!(error(&format!("login:{}", "a".repeat(1100))), KeyError::TooLong { length: 1106, limit: 1024 }));
+    assert!(matches!(
+        error(&format!("login:{}", "a".repeat(1100))),
+        KeyError::TooLong { length: 1106, limit: 1024 }
+    ));
 }
 
 #[test]
 fn a_row_removes_the_keys_of_all_groups_that_read_it() {
     let catalog = shop();
-    assert_eq!(removed(&catalog, "shop", "users", &[("id", "1"), ("email", "Ann@X")]), ["login:ann@x", "user:1"]);
-    assert_eq!(removed(&catalog, "SHOP", "Orders", &[("id", "7"), ("user_id", "1")]), ["order:7", "user:1:orders"]);
+    assert_eq!(
+        removed(&catalog, "shop", "users", &[("id", "1"), ("email", "Ann@X")]),
+        ["login:ann@x", "user:1"]
+    );
+    assert_eq!(
+        removed(&catalog, "SHOP", "Orders", &[("id", "7"), ("user_id", "1")]),
+        ["order:7", "user:1:orders"]
+    );
     assert_eq!(removed(&catalog, "shop", "order_items", &[("order_id", "7")]), ["order:7"]);
     assert_eq!(removed(&catalog, "shop", "products", &[("id", "7")]), ["flush order"]);
-    assert_eq!(removed(&catalog, "shop_3", "orders_12", &[("id", "7"), ("user_id", "1")]), ["order:7", "user:1:orders"]);
+    assert_eq!(
+        removed(&catalog, "shop_3", "orders_12", &[("id", "7"), ("user_id", "1")]),
+        ["order:7", "user:1:orders"]
+    );
     assert!(catalog.table("shop", "carts").is_none());
 }
 
@@ -160,7 +181,9 @@ fn people_see_which_table_invalidates_what() {
 /// Text of a random template, and a random key of it.
 fn template() -> impl Strategy<Value = String> {
     let word = prop::sample::select(vec!["a", "b", "user", "7"]);
-    let kind = prop::sample::select(vec!["u64", "i64", "str", "decimal", "date", "uuid", "hex", "bool", "datetime", "time"]);
+    let kind = prop::sample::select(vec![
+        "u64", "i64", "str", "decimal", "date", "uuid", "hex", "bool", "datetime", "time",
+    ]);
     let part = prop_oneof![word.prop_map(str::to_owned), kind.prop_map(|kind| format!("{{p:{kind}}}"))];
     prop::collection::vec(part, 1..4).prop_map(|parts| {
         let mut text = String::new();
@@ -176,7 +199,10 @@ fn value(kind: &crate::ParamType) -> BoxedStrategy<Value> {
     use crate::ParamType as P;
     let parsed = |kind: &crate::ParamType, text: &'static str| {
         let kind = kind.clone();
-        proptest::string::string_regex(text).unwrap().prop_filter_map("a value", move |text| kind.parse_any(&text).ok()).boxed()
+        proptest::string::string_regex(text)
+            .unwrap()
+            .prop_filter_map("a value", move |text| kind.parse_any(&text).ok())
+            .boxed()
     };
     match kind {
         P::U64 => any::<u64>().prop_map(Value::U64).boxed(),
@@ -184,11 +210,15 @@ fn value(kind: &crate::ParamType) -> BoxedStrategy<Value> {
         P::Bool => any::<bool>().prop_map(Value::Bool).boxed(),
         P::Str(filters) => {
             let filters = filters.clone();
-            any::<String>().prop_filter_map("text", move |text| crate::param::filter(&filters, &text).map(Value::Str)).boxed()
+            any::<String>()
+                .prop_filter_map("text", move |text| crate::param::filter(&filters, &text).map(Value::Str))
+                .boxed()
         }
         P::Decimal => parsed(kind, "-?[0-9]{1,9}(\\.[0-9]{1,9})?"),
         P::Date => parsed(kind, "[0-9]{4}-[01][0-9]-[0-3][0-9]"),
-        P::DateTime => parsed(kind, "[0-9]{4}-[01][0-9]-[0-3][0-9] [012][0-9]:[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,6})?"),
+        P::DateTime => {
+            parsed(kind, "[0-9]{4}-[01][0-9]-[0-3][0-9] [012][0-9]:[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,6})?")
+        }
         P::Time => parsed(kind, "-?[0-8]?[0-9]{2}:[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,6})?"),
         P::Uuid => any::<[u8; 16]>().prop_map(Value::Uuid).boxed(),
         P::Hex => prop::collection::vec(any::<u8>(), 1..20).prop_map(Value::Bytes).boxed(),

@@ -30,9 +30,9 @@ pub(super) fn cover(drafts: &[Draft], written: Vec<Vec<Declared>>, problems: &mu
                 continue;
             }
             let places = || draft.places.iter().filter(|place| place.table.is(table));
-            let covered = rules[..written].iter().any(|declared| {
-                declared.rule.groups.contains(&draft.id) && declared.pattern.matches(table)
-            });
+            let covered = rules[..written]
+                .iter()
+                .any(|declared| declared.rule.groups.contains(&draft.id) && declared.pattern.matches(table));
             for place in places() {
                 match derive(template, place) {
                     Ok(rule) => add(&mut rules, written, draft.id, table, rule),
@@ -91,5 +91,9 @@ fn add(
         return;
     }
     let rule = Rule { on: Ops::ALL, when_changed, keys: Some(keys), groups: vec![group] };
-    rules.push(Declared { pattern: Pattern::Table(table.clone()), origin: Origin::Query, rule: Arc::new(rule) });
+    rules.push(Declared {
+        pattern: Pattern::Table(table.clone()),
+        origin: Origin::Query,
+        rule: Arc::new(rule),
+    });
 }

@@ -33,15 +33,24 @@ impl<'a, 'i> Fields<'a, 'i> {
     }
 
     fn wrong(&self, name: &str, value: &Spanned<DeValue<'i>>, wanted: &str, problems: &mut Collector<'_>) {
-        let message = format!("{}: {name} is {}, not {wanted}", self.section, article(value.get_ref().type_str()));
+        let message =
+            format!("{}: {name} is {}, not {wanted}", self.section, article(value.get_ref().type_str()));
         problems.error(&value.span(), message, format!("write {name} = {}", example(wanted)));
     }
 
-    pub(super) fn text(&mut self, name: &'static str, problems: &mut Collector<'_>) -> Option<Placed<String>> {
+    pub(super) fn text(
+        &mut self,
+        name: &'static str,
+        problems: &mut Collector<'_>,
+    ) -> Option<Placed<String>> {
         let value = self.value(name)?;
         match value.get_ref().as_str() {
             Some("") => {
-                problems.error(&value.span(), format!("{}: {name} is empty", self.section), format!("write a {name}"));
+                problems.error(
+                    &value.span(),
+                    format!("{}: {name} is empty", self.section),
+                    format!("write a {name}"),
+                );
                 None
             }
             Some(text) => Some((text.to_owned(), value.span())),
@@ -59,7 +68,11 @@ impl<'a, 'i> Fields<'a, 'i> {
         problems: &mut Collector<'_>,
     ) -> Option<Placed<String>> {
         if self.table.get(name).is_none() {
-            problems.error(&self.span, format!("{} has no {name}", self.section), format!("write {name} = {example:?}"));
+            problems.error(
+                &self.span,
+                format!("{} has no {name}", self.section),
+                format!("write {name} = {example:?}"),
+            );
         }
         self.text(name, problems)
     }
@@ -71,7 +84,7 @@ impl<'a, 'i> Fields<'a, 'i> {
             return Vec::new();
         };
         let mut texts = Vec::new();
-        for item in items.iter() {
+        for item in items {
             match item.get_ref().as_str() {
                 Some(text) => texts.push((text.to_owned(), item.span())),
                 None => self.wrong(name, item, "a list of texts", problems),
@@ -80,7 +93,11 @@ impl<'a, 'i> Fields<'a, 'i> {
         texts
     }
 
-    pub(super) fn duration(&mut self, name: &'static str, problems: &mut Collector<'_>) -> Option<Placed<Duration>> {
+    pub(super) fn duration(
+        &mut self,
+        name: &'static str,
+        problems: &mut Collector<'_>,
+    ) -> Option<Placed<Duration>> {
         let value = self.value(name)?;
         let Some(text) = value.get_ref().as_str() else {
             self.wrong(name, value, "a duration", problems);
@@ -90,7 +107,11 @@ impl<'a, 'i> Fields<'a, 'i> {
             Ok(duration) => Some((duration, value.span())),
             Err(error) => {
                 let message = format!("{}: {name} = {text:?} is no duration: {error}", self.section);
-                problems.error(&value.span(), message, "write a number and a unit, like \"30s\", \"10m\" or \"1h\"");
+                problems.error(
+                    &value.span(),
+                    message,
+                    "write a number and a unit, like \"30s\", \"10m\" or \"1h\"",
+                );
                 None
             }
         }
@@ -100,7 +121,9 @@ impl<'a, 'i> Fields<'a, 'i> {
         let value = self.value(name)?;
         let number = match value.get_ref() {
             DeValue::Float(number) => number.as_str().replace('_', "").parse().ok(),
-            DeValue::Integer(number) => i32::from_str_radix(number.as_str(), number.radix()).ok().map(f64::from),
+            DeValue::Integer(number) => {
+                i32::from_str_radix(number.as_str(), number.radix()).ok().map(f64::from)
+            }
             _ => None,
         };
         if number.is_none() {

@@ -15,11 +15,11 @@ use crate::rules::pattern::Pattern;
 use crate::template::Template;
 use crate::template::overlap::overlap;
 
-const DEFAULT_TTL: Duration = Duration::from_secs(600);
+const DEFAULT_TTL: Duration = Duration::from_mins(10);
 const DEFAULT_NEGATIVE_TTL: Duration = Duration::from_secs(30);
 const DEFAULT_JITTER: f64 = 0.1;
 /// Longer is a mistake more likely than a wish.
-const MAX_TTL: Duration = Duration::from_secs(366 * 24 * 3600);
+const MAX_TTL: Duration = Duration::from_hours(366 * 24);
 
 /// A group as far as it could be read.
 pub(super) struct Draft {
@@ -83,19 +83,28 @@ impl Draft {
                 "one" => Rows::One,
                 "many" => Rows::Many,
                 _ => {
-                    problems.error(&at, format!("{title}: rows = {text:?} is unknown"), "write \"one\" or \"many\"");
+                    problems.error(
+                        &at,
+                        format!("{title}: rows = {text:?} is unknown"),
+                        "write \"one\" or \"many\"",
+                    );
                     Rows::One
                 }
             },
         };
         let ttl = positive(&title, "ttl", fields.duration("ttl", problems), problems).unwrap_or(DEFAULT_TTL);
-        let negative_ttl = fields.duration("negative_ttl", problems).map_or(DEFAULT_NEGATIVE_TTL, |(ttl, _)| ttl);
+        let negative_ttl =
+            fields.duration("negative_ttl", problems).map_or(DEFAULT_NEGATIVE_TTL, |(ttl, _)| ttl);
         let ttl_jitter = match fields.number("ttl_jitter", problems) {
             None => DEFAULT_JITTER,
             Some((share, at)) => {
                 if !(0.0..1.0).contains(&share) {
                     let message = format!("{title}: ttl_jitter = {share} is no share");
-                    problems.error(&at, message, "write a number from 0 to below 1; 0.1 is up to 10 % shorter");
+                    problems.error(
+                        &at,
+                        message,
+                        "write a number from 0 to below 1; 0.1 is up to 10 % shorter",
+                    );
                 }
                 share
             }
@@ -105,7 +114,20 @@ impl Draft {
         let span = fields.span().clone();
         fields.finish(problems);
         let id = GroupId(u16::try_from(index).unwrap_or(u16::MAX));
-        Self { id, span, name, template, query, places, ignored, rows, ttl, ttl_jitter, negative_ttl, max_value }
+        Self {
+            id,
+            span,
+            name,
+            template,
+            query,
+            places,
+            ignored,
+            rows,
+            ttl,
+            ttl_jitter,
+            negative_ttl,
+            max_value,
+        }
     }
 
     /// Lines of the key and the query.
@@ -152,7 +174,11 @@ fn positive(
 ) -> Option<Duration> {
     let (duration, at) = duration?;
     if duration.is_zero() {
-        problems.error(&at, format!("{title}: {name} is zero, so nothing would be cached"), "write a time like \"10m\"");
+        problems.error(
+            &at,
+            format!("{title}: {name} is zero, so nothing would be cached"),
+            "write a time like \"10m\"",
+        );
     } else if duration > MAX_TTL {
         problems.error(&at, format!("{title}: {name} is more than a year"), "write a time like \"10m\"");
     }
@@ -179,7 +205,11 @@ fn ignored(
                         Some(near) => format!("did you mean {near}?"),
                         None => format!("it reads {}; remove the entry", known.join(", ")),
                     };
-                    problems.error(&at, format!("{title} ignores {table}, which its query does not read"), remedy);
+                    problems.error(
+                        &at,
+                        format!("{title} ignores {table}, which its query does not read"),
+                        remedy,
+                    );
                 }
                 tables.push(table);
             }
@@ -199,7 +229,11 @@ pub(super) fn check(drafts: &[Draft], problems: &mut Collector<'_>) {
     for (name, at) in drafts.iter().filter_map(|draft| draft.name.as_ref()) {
         if let Some(first) = names.insert(name, at) {
             let line = problems.line(first.start);
-            problems.error(at, format!("a group {name} is declared in line {line} already"), "give it another name");
+            problems.error(
+                at,
+                format!("a group {name} is declared in line {line} already"),
+                "give it another name",
+            );
         }
     }
     for (index, draft) in drafts.iter().enumerate() {
@@ -214,7 +248,11 @@ pub(super) fn check(drafts: &[Draft], problems: &mut Collector<'_>) {
                     draft.title(),
                     other.title()
                 );
-                problems.error(at, message, "begin one of them with another word, or give its parameter a narrower type");
+                problems.error(
+                    at,
+                    message,
+                    "begin one of them with another word, or give its parameter a narrower type",
+                );
             }
         }
     }

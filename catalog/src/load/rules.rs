@@ -34,7 +34,11 @@ pub(super) fn read(
     let on = ops(&title, &mut fields, problems);
     let when_changed = fields.list("when_changed", problems);
     if let (Some((_, at)), false) = (when_changed.first(), on.update) {
-        problems.error(at, format!("{title}: when_changed is about updates, which on leaves out"), "add \"update\" to on, or remove when_changed");
+        problems.error(
+            at,
+            format!("{title}: when_changed is about updates, which on leaves out"),
+            "add \"update\" to on, or remove when_changed",
+        );
     }
     let when_changed: Vec<Box<str>> = when_changed.into_iter().map(|(column, _)| column.into()).collect();
 
@@ -42,29 +46,31 @@ pub(super) fn read(
     let keys = fields.list("keys", problems);
     let names = fields.list("groups", problems);
     if keys.is_empty() && names.is_empty() {
-        let remedy = "add keys = [\"user:{user_id}\"] with columns as parameters, or groups = [\"user\"] to flush";
+        let remedy =
+            "add keys = [\"user:{user_id}\"] with columns as parameters, or groups = [\"user\"] to flush";
         problems.error(fields.span(), format!("{title} does nothing"), remedy);
     }
     for (text, at) in keys {
         match key(&text, drafts) {
             Ok(Some((template, groups))) => parts.push((Some(template), groups)),
             Ok(None) => {}
-            Err((message, remedy)) => problems.error(&at, format!("{title}: key {text:?}: {message}"), remedy),
+            Err((message, remedy)) => {
+                problems.error(&at, format!("{title}: key {text:?}: {message}"), remedy);
+            }
         }
     }
     let mut groups = Vec::new();
     for (name, at) in names {
         let known = || drafts.iter().filter_map(|draft| Some((draft.id, draft.name.as_ref()?.0.as_str())));
-        match known().find(|(_, known)| *known == name) {
-            Some((id, _)) => groups.push(id),
-            None => {
-                let remedy = match did_you_mean(&name, known().map(|(_, name)| name)) {
-                    Some(near) => format!("did you mean {near}?"),
-                    None => "declare it with [[group]], or remove it".to_owned(),
-                };
-                problems.error(&at, format!("{title}: there is no group {name}"), remedy);
-            }
+        if let Some((id, _)) = known().find(|(_, known)| *known == name) {
+            groups.push(id);
+            continue;
         }
+        let remedy = match did_you_mean(&name, known().map(|(_, name)| name)) {
+            Some(near) => format!("did you mean {near}?"),
+            None => "declare it with [[group]], or remove it".to_owned(),
+        };
+        problems.error(&at, format!("{title}: there is no group {name}"), remedy);
     }
     if !groups.is_empty() {
         parts.push((None, groups));
@@ -100,14 +106,19 @@ fn ops(title: &str, fields: &mut Fields<'_, '_>, problems: &mut Collector<'_>) -
     on
 }
 
+/// A rule's key, and the groups that it is of.
+type KeyOf = (Template, Vec<GroupId>);
+
 /// The template of a rule's key, and the groups that such keys belong to. `Ok(None)` where a group that can't be read
 /// may be the one.
-fn key(text: &str, drafts: &[Draft]) -> Result<Option<(Template, Vec<GroupId>)>, (String, String)> {
+fn key(text: &str, drafts: &[Draft]) -> Result<Option<KeyOf>, (String, String)> {
     let raw = RawTemplate::parse(text).map_err(|error| (error, String::new()))?;
     let groups = || drafts.iter().filter_map(|draft| Some((draft, &draft.template.as_ref()?.0)));
     let alike: Vec<_> = groups().filter(|(_, template)| raw.same_shape(template)).collect();
     let agrees = |template: &Template| {
-        raw.params().zip(template.params()).all(|((_, kind), param)| kind.is_none_or(|kind| *kind == param.kind))
+        raw.params()
+            .zip(template.params())
+            .all(|((_, kind), param)| kind.is_none_or(|kind| *kind == param.kind))
     };
     let agreeing: Vec<_> = alike.iter().filter(|(_, template)| agrees(template)).collect();
     match agreeing[..] {
@@ -117,7 +128,9 @@ fn key(text: &str, drafts: &[Draft]) -> Result<Option<(Template, Vec<GroupId>)>,
             let mut all = all.into_iter().map(|(own, groups)| own.or(groups));
             let mut fill = raw.clone();
             fill.set_kinds(|| all.next().flatten());
-            let typed = fill.typed(|name| Err(format!("{{{name}}} has no type"))).map_err(|error| (error, String::new()))?;
+            let typed = fill
+                .typed(|name| Err(format!("{{{name}}} has no type")))
+                .map_err(|error| (error, String::new()))?;
             return Ok(Some((typed, vec![draft.id])));
         }
         [] => {}
@@ -144,9 +157,16 @@ fn key(text: &str, drafts: &[Draft]) -> Result<Option<(Template, Vec<GroupId>)>,
     if drafts.iter().any(|draft| draft.template.is_none()) {
         return Ok(None);
     }
-    let remedy = match did_you_mean(text, groups().map(|(_, template)| template.text())) {
-        Some(near) => format!("did you mean {near}, with columns as parameters?"),
-        None => "write it like a group's key with columns as parameters, or give each parameter its type".to_owned(),
+    let bare = RawTemplate::bare;
+    let known: Vec<(String, &str)> = groups()
+        .filter_map(|(_, template)| Some((bare(&RawTemplate::parse(template.text()).ok()?), template.text())))
+        .collect();
+    let near = did_you_mean(&bare(&raw), known.iter().map(|(bare, _)| bare.as_str()));
+    let near = near.and_then(|near| known.iter().find(|(bare, _)| bare == near));
+    let remedy = match near {
+        Some((_, near)) => format!("did you mean {near}, with columns as parameters?"),
+        None => "write it like a group's key with columns as parameters, or give each parameter its type"
+            .to_owned(),
     };
     Err(("no group has such keys".to_owned(), remedy))
 }

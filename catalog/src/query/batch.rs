@@ -52,10 +52,16 @@ impl BatchedQuery {
 
     /// The batched form, where one statement gives the same rows as one for each key: a plain select whose WHERE has
     /// `column = {param}` for each parameter, once, and nothing that looks across rows.
-    pub(super) fn new(scanned: &Scanned<'_>, params: &[usize], param_count: usize, query: &Query) -> Option<Self> {
+    pub(super) fn new(
+        scanned: &Scanned<'_>,
+        params: &[usize],
+        param_count: usize,
+        query: &Query,
+    ) -> Option<Self> {
         let plain = query.with.is_none() && query.limit_clause.is_none() && query.fetch.is_none();
         let SetExpr::Select(select) = &*query.body else { return None };
-        let ungrouped = matches!(&select.group_by, GroupByExpr::Expressions(columns, _) if columns.is_empty());
+        let ungrouped =
+            matches!(&select.group_by, GroupByExpr::Expressions(columns, _) if columns.is_empty());
         let across = has_aggregate(&select.projection) || has_window(select) || has_subquery(&**select);
         if !plain || !ungrouped || across || select.distinct.is_some() || select.having.is_some() {
             return None;
@@ -82,10 +88,14 @@ impl BatchedQuery {
         };
 
         let text = scanned.text;
-        let added: Vec<String> =
-            parts.iter().zip(&key_columns).map(|(((_, column), _), name)| format!(", {column} AS {name}")).collect();
+        let added: Vec<String> = parts
+            .iter()
+            .zip(&key_columns)
+            .map(|(((_, column), _), name)| format!(", {column} AS {name}"))
+            .collect();
         let columns: Vec<&str> = parts.iter().map(|((_, column), _)| *column).collect();
-        let left = if columns.len() == 1 { columns[0].to_owned() } else { format!("({})", columns.join(", ")) };
+        let left =
+            if columns.len() == 1 { columns[0].to_owned() } else { format!("({})", columns.join(", ")) };
         let (first, _) = &parts[0];
         let head = format!(
             "{}{} {}{left} IN (",
@@ -124,11 +134,14 @@ fn conjuncts(condition: &Expr, found: &mut Vec<usize>) {
             conjuncts(left, found);
             conjuncts(right, found);
         }
-        Expr::BinaryOp { left, op: BinaryOperator::Eq, right } if is_column(left) => found.extend(placeholder(right)),
-        Expr::InList { expr, list, negated: false } if is_column(expr) => match &list[..] {
-            [only] => found.extend(placeholder(only)),
-            _ => {}
-        },
+        Expr::BinaryOp { left, op: BinaryOperator::Eq, right } if is_column(left) => {
+            found.extend(placeholder(right));
+        }
+        Expr::InList { expr, list, negated: false } if is_column(expr) => {
+            if let [only] = &list[..] {
+                found.extend(placeholder(only));
+            }
+        }
         _ => {}
     }
 }

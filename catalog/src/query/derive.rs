@@ -78,7 +78,8 @@ pub(crate) fn analyze(
 }
 
 fn parse(sql: &str) -> Result<Box<Query>, String> {
-    let statements = Parser::parse_sql(&MySqlDialect {}, sql).map_err(|error| format!("the SQL can't be read: {error}"))?;
+    let statements = Parser::parse_sql(&MySqlDialect {}, sql)
+        .map_err(|error| format!("the SQL can't be read: {error}"))?;
     let mut statements = statements.into_iter();
     match (statements.next(), statements.next()) {
         (Some(Statement::Query(query)), None) => Ok(query),
@@ -97,11 +98,16 @@ struct Classes<'a> {
 impl<'a> Classes<'a> {
     fn of(equalities: &'a [Equality], place: usize) -> Self {
         let mut classes = Self { class: HashMap::new(), columns: Vec::new() };
-        let applies = |equality: &&Equality| equality.within.as_ref().is_none_or(|within| within.contains(&place));
+        let applies =
+            |equality: &&Equality| equality.within.as_ref().is_none_or(|within| within.contains(&place));
         for (number, Equality { left, right, .. }) in equalities.iter().filter(applies).enumerate() {
             let left_class = *classes.class.entry(left).or_insert(2 * number);
             let right_class = *classes.class.entry(right).or_insert(2 * number + 1);
-            classes.class.values_mut().filter(|class| **class == right_class).for_each(|class| *class = left_class);
+            classes
+                .class
+                .values_mut()
+                .filter(|class| **class == right_class)
+                .for_each(|class| *class = left_class);
             classes.columns.extend([left, right]);
         }
         classes

@@ -20,7 +20,8 @@ impl<'a> Scanned<'a> {
             let rest = &text[at..];
             let end = match bytes[at] {
                 quote @ (b'\'' | b'"' | b'`') => {
-                    at + quoted(rest, quote).ok_or_else(|| format!("a {} is not closed", char::from(quote)))?
+                    at + quoted(rest, quote)
+                        .ok_or_else(|| format!("a {} is not closed", char::from(quote)))?
                 }
                 b'#' => at + rest.find('\n').unwrap_or(rest.len()),
                 b'-' if is_dash_comment(rest) => at + rest.find('\n').unwrap_or(rest.len()),
@@ -59,14 +60,17 @@ impl<'a> Scanned<'a> {
     /// Where the first keyword stands that is `word`, outside of parentheses.
     pub(crate) fn keyword(&self, word: &str) -> Option<usize> {
         let bytes = self.text.as_bytes();
-        let part_of_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b'.') || byte >= 0x80;
+        let part_of_name =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b'.') || byte >= 0x80;
         let mut depth = 0i32;
         for at in (0..bytes.len()).filter(|at| self.code[*at]) {
             match bytes[at] {
                 b'(' => depth += 1,
                 b')' => depth -= 1,
                 _ if depth == 0
-                    && bytes[at..].get(..word.len()).is_some_and(|found| found.eq_ignore_ascii_case(word.as_bytes()))
+                    && bytes[at..]
+                        .get(..word.len())
+                        .is_some_and(|found| found.eq_ignore_ascii_case(word.as_bytes()))
                     && !bytes.get(at + word.len()).is_some_and(|byte| part_of_name(*byte))
                     && !(at > 0 && part_of_name(bytes[at - 1])) =>
                 {
@@ -89,7 +93,9 @@ impl<'a> Scanned<'a> {
             let word = left.len().checked_sub(2).filter(|at| left.is_char_boundary(*at))?;
             let after = self.text[range.end..].find(')').map(|at| range.end + at)?;
             let alone = self.text[range.end..after].trim().is_empty();
-            let is_in = alone && left[word..].eq_ignore_ascii_case("in") && left[..word].ends_with(char::is_whitespace);
+            let is_in = alone
+                && left[word..].eq_ignore_ascii_case("in")
+                && left[..word].ends_with(char::is_whitespace);
             (is_in.then(|| left[..word].trim_end())?, after + 1)
         };
         let start = column_start(left)?;
@@ -114,7 +120,9 @@ fn quoted(text: &str, quote: u8) -> Option<usize> {
 
 /// `--` begins a comment only before white space or the end.
 fn is_dash_comment(rest: &str) -> bool {
-    rest.strip_prefix("--").is_some_and(|after| after.is_empty() || after.starts_with(|letter: char| letter.is_whitespace() || letter.is_control()))
+    rest.strip_prefix("--").is_some_and(|after| {
+        after.is_empty() || after.starts_with(|letter: char| letter.is_whitespace() || letter.is_control())
+    })
 }
 
 /// Where the column name begins that `text` ends with: `id`, `u.id`, `` `u`.`id` ``.
@@ -125,9 +133,9 @@ fn column_start(text: &str) -> Option<usize> {
         let before = &text[..start];
         let next = match before.strip_suffix('`') {
             Some(inner) => inner.rfind('`')?,
-            None => before.rfind(|letter| !part_of_name(letter)).map_or(0, |at| {
-                at + before[at..].chars().next().map_or(1, char::len_utf8)
-            }),
+            None => before
+                .rfind(|letter| !part_of_name(letter))
+                .map_or(0, |at| at + before[at..].chars().next().map_or(1, char::len_utf8)),
         };
         if next == start {
             return None;
@@ -157,7 +165,9 @@ mod tests {
 
     #[test]
     fn comparisons_are_found_with_their_columns() {
-        let column = |text: &'static str| Scanned::new(text).unwrap().comparison(0).map(|(range, column)| (&text[range], column));
+        let column = |text: &'static str| {
+            Scanned::new(text).unwrap().comparison(0).map(|(range, column)| (&text[range], column))
+        };
         assert_eq!(column("WHERE u.id = {id} LIMIT 1"), Some(("u.id = {id}", "u.id")));
         assert_eq!(column("WHERE `u`.`id`={id}"), Some(("`u`.`id`={id}", "`u`.`id`")));
         assert_eq!(column("WHERE id IN ( {id} )"), Some(("id IN ( {id} )", "id")));

@@ -8,7 +8,8 @@ fn parse(key: &str, sql: &str) -> (Query, Vec<TableRef>) {
 /// `table:column,column` for each place, `-` for a parameter without a column.
 fn derived(key: &str, sql: &str) -> Vec<String> {
     let show = |place: &TableRef| {
-        let columns: Vec<&str> = place.columns.iter().map(|column| column.as_deref().unwrap_or("-")).collect();
+        let columns: Vec<&str> =
+            place.columns.iter().map(|column| column.as_deref().unwrap_or("-")).collect();
         format!("{}:{}", place.table.table, columns.join(","))
     };
     parse(key, sql).1.iter().map(show).collect()
@@ -29,28 +30,70 @@ fn the_columns_that_tell_the_key_are_found() {
         ("SELECT * FROM users WHERE id = {id} COLLATE utf8mb4_bin", &["users:id"]),
         ("SELECT * FROM users WHERE id = {id} COLLATE utf8mb4_general_ci", &["users:-"]),
         ("SELECT COUNT(*) FROM orders WHERE user_id = {id}", &["orders:user_id"]),
-        ("SELECT * FROM users u JOIN orders o ON o.user_id = u.id WHERE u.id = {id}", &["users:id", "orders:user_id"]),
-        ("SELECT * FROM users u, orders o WHERE o.user_id = u.id AND u.id = {id}", &["users:id", "orders:user_id"]),
-        ("SELECT * FROM users JOIN orders USING (user_id) WHERE users.user_id = {id}", &["users:user_id", "orders:user_id"]),
-        ("SELECT * FROM shop.users JOIN shop.orders ON shop.orders.u = shop.users.id WHERE users.id = {id}", &["users:id", "orders:u"]),
+        (
+            "SELECT * FROM users u JOIN orders o ON o.user_id = u.id WHERE u.id = {id}",
+            &["users:id", "orders:user_id"],
+        ),
+        (
+            "SELECT * FROM users u, orders o WHERE o.user_id = u.id AND u.id = {id}",
+            &["users:id", "orders:user_id"],
+        ),
+        (
+            "SELECT * FROM users JOIN orders USING (user_id) WHERE users.user_id = {id}",
+            &["users:user_id", "orders:user_id"],
+        ),
+        (
+            "SELECT * FROM shop.users JOIN shop.orders ON shop.orders.u = shop.users.id WHERE users.id = {id}",
+            &["users:id", "orders:u"],
+        ),
         ("SELECT * FROM a JOIN b ON b.x = a.x JOIN c ON c.y = b.x WHERE c.y = {id}", &["a:x", "b:x", "c:y"]),
-        ("SELECT * FROM users u LEFT JOIN orders o ON o.user_id = u.id WHERE u.id = {id}", &["users:id", "orders:user_id"]),
-        ("SELECT * FROM orders o RIGHT JOIN users u ON o.user_id = u.id WHERE u.id = {id}", &["orders:user_id", "users:id"]),
-        ("SELECT * FROM u LEFT JOIN (o JOIN i ON i.order_id = o.id AND i.user_id = o.user_id) ON o.user_id = u.id WHERE u.id = {id}", &["u:id", "o:user_id", "i:user_id"]),
-        ("SELECT * FROM users u WHERE u.id = {id} AND EXISTS (SELECT 1 FROM orders o WHERE o.user_id = u.id)", &["users:id", "orders:user_id"]),
-        ("SELECT u.id, (SELECT COUNT(*) FROM orders WHERE orders.user_id = u.id) AS n FROM users u WHERE u.id = {id}", &["users:id", "orders:user_id"]),
-        ("SELECT * FROM users u WHERE u.id = {id} AND u.id IN (SELECT v.user_id FROM vips v)", &["users:id", "vips:user_id"]),
-        ("SELECT * FROM users u LEFT JOIN (SELECT user_id, SUM(total) t FROM orders GROUP BY user_id) s ON s.user_id = u.id WHERE u.id = {id}", &["users:id", "orders:user_id"]),
+        (
+            "SELECT * FROM users u LEFT JOIN orders o ON o.user_id = u.id WHERE u.id = {id}",
+            &["users:id", "orders:user_id"],
+        ),
+        (
+            "SELECT * FROM orders o RIGHT JOIN users u ON o.user_id = u.id WHERE u.id = {id}",
+            &["orders:user_id", "users:id"],
+        ),
+        (
+            "SELECT * FROM u LEFT JOIN (o JOIN i ON i.order_id = o.id AND i.user_id = o.user_id) ON o.user_id = u.id WHERE u.id = {id}",
+            &["u:id", "o:user_id", "i:user_id"],
+        ),
+        (
+            "SELECT * FROM users u WHERE u.id = {id} AND EXISTS (SELECT 1 FROM orders o WHERE o.user_id = u.id)",
+            &["users:id", "orders:user_id"],
+        ),
+        (
+            "SELECT u.id, (SELECT COUNT(*) FROM orders WHERE orders.user_id = u.id) AS n FROM users u WHERE u.id = {id}",
+            &["users:id", "orders:user_id"],
+        ),
+        (
+            "SELECT * FROM users u WHERE u.id = {id} AND u.id IN (SELECT v.user_id FROM vips v)",
+            &["users:id", "vips:user_id"],
+        ),
+        (
+            "SELECT * FROM users u LEFT JOIN (SELECT user_id, SUM(total) t FROM orders GROUP BY user_id) s ON s.user_id = u.id WHERE u.id = {id}",
+            &["users:id", "orders:user_id"],
+        ),
         ("SELECT * FROM (SELECT * FROM users) u WHERE u.id = {id}", &["users:id"]),
-        ("WITH o AS (SELECT user_id AS owner, total FROM orders) SELECT * FROM o WHERE o.owner = {id}", &["orders:user_id"]),
+        (
+            "WITH o AS (SELECT user_id AS owner, total FROM orders) SELECT * FROM o WHERE o.owner = {id}",
+            &["orders:user_id"],
+        ),
         ("WITH users AS (SELECT * FROM users WHERE id = {id}) SELECT * FROM users", &["users:id"]),
-        ("SELECT id FROM a WHERE id = {id} UNION ALL SELECT id FROM b WHERE b.a_id = {id}", &["a:id", "b:a_id"]),
+        (
+            "SELECT id FROM a WHERE id = {id} UNION ALL SELECT id FROM b WHERE b.a_id = {id}",
+            &["a:id", "b:a_id"],
+        ),
     ];
     for (sql, expected) in cases {
         assert_eq!(derived("k:{id:u64}", sql), *expected, "{sql}");
     }
     assert_eq!(derived("k:{a:u64}:{b:str}", "SELECT * FROM t WHERE (x, y) = ({a}, {b})"), ["t:x,y"]);
-    assert_eq!(derived("k:{a:u64}:{b:str}", "SELECT * FROM t JOIN s ON s.x = t.x WHERE t.x = {a} AND t.y = {b}"), ["t:x,y", "s:x,-"]);
+    assert_eq!(
+        derived("k:{a:u64}:{b:str}", "SELECT * FROM t JOIN s ON s.x = t.x WHERE t.x = {a} AND t.y = {b}"),
+        ["t:x,y", "s:x,-"]
+    );
     assert_eq!(derived("settings", "SELECT * FROM settings"), ["settings:"]);
 }
 
@@ -62,18 +105,45 @@ fn what_a_row_does_not_tell_is_not_claimed() {
         ("SELECT * FROM users WHERE NOT id = {id}", &["users:-"]),
         ("SELECT * FROM users WHERE LOWER(id) = {id}", &["users:-"]),
         ("SELECT * FROM users WHERE id NOT IN ({id})", &["users:-"]),
-        ("SELECT * FROM orders o JOIN products p ON p.id = o.product_id WHERE o.id = {id}", &["orders:id", "products:-"]),
+        (
+            "SELECT * FROM orders o JOIN products p ON p.id = o.product_id WHERE o.id = {id}",
+            &["orders:id", "products:-"],
+        ),
         // The condition of an outer join says nothing about the rows that it keeps.
-        ("SELECT * FROM users u LEFT JOIN orders o ON o.user_id = u.id AND u.id = {id}", &["users:-", "orders:user_id"]),
-        ("SELECT * FROM users u RIGHT JOIN orders o ON o.user_id = u.id AND o.user_id = {id}", &["users:id", "orders:-"]),
+        (
+            "SELECT * FROM users u LEFT JOIN orders o ON o.user_id = u.id AND u.id = {id}",
+            &["users:-", "orders:user_id"],
+        ),
+        (
+            "SELECT * FROM users u RIGHT JOIN orders o ON o.user_id = u.id AND o.user_id = {id}",
+            &["users:id", "orders:-"],
+        ),
         // Rows of other keys decide what is within the limit, in the window, or in the group.
-        ("SELECT * FROM (SELECT user_id FROM orders ORDER BY total LIMIT 10) o WHERE o.user_id = {id}", &["orders:-"]),
-        ("SELECT * FROM (SELECT user_id, RANK() OVER (ORDER BY total) r FROM orders) o WHERE o.user_id = {id}", &["orders:-"]),
-        ("SELECT * FROM (SELECT status, user_id FROM orders GROUP BY status) o WHERE o.user_id = {id}", &["orders:-"]),
-        ("SELECT * FROM (SELECT user_id FROM a UNION SELECT user_id FROM b) o WHERE o.user_id = {id}", &["a:-", "b:-"]),
-        ("SELECT * FROM users u WHERE u.id = {id} AND u.id NOT IN (SELECT b.user_id FROM banned b)", &["users:id", "banned:-"]),
+        (
+            "SELECT * FROM (SELECT user_id FROM orders ORDER BY total LIMIT 10) o WHERE o.user_id = {id}",
+            &["orders:-"],
+        ),
+        (
+            "SELECT * FROM (SELECT user_id, RANK() OVER (ORDER BY total) r FROM orders) o WHERE o.user_id = {id}",
+            &["orders:-"],
+        ),
+        (
+            "SELECT * FROM (SELECT status, user_id FROM orders GROUP BY status) o WHERE o.user_id = {id}",
+            &["orders:-"],
+        ),
+        (
+            "SELECT * FROM (SELECT user_id FROM a UNION SELECT user_id FROM b) o WHERE o.user_id = {id}",
+            &["a:-", "b:-"],
+        ),
+        (
+            "SELECT * FROM users u WHERE u.id = {id} AND u.id NOT IN (SELECT b.user_id FROM banned b)",
+            &["users:id", "banned:-"],
+        ),
         ("SELECT * FROM a NATURAL JOIN b WHERE a.id = {id}", &["a:id", "b:-"]),
-        ("WITH RECURSIVE t AS (SELECT id FROM c WHERE id = {id} UNION ALL SELECT c.id FROM c JOIN t ON c.parent = t.id) SELECT * FROM t", &["c:id", "c:-"]),
+        (
+            "WITH RECURSIVE t AS (SELECT id FROM c WHERE id = {id} UNION ALL SELECT c.id FROM c JOIN t ON c.parent = t.id) SELECT * FROM t",
+            &["c:id", "c:-"],
+        ),
     ];
     for (sql, expected) in cases {
         assert_eq!(derived("k:{id:u64}", sql), *expected, "{sql}");
@@ -87,10 +157,16 @@ fn the_columns_that_a_query_reads_are_known_where_names_are_clear() {
         parse("k:{id:u64}", sql).1.iter().map(show).collect::<Vec<_>>()
     };
     assert_eq!(used("SELECT name, UPPER(email) FROM users WHERE id = {id}"), ["name,email,id"]);
-    assert_eq!(used("SELECT u.name FROM users u JOIN orders o ON o.user_id = u.id WHERE u.id = {id}"), ["name,id", "user_id"]);
+    assert_eq!(
+        used("SELECT u.name FROM users u JOIN orders o ON o.user_id = u.id WHERE u.id = {id}"),
+        ["name,id", "user_id"]
+    );
     assert_eq!(used("SELECT * FROM users WHERE id = {id}"), ["*"]);
     assert_eq!(used("SELECT a AS b FROM users WHERE id = {id} ORDER BY b"), ["*"]);
-    assert_eq!(used("SELECT name FROM users u JOIN orders o ON o.user_id = u.id WHERE u.id = {id}"), ["*", "*"]);
+    assert_eq!(
+        used("SELECT name FROM users u JOIN orders o ON o.user_id = u.id WHERE u.id = {id}"),
+        ["*", "*"]
+    );
     assert_eq!(used("SELECT name FROM users WHERE id = {id} AND MATCH (bio) AGAINST ('x')"), ["*"]);
 }
 
@@ -126,7 +202,8 @@ fn placeholders_follow_the_text_and_the_batch_asks_for_many() {
     );
     assert!(batched.sql(Dialect::Sqlite, 1).contains("(b, a) IN (VALUES (?, ?)) AND"));
 
-    let (query, _) = parse("k:{id:u64}", "SELECT u.*\n -- all of it\nFROM users u WHERE u.`id` IN ({id}) AND u.gone = 0");
+    let (query, _) =
+        parse("k:{id:u64}", "SELECT u.*\n -- all of it\nFROM users u WHERE u.`id` IN ({id}) AND u.gone = 0");
     assert_eq!(
         query.batched().unwrap().sql(Dialect::MySql, 3),
         "SELECT u.*\n -- all of it\n, u.`id` AS __freshline_key FROM users u WHERE u.`id` IN (?, ?, ?) AND u.gone = 0"

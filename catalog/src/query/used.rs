@@ -3,7 +3,8 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Expr, Function, JoinConstraint, JoinOperator, Query, Select, SelectItem, SetExpr, TableFactor, Value, Visit, Visitor,
+    Expr, Function, JoinConstraint, JoinOperator, Query, Select, SelectItem, SetExpr, TableFactor, Value,
+    Visit, Visitor,
 };
 
 /// Collects the subqueries of an expression, the outermost alone.
@@ -58,7 +59,11 @@ impl<F: Fn(&Expr) -> bool> Visitor for Find<F> {
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-        if self.depth == 0 && (self.wanted)(expr) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if self.depth == 0 && (self.wanted)(expr) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     }
 }
 
@@ -81,9 +86,28 @@ pub(super) fn has_aggregate(part: &impl Visit) -> bool {
 
 fn is_aggregate(name: &str) -> bool {
     const NAMES: [&str; 22] = [
-        "COUNT", "SUM", "AVG", "MIN", "MAX", "GROUP_CONCAT", "JSON_ARRAYAGG", "JSON_OBJECTAGG", "BIT_AND", "BIT_OR",
-        "BIT_XOR", "STD", "STDDEV", "STDDEV_POP", "STDDEV_SAMP", "VARIANCE", "VAR_POP", "VAR_SAMP", "ANY_VALUE",
-        "TOTAL", "JSON_GROUP_ARRAY", "JSON_GROUP_OBJECT",
+        "COUNT",
+        "SUM",
+        "AVG",
+        "MIN",
+        "MAX",
+        "GROUP_CONCAT",
+        "JSON_ARRAYAGG",
+        "JSON_OBJECTAGG",
+        "BIT_AND",
+        "BIT_OR",
+        "BIT_XOR",
+        "STD",
+        "STDDEV",
+        "STDDEV_POP",
+        "STDDEV_SAMP",
+        "VARIANCE",
+        "VAR_POP",
+        "VAR_SAMP",
+        "ANY_VALUE",
+        "TOTAL",
+        "JSON_GROUP_ARRAY",
+        "JSON_GROUP_OBJECT",
     ];
     NAMES.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
@@ -112,7 +136,9 @@ impl UsedColumns {
         for (table, column) in &self.names {
             match table {
                 Some(table) if !table.eq_ignore_ascii_case(alias) => continue,
-                None if places > 1 || self.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(column)) => return None,
+                None if places > 1 || self.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(column)) => {
+                    return None;
+                }
                 _ => {}
             }
             if !columns.iter().any(|known| known.eq_ignore_ascii_case(column)) {
@@ -130,7 +156,8 @@ impl Visitor for UsedColumns {
         for item in &select.projection {
             match item {
                 SelectItem::ExprWithAlias { alias, expr } => {
-                    if !matches!(expr, Expr::Identifier(name) if name.value.eq_ignore_ascii_case(&alias.value)) {
+                    if !matches!(expr, Expr::Identifier(name) if name.value.eq_ignore_ascii_case(&alias.value))
+                    {
                         self.aliases.push(alias.value.clone());
                     }
                 }
@@ -170,7 +197,9 @@ impl Visitor for UsedColumns {
                 self.names.push((table, column));
             }
             // Names that stand in no expression of their own, and what ANSI_QUOTES would read as a name.
-            Expr::MatchAgainst { .. } | Expr::Wildcard(_) | Expr::QualifiedWildcard(..) => self.unclear = true,
+            Expr::MatchAgainst { .. } | Expr::Wildcard(_) | Expr::QualifiedWildcard(..) => {
+                self.unclear = true;
+            }
             Expr::Value(value) => self.unclear |= matches!(value.value, Value::DoubleQuotedString(_)),
             _ => {}
         }

@@ -7,8 +7,8 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use sqlparser::ast::{
-    BinaryOperator, Expr, GroupByExpr, JoinConstraint, JoinOperator, ObjectName, Query, Select, SelectItem, SetExpr,
-    TableAlias, TableFactor, TableWithJoins, Value, Visit,
+    BinaryOperator, Expr, GroupByExpr, JoinConstraint, JoinOperator, ObjectName, Query, Select, SelectItem,
+    SetExpr, TableAlias, TableFactor, TableWithJoins, Value, Visit,
 };
 
 use super::TableName;
@@ -135,26 +135,32 @@ impl<'p> Walk<'p> {
         for join in &from.joins {
             let (right_place, right_equality) = (self.places.len(), self.equalities.len());
             let left_sources = self.scopes.last().map_or(0, Vec::len);
-            use JoinOperator as Op;
             match &join.join_operator {
-                Op::Join(on) | Op::Inner(on) | Op::CrossJoin(on) | Op::StraightJoin(on) => {
+                JoinOperator::Join(on)
+                | JoinOperator::Inner(on)
+                | JoinOperator::CrossJoin(on)
+                | JoinOperator::StraightJoin(on) => {
                     self.factor(&join.relation)?;
                     self.on(on, left_sources)?;
                 }
-                Op::Left(on) | Op::LeftOuter(on) => {
+                JoinOperator::Left(on) | JoinOperator::LeftOuter(on) => {
                     self.factor(&join.relation)?;
                     let optional = right_place..self.places.len();
                     self.on(on, left_sources)?;
                     self.limit(right_equality, optional);
                 }
-                Op::Right(on) | Op::RightOuter(on) => {
+                JoinOperator::Right(on) | JoinOperator::RightOuter(on) => {
                     self.limit(first_equality, first_place..right_place);
                     self.factor(&join.relation)?;
                     let on_equality = self.equalities.len();
                     self.on(on, left_sources)?;
                     self.limit(on_equality, first_place..right_place);
                 }
-                _ => return Err("this kind of join is not understood; use JOIN, LEFT JOIN or RIGHT JOIN".to_owned()),
+                _ => {
+                    return Err(
+                        "this kind of join is not understood; use JOIN, LEFT JOIN or RIGHT JOIN".to_owned()
+                    );
+                }
             }
         }
         Ok(())
@@ -173,7 +179,9 @@ impl<'p> Walk<'p> {
                     let pairs: Vec<_> = columns
                         .iter()
                         .filter_map(|name| name.0.last()?.as_ident())
-                        .filter_map(|name| Some((left.outputs.get(&name.value)?, right.outputs.get(&name.value)?)))
+                        .filter_map(|name| {
+                            Some((left.outputs.get(&name.value)?, right.outputs.get(&name.value)?))
+                        })
                         .collect();
                     for (left, right) in pairs {
                         self.equalities.push(Equality { left, right, within: None });
@@ -204,7 +212,8 @@ impl<'p> Walk<'p> {
     }
 
     fn table(&mut self, name: &ObjectName, alias: Option<&TableAlias>) -> Result<(), String> {
-        let parts: Vec<&str> = name.0.iter().filter_map(|part| Some(part.as_ident()?.value.as_str())).collect();
+        let parts: Vec<&str> =
+            name.0.iter().filter_map(|part| Some(part.as_ident()?.value.as_str())).collect();
         let (database, table) = match parts[..] {
             [table] if table.eq_ignore_ascii_case("dual") => return Ok(()),
             [table] => {
@@ -252,7 +261,9 @@ impl<'p> Walk<'p> {
 
     fn offer(&mut self, alias: Option<&TableAlias>, table: Option<&TableName>, outputs: Outputs) {
         let renamed = alias.is_some_and(|alias| !alias.columns.is_empty());
-        let name = alias.map_or_else(|| table.map_or("", |table| &*table.table), |alias| &alias.name.value).to_lowercase();
+        let name = alias
+            .map_or_else(|| table.map_or("", |table| &*table.table), |alias| &alias.name.value)
+            .to_lowercase();
         let source = Source {
             alias: name,
             table: if alias.is_none() { table.cloned() } else { None },
@@ -309,7 +320,9 @@ impl<'p> Walk<'p> {
         match expr {
             Expr::Nested(inner) => self.term(inner),
             // A binary comparison is what keys do; others may equate more.
-            Expr::Collate { expr, collation } if collation.to_string().to_lowercase().ends_with("_bin") => self.term(expr),
+            Expr::Collate { expr, collation } if collation.to_string().to_lowercase().ends_with("_bin") => {
+                self.term(expr)
+            }
             Expr::Value(value) => match &value.value {
                 Value::Placeholder(name) => {
                     let index: usize = name.strip_prefix('?')?.parse().ok()?;
@@ -320,7 +333,9 @@ impl<'p> Walk<'p> {
             Expr::Identifier(name) => self.unqualified(&name.value),
             Expr::CompoundIdentifier(parts) => match &parts[..] {
                 [alias, column] => self.qualified(None, &alias.value, &column.value),
-                [database, table, column] => self.qualified(Some(&database.value), &table.value, &column.value),
+                [database, table, column] => {
+                    self.qualified(Some(&database.value), &table.value, &column.value)
+                }
                 _ => None,
             },
             _ => None,

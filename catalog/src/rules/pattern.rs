@@ -23,7 +23,8 @@ impl Pattern {
             let regex = RegexBuilder::new(text).case_insensitive(true).size_limit(1 << 20).build();
             return regex.map(Self::Regex).map_err(|error| {
                 let error = error.to_string();
-                let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+                let reason =
+                    error.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
                 (format!("the regular expression {text:?} can't be read: {reason}"), "correct it".to_owned())
             });
         }
@@ -39,7 +40,9 @@ impl Pattern {
                 }
             },
         };
-        let good = |name: &str| !name.is_empty() && !name.contains(|letter: char| letter.is_whitespace() || letter == '.');
+        let good = |name: &str| {
+            !name.is_empty() && !name.contains(|letter: char| letter.is_whitespace() || letter == '.')
+        };
         if !good(database) || !good(table) {
             return Err((
                 format!("{text:?} is no table"),

@@ -19,7 +19,12 @@ fn table(on: Ops, when_changed: &[&str], keys: Option<&str>) -> TableRules {
     TableRules::new(vec![Arc::new(Rule { on, when_changed, keys, groups: vec![GroupId(3)] })])
 }
 
-fn effects(rules: &TableRules, op: Op, before: Option<&[(&str, &str)]>, after: Option<&[(&str, &str)]>) -> Vec<String> {
+fn effects(
+    rules: &TableRules,
+    op: Op,
+    before: Option<&[(&str, &str)]>,
+    after: Option<&[(&str, &str)]>,
+) -> Vec<String> {
     let (before, after) = (before.map(Row), after.map(Row));
     let mut found = Vec::new();
     rules.map(
@@ -73,8 +78,15 @@ fn when_changed_counts_changes_of_its_columns_and_of_the_key() {
     let row: &[_] = &[("id", "1"), ("price", "5")];
     assert_eq!(effects(&rules, Op::Update, Some(row), Some(row)), Vec::<String>::new());
     assert_eq!(effects(&rules, Op::Update, Some(row), Some(&[("id", "1"), ("price", "6")])), ["order:1"]);
-    assert_eq!(effects(&rules, Op::Update, Some(row), Some(&[("id", "2"), ("price", "5")])), ["order:1", "order:2"]);
-    assert_eq!(effects(&rules, Op::Update, Some(row), Some(&[("id", "1")])), ["order:1"], "an unknown price may differ");
+    assert_eq!(
+        effects(&rules, Op::Update, Some(row), Some(&[("id", "2"), ("price", "5")])),
+        ["order:1", "order:2"]
+    );
+    assert_eq!(
+        effects(&rules, Op::Update, Some(row), Some(&[("id", "1")])),
+        ["order:1"],
+        "an unknown price may differ"
+    );
     assert_eq!(effects(&rules, Op::Insert, None, Some(row)), ["order:1"]);
 }
 

@@ -49,9 +49,8 @@ impl Step {
     fn meets(self, other: Self) -> bool {
         match (self, other) {
             (Self::Letter(a), Self::Letter(b)) => a == b,
-            (Self::Letter(a), Self::One(set) | Self::Star(set)) | (Self::One(set) | Self::Star(set), Self::Letter(a)) => {
-                set.contains(a)
-            }
+            (Self::Letter(a), Self::One(set) | Self::Star(set))
+            | (Self::One(set) | Self::Star(set), Self::Letter(a)) => set.contains(a),
             (Self::One(a) | Self::Star(a), Self::One(b) | Self::Star(b)) => a.meets(b),
         }
     }
@@ -77,8 +76,7 @@ fn steps_of(kind: &ParamType, steps: &mut Vec<Step>) {
     let mut times = |set: Charset, count: usize| steps.extend(std::iter::repeat_n(Step::One(set), count));
     match kind {
         ParamType::U64 => times(DIGIT, 1),
-        ParamType::I64 => times(SIGNED, 1),
-        ParamType::Decimal => times(SIGNED, 1),
+        ParamType::I64 | ParamType::Decimal => times(SIGNED, 1),
         ParamType::Str(_) => times(TEXT, 1),
         ParamType::Bool => {}
         ParamType::Hex => times(HEX, 2),

@@ -29,7 +29,8 @@ impl RawTemplate {
                 literal.push(first);
                 rest = &rest[2..];
             } else if first == '{' {
-                let end = rest.find('}').ok_or("a '{' has no '}'; close the parameter, or write {{ for a brace")?;
+                let end =
+                    rest.find('}').ok_or("a '{' has no '}'; close the parameter, or write {{ for a brace")?;
                 let param = param(&rest[1..end])?;
                 if literal.is_empty() && matches!(pieces.last(), Some(RawPiece::Param { .. })) {
                     return Err("two parameters touch; put ':' between them".to_owned());
@@ -88,6 +89,15 @@ impl RawTemplate {
             RawPiece::Param { name, kind } => Some((name.as_str(), kind.as_ref())),
             RawPiece::Literal(_) => None,
         })
+    }
+
+    /// The template without names and types, to compare by.
+    pub(crate) fn bare(&self) -> String {
+        let piece = |piece: &RawPiece| match piece {
+            RawPiece::Literal(text) => text.clone(),
+            RawPiece::Param { .. } => "{}".to_owned(),
+        };
+        self.pieces.iter().map(piece).collect()
     }
 
     /// Whether both have the same literals, and parameters in the same places.

@@ -1,0 +1,137 @@
+use crate::Catalog;
+
+/// The problems of a file, one per line.
+fn problems(text: &str) -> String {
+    Catalog::parse("f.toml", text)
+        .map_or_else(|report| report.to_string(), |catalog| format!("no problem: {:?}", catalog.warnings()))
+}
+
+const USER: &str = "[[group]]\nname = \"user\"\nkey = \"user:{id:u64}\"\nquery = \"SELECT * FROM shop.users WHERE id = {id}\"\n";
+
+#[test]
+fn all_problems_are_reported_at_once_with_line_and_remedy() {
+    let found = problems(
+        r#"[[group]]
+name = "user"
+key = "user:{id:u46}"
+qurey = "SELECT 1"
+ttl = "ten minutes"
+ttl_jitter = 2
+
+[[group]]
+name = "user"
+key = "order:{id:u64}"
+query = "SELECT * FROM orders WHERE id = {idd}"
+rows = 2
+
+[[rule]]
+table = "shop.items"
+groups = ["usr"]
+on = ["upsert"]
+"#,
+    );
+    let lines: Vec<&str> = found.lines().collect();
+    for expected in [
+        "f.toml:1: group user has no query; write query = ",
+        "f.toml:3: group user: key \"user:{id:u46}\": {id:u46}: there is no type \"u46\"; did you mean u64?",
+        "f.toml:4: group user has no field qurey; did you mean query?",
+        "f.toml:5: group user: ttl = \"ten minutes\" is no duration",
+        "f.toml:6: group user: ttl_jitter = 2 is no share; write a number from 0",
+        "f.toml:9: a group user is declared in line 2 already; give it another name",
+        "f.toml:11: group user: the query uses {idd}, which key order:{id:u64} does not have; did you mean {id}?",
+        "f.toml:12: group user: rows is an integer, not text; write rows = ",
+        "f.toml:16: rule on shop.items: there is no group usr; did you mean user?",
+        "f.toml:17: rule on shop.items: on has no \"upsert\"; write \"insert\", \"update\" or \"delete\"",
+    ] {
+        assert!(lines.iter().any(|line| line.starts_with(expected)), "{expected}\nnot in\n{found}");
+    }
+    assert_eq!(lines.len(), 10, "{found}");
+}
+
+#[test]
+fn broken_toml_is_a_problem_with_a_line() {
+    assert!(problems("a = 1\nb = = 2\n").starts_with("f.toml:2: "), "{}", problems("a = 1\nb = = 2\n"));
+    assert!(problems("group = 1").contains("write [[group]]"));
+    assert!(problems("[group]\nname = \"a\"").contains("write [[group]]"));
+    assert!(problems("catalog = 1").contains("write [catalog]"));
+    assert!(problems("[catalog]\ndatabse = \"shop\"").contains("did you mean database?"));
+}
+
+#[test]
+fn templates_that_share_keys_name_both_groups() {
+    let found = problems(&format!(
+        "{USER}[[group]]\nname = \"named\"\nkey = \"user:{{name:str}}\"\nquery = \"SELECT * FROM shop.users WHERE name = {{name}}\"\n"
+    ));
+    assert!(
+        found.starts_with("f.toml:7: group named: key user:{name:str} can match the same keys as user:{id:u64} of group user in line 3; begin one"),
+        "{found}"
+    );
+}
+
+#[test]
+fn a_table_that_does_not_tell_the_key_must_be_covered() {
+    let query = "SELECT o.id, p.title FROM shop.orders o JOIN shop.products p ON p.id = o.product_id WHERE o.id = {id}";
+    let group = format!("[[group]]\nname = \"order\"\nkey = \"order:{{id:u64}}\"\nquery = \"{query}\"\n");
+    let found = problems(&group);
+    assert_eq!(
+        found,
+        "f.toml:4: group order: a changed row of shop.products does not tell the key: no column of it must equal {id}; \
+         join it by a column that equals {id}, or add a [[rule]] for shop.products with keys or groups = [\"order\"], \
+         or accept stale values with ignore = [\"shop.products\"]"
+    );
+    for remedy in [
+        "ignore = [\"shop.products\"]\n",
+        "[[rule]]\ntable = \"shop.prod*\"\ngroups = [\"order\"]\n",
+        "[[rule]]\ntable = \"^shop\\\\.products$\"\nkeys = [\"order:{first_order}\"]\n",
+    ] {
+        assert!(problems(&format!("{group}{remedy}")).starts_with("no problem"), "{remedy}");
+    }
+    let other = format!("{group}[[rule]]\ntable = \"shop.prices\"\ngroups = [\"order\"]\n");
+    assert!(
+        problems(&other).contains("shop.products does not tell"),
+        "a rule for another table covers nothing"
+    );
+    assert!(
+        problems(&format!("{group}ignore = [\"shop.product\"]\n")).contains("did you mean shop.products?")
+    );
+}
+
+#[test]
+fn keys_of_rules_are_keys_of_groups() {
+    let rule = |body: &str| problems(&format!("{USER}[[rule]]\ntable = \"shop.pets\"\n{body}\n"));
+    assert!(rule("keys = [\"user:{owner_id}\"]").starts_with("no problem"));
+    assert!(rule("keys = [\"user:{owner_id:u64}\"]").starts_with("no problem"));
+    assert!(rule("keys = [\"user:42\"]").starts_with("no problem"), "a fixed key of a group");
+    assert!(rule("keys = [\"user:{owner_id:str}\"]").contains("remove the types"));
+    assert!(
+        rule("keys = [\"usr:{owner_id}\"]").contains("no group has such keys; did you mean user:{id:u64}")
+    );
+    assert!(rule("keys = [\"pet:{id:u64}\"]").contains("no group has such keys"));
+    assert!(rule("").contains("does nothing; add keys"));
+    assert!(
+        rule("groups = [\"user\"]\nwhen_changed = [\"a\"]\non = [\"insert\"]")
+            .contains("add \"update\" to on")
+    );
+    let two = format!(
+        "{USER}[[group]]\nname = \"by_uuid\"\nkey = \"user:{{uid:uuid}}\"\nquery = \"SELECT * FROM shop.users WHERE uid = {{uid}}\"\n[[rule]]\ntable = \"shop.pets\"\n"
+    );
+    assert!(
+        problems(&format!("{two}keys = [\"user:{{owner}}\"]\n")).contains("give its parameters the types")
+    );
+    assert!(problems(&format!("{two}keys = [\"user:{{owner:uuid}}\"]\n")).starts_with("no problem"));
+}
+
+#[test]
+fn fields_have_defaults_and_limits() {
+    let catalog = Catalog::parse("f.toml", USER).unwrap();
+    let group = &catalog.groups()[0];
+    assert_eq!((group.ttl.as_secs(), group.negative_ttl.as_secs(), group.max_value), (600, 30, None));
+    assert_eq!(group.jittered_ttl(1.0).as_secs(), 540);
+    assert!(problems(&format!("{USER}ttl = \"0s\"")).contains("nothing would be cached"));
+    assert!(problems(&format!("{USER}ttl = \"10 years\"")).contains("more than a year"));
+    assert!(
+        problems(&format!("{USER}max_value = \"1 XB\"")).contains("not a size; write max_value = \"1MiB\"")
+    );
+    assert!(problems(&format!("{USER}ignore = \"shop.users\"")).contains("not a list of texts"));
+    assert!(problems("").contains("no group"), "an empty catalog is odd, not wrong");
+}

@@ -1,0 +1,152 @@
+use super::*;
+use crate::schema::{Action, ForeignKey};
+
+const CATALOG: &str = r#"[catalog]
+database = "shop"
+[[group]]
+name = "user"
+key = "user:{id:u64}"
+query = "SELECT id, name FROM users WHERE id = {id}"
+[[group]]
+name = "login"
+key = "login:{email:str}"
+query = "SELECT id FROM users WHERE email = {email}"
+[[group]]
+name = "user_orders"
+key = "user:{user_id:u64}:orders"
+query = "SELECT * FROM orders WHERE user_id = {user_id}"
+rows = "many"
+[[rule]]
+table = "shop_*.orders_*"
+keys = ["user:{user_id}:orders"]
+"#;
+
+fn field(name: &str, mysql_type: &str) -> Field {
+    let text = mysql_type.starts_with("varchar");
+    let collation = text.then(|| "utf8mb4_bin".to_owned());
+    Field { name: name.to_owned(), mysql_type: mysql_type.to_owned(), nullable: false, collation }
+}
+
+fn table(database: &str, name: &str, columns: Vec<Field>) -> Table {
+    Table { database: database.to_owned(), name: name.to_owned(), view: false, columns }
+}
+
+fn good() -> Schema {
+    let mut email = field("email", "varchar(100)");
+    email.collation = Some("utf8mb4_0900_bin".to_owned());
+    let orders = || vec![field("id", "bigint unsigned"), field("user_id", "bigint unsigned")];
+    Schema {
+        tables: vec![
+            table("shop", "users", vec![field("id", "bigint unsigned"), field("name", "varchar(50)"), email]),
+            table("shop", "orders", orders()),
+            table("shop_1", "orders_1", orders()),
+        ],
+        foreign_keys: Vec::new(),
+        row_image: Some(RowImageMode::Full),
+        logs_cascades: false,
+    }
+}
+
+fn found(change: impl FnOnce(&mut Schema)) -> String {
+    let catalog = Catalog::parse("f.toml", CATALOG).unwrap();
+    let mut schema = good();
+    change(&mut schema);
+    check(&catalog, &schema).to_string()
+}
+
+#[test]
+fn a_schema_that_fits_has_no_problem() {
+    assert_eq!(found(|_| {}), "");
+}
+
+#[test]
+fn missing_tables_columns_and_views_are_errors() {
+    let text = found(|schema| schema.tables[1].name = "order".to_owned());
+    assert!(
+        text.contains(
+            "f.toml:14: group user_orders: there is no table shop.orders; did you mean shop.order?"
+        ),
+        "{text}"
+    );
+    let text = found(|schema| schema.tables[1].columns[1].name = "userid".to_owned());
+    assert!(text.contains("shop.orders has no column user_id; did you mean userid?"), "{text}");
+    let text = found(|schema| schema.tables[0].view = true);
+    assert!(text.contains("shop.users is a view"), "{text}");
+    let text = found(|schema| drop(schema.tables.pop()));
+    assert!(text.contains("warning: rule on shop_*.orders_*: no table matches"), "{text}");
+}
+
+#[test]
+fn a_column_must_be_able_to_be_the_part() {
+    for (mysql_type, remedy) in [
+        ("varchar(20)", "give the parameter the type str"),
+        ("binary(16)", "the type uuid or hex"),
+        ("double", "use another column"),
+        ("json", "use another column"),
+        ("datetime(3)", "the type datetime"),
+    ] {
+        let text = found(|schema| schema.tables[1].columns[1] = field("user_id", mysql_type));
+        assert!(
+            text.contains("column shop.orders.user_id is") && text.contains(remedy),
+            "{mysql_type}: {text}"
+        );
+    }
+    let text = found(|schema| schema.tables[1].columns[1].nullable = true);
+    assert!(text.contains("warning: group user_orders: column shop.orders.user_id may be NULL"), "{text}");
+}
+
+#[test]
+fn a_collation_that_equates_more_than_keys_do_is_told() {
+    let collation =
+        |collation: &str| found(|schema| schema.tables[0].columns[2].collation = Some(collation.to_owned()));
+    let text = collation("utf8mb4_0900_as_ci");
+    assert!(
+        text.contains("group login: column shop.users.email")
+            && text.contains("str|lower")
+            && !text.contains("é"),
+        "{text}"
+    );
+    assert!(collation("utf8mb4_0900_ai_ci").contains("warning: group login: column shop.users.email has the collation utf8mb4_0900_ai_ci, which may not tell é"));
+    assert!(collation("utf8mb4_bin").contains("add the filter trim_end"));
+    assert_eq!(collation("utf8mb4_0900_as_cs"), "");
+}
+
+#[test]
+fn a_row_image_without_key_columns_is_an_error() {
+    assert!(
+        found(|schema| schema.row_image = Some(RowImageMode::Minimal))
+            .contains("set binlog_row_image = FULL")
+    );
+    assert_eq!(found(|schema| schema.row_image = Some(RowImageMode::NoBlob)), "");
+    let text = found(|schema| {
+        schema.row_image = Some(RowImageMode::NoBlob);
+        schema.tables[0].columns[2].mysql_type = "text".to_owned();
+    });
+    assert!(text.contains("updates of shop.users lack its column email"), "{text}");
+}
+
+#[test]
+fn cascades_that_are_not_logged_need_a_rule_on_the_parent() {
+    let key = || ForeignKey {
+        name: "orders_user".to_owned(),
+        database: "shop".to_owned(),
+        table: "orders".to_owned(),
+        columns: vec!["user_id".to_owned()],
+        parent_database: "shop".to_owned(),
+        parent_table: "users".to_owned(),
+        parent_columns: vec!["id".to_owned()],
+        on_delete: Action::Cascade,
+        on_update: Action::Restrict,
+    };
+    let text = found(|schema| schema.foreign_keys = vec![key()]);
+    assert!(text.contains("add [[rule]] table = \"shop.users\" keys = [\"user:{id}:orders\"]"), "{text}");
+    assert_eq!(
+        found(|schema| schema.foreign_keys = vec![ForeignKey { on_delete: Action::Restrict, ..key() }]),
+        ""
+    );
+    let logged = found(|schema| {
+        schema.foreign_keys = vec![key()];
+        schema.logs_cascades = true;
+    });
+    assert_eq!(logged, "");
+}
