@@ -95,7 +95,7 @@ pub fn healthy() -> Health {
     Arc::new(|| Ok(()))
 }
 
-/// `/metrics` (OpenMetrics text), `/healthz` and `/readyz` (200 or 503 with the reasons as JSON).
+/// `/metrics` (`OpenMetrics` text), `/healthz` and `/readyz` (200 or 503 with the reasons as JSON).
 pub fn router(registry: SharedRegistry, readiness: Readiness, health: Health) -> Router {
     Router::new()
         .route("/metrics", get(serve_metrics).with_state(registry))
@@ -105,15 +105,24 @@ pub fn router(registry: SharedRegistry, readiness: Readiness, health: Health) ->
 
 /// Serves until `stop`, then gives open requests five seconds to end. Dropping the future closes the port at once.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> io::Result<()> {
+    serve_within(listener, router, stop, GRACE).await
+}
+
+async fn serve_within(
+    listener: TcpListener,
+    router: Router,
+    stop: CancellationToken,
+    grace: Duration,
+) -> io::Result<()> {
     let served = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
     let late = async {
         stop.cancelled().await;
-        tokio::time::sleep(GRACE).await;
+        tokio::time::sleep(grace).await;
     };
     tokio::select! {
         served = served => served,
         () = late => {
-            warn!(grace = ?GRACE, "closing the http port with requests still open");
+            warn!(?grace, "closing the http port with requests still open");
             Ok(())
         }
     }

@@ -38,7 +38,7 @@ pub fn shared() -> SharedRegistry {
     Arc::new(Mutex::new(registry()))
 }
 
-/// All metrics as OpenMetrics text.
+/// All metrics as `OpenMetrics` text.
 pub fn encode(registry: &SharedRegistry) -> Result<String, fmt::Error> {
     let mut body = String::new();
     text::encode(&mut body, &registry.lock())?;

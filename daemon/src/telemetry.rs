@@ -32,7 +32,7 @@ pub(crate) fn filter(log: &str) -> Result<EnvFilter, String> {
     for directive in log.split(',').map(str::trim).filter(|directive| !directive.is_empty()) {
         // A word that is no level would be taken for a module whose every event is wanted.
         let level = directive.rsplit('=').next().unwrap_or(directive);
-        if level.parse::<tracing_subscriber::filter::LevelFilter>().is_err() {
+        if level.is_empty() || level.parse::<tracing_subscriber::filter::LevelFilter>().is_err() {
             return Err(format!("`{directive}` is not a filter, {remedy}"));
         }
         filter = filter.add_directive(

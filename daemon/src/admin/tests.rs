@@ -20,10 +20,13 @@ async fn the_port_tells_metrics_health_and_what_readiness_waits_for() {
     let listener = crate::bind("sync.http", "127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let server = tokio::spawn(serve(listener, router, stop.clone()));
+    let server = tokio::spawn(serve_within(listener, router, stop.clone(), Duration::from_millis(50)));
 
     let answer = get(address, "/metrics").await;
-    assert!(answer.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"), "{answer}");
+    assert!(
+        answer.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        "{answer}"
+    );
     assert!(answer.ends_with("# EOF\n"), "{answer}");
     let answer = get(address, "/healthz").await;
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains(r#""reason":"wedged""#), "{answer}");
@@ -33,7 +36,10 @@ async fn the_port_tells_metrics_health_and_what_readiness_waits_for() {
     readiness.wait("database", "no connection");
     readiness.set_ready();
     let answer = get(address, "/readyz").await;
-    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains(r#"{"database":"no connection"}"#), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 503") && answer.contains(r#"{"database":"no connection"}"#),
+        "{answer}"
+    );
     readiness.done("database");
     assert!(readiness.is_ready() && get(address, "/readyz").await.starts_with("HTTP/1.1 200"));
 
@@ -41,7 +47,7 @@ async fn the_port_tells_metrics_health_and_what_readiness_waits_for() {
     let mut silent = tokio::net::TcpStream::connect(address).await.unwrap();
     silent.write_all(b"GET /metrics HTTP/1.1\r\n").await.unwrap();
     stop.cancel();
-    tokio::time::timeout(GRACE * 4, server).await.expect("stops in bounded time").unwrap().unwrap();
+    tokio::time::timeout(GRACE, server).await.expect("stops in bounded time").unwrap().unwrap();
 }
 
 #[tokio::test]

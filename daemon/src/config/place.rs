@@ -42,6 +42,6 @@ impl Places {
 
     fn line(&self, start: usize) -> usize {
         let end = start.min(self.text.len());
-        self.text.as_bytes()[..end].iter().filter(|byte| **byte == b'\n').count() + 1
+        self.text.as_bytes()[..end].split(|byte| *byte == b'\n').count()
     }
 }

@@ -11,7 +11,6 @@ pub struct Problems(Vec<String>);
 
 impl Problems {
     /// Adds a problem, unless the same one is already there.
-    #[expect(clippy::needless_pass_by_value, reason = "callers write `push(format!(..))` and push(error)")]
     pub fn push(&mut self, problem: impl fmt::Display) {
         let problem = problem.to_string();
         if !self.0.contains(&problem) {

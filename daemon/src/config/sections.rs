@@ -98,3 +98,6 @@ fn positive(layers: &Layers, problems: &mut Problems, path: &str, holds: bool) {
         problems.push(format!("{}: must be more than zero", layers.place(path)));
     }
 }
+
+#[cfg(test)]
+mod tests;

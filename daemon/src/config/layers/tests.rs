@@ -5,7 +5,9 @@ use std::{net::SocketAddr, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::*;
-use crate::config::{ByteSize, ClientSection, Cluster, Database, Effective, KafkaSource, Secret, Telemetry, duration};
+use crate::config::{
+    ByteSize, ClientSection, Cluster, Database, Effective, KafkaSource, Secret, Telemetry, duration,
+};
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -43,7 +45,11 @@ impl Default for Node {
 }
 
 fn layers(text: &str, env: &[(&str, &str)]) -> Result<Layers, Problems> {
-    Layers::from_text("f.toml", text, env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+    Layers::from_text(
+        "f.toml",
+        text,
+        env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+    )
 }
 
 fn node(text: &str, env: &[(&str, &str)]) -> (Node, Vec<String>) {
@@ -141,7 +147,10 @@ fn every_syntax_error_has_its_line() {
 
 #[test]
 fn a_section_that_is_no_table_says_how_to_write_it() {
-    assert_eq!(node("node = 3\n", &[]).1, ["f.toml:1: node: must be a table, write [node] on a line of its own"]);
+    assert_eq!(
+        node("node = 3\n", &[]).1,
+        ["f.toml:1: node: must be a table, write [node] on a line of its own"]
+    );
     let problems = node("[[node]]\nid = \"a\"\n", &[]).1;
     assert_eq!(problems, ["f.toml:1: node: must be a table, write [node] on a line of its own"]);
     let problems = node("[source.kafak]\n", &[]).1;
@@ -171,7 +180,8 @@ fn what_single_fields_cannot_tell_is_checked_with_their_places() {
     layers.section::<Telemetry>("telemetry", &mut problems).check(&layers, &mut problems);
     layers.section::<ClientSection>("client", &mut problems).check(&layers, &mut problems);
     layers.section::<KafkaSource>("source.kafka", &mut problems).check(&layers, &mut problems);
-    let places: Vec<_> = problems.iter().map(|problem| problem.split(": ").take(2).collect::<Vec<_>>().join(": ")).collect();
+    let places: Vec<_> =
+        problems.iter().map(|problem| problem.split(": ").take(2).collect::<Vec<_>>().join(": ")).collect();
     assert_eq!(
         places,
         [
@@ -214,7 +224,10 @@ fn the_effective_configuration_hides_secrets_and_reads_back() {
         .with("cluster", &cluster)
         .to_string();
     assert!(!shown.contains("hunter2"), "{shown}");
-    assert!(shown.contains("url = \"mysql://app:***@db/shop\"") && shown.contains("memory = \"256MiB\""), "{shown}");
+    assert!(
+        shown.contains("url = \"mysql://app:***@db/shop\"") && shown.contains("memory = \"256MiB\""),
+        "{shown}"
+    );
     let back = Layers::from_text("shown", &shown, []).unwrap();
     back.section::<Node>("node", &mut problems);
     back.section::<KafkaSource>("source.kafka", &mut problems);
