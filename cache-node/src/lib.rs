@@ -1,1 +1,36 @@
-//! cache-node
+//! A cache node: keeps values in memory, fills misses from the database, and drops what a change made stale.
+//!
+//! [`Node`] answers keys; [`Server`] puts it on the network; [`run`] is the whole process. An application can embed a
+//! node: give it its [`Parts`] and ask it.
+//!
+//! The path of a request: [`node`] looks into the [`store`] through the [`gate`]; on a miss of a slot that it holds
+//! ([`slots`]) it fills (`fill`, `flight`), on one that it does not hold it asks the owner (`forward`). The gate is the
+//! only way into the store: it refuses what a removal, a flush or the loss of a slot has overtaken, whatever the order
+//! in which things happened. `life` says whether the node may speak for its memory at all; `apply` is how changes
+//! reach it; `membership` is how it follows the ring.
+
+pub mod gate;
+pub mod slots;
+pub mod store;
+
+mod apply;
+mod config;
+mod error;
+mod explain;
+mod fill;
+mod flight;
+mod forward;
+mod life;
+mod membership;
+mod metrics;
+mod node;
+mod run;
+mod serve;
+mod stats;
+
+pub use config::{Config, Fenced};
+pub use error::Error;
+pub use metrics::Cause;
+pub use node::{Hop, Node, Parts};
+pub use run::{Settings, run};
+pub use serve::Server;

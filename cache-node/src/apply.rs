@@ -1,0 +1,145 @@
+//! Removals and flushes: from the sync service for this node, from applications for all nodes.
+
+use std::sync::Arc;
+
+use client::{Ack, Apply};
+use futures_util::future;
+use ring::Member;
+use tokio::time::{Instant, timeout};
+
+use crate::{
+    error::Error,
+    node::{Hop, Node},
+};
+
+impl Node {
+    /// Applies what the sync service sends. When this returns, all of it holds on this node, at the epoch it says.
+    ///
+    /// Removals are applied whether or not this node holds their slots: it may get them, or still have their values.
+    /// Safe to drop: what has been applied stays so, and applying again is harmless.
+    pub async fn apply(&self, request: &Apply) -> Result<Ack, Error> {
+        let begun = Instant::now();
+        self.catch_up(request.epoch).await?;
+        self.flush_known(&request.flush);
+        let removed = self.remove_here(&request.remove, &Arc::from(request.origin.as_str()));
+        self.metrics.apply_seconds.observe(begun.elapsed().as_secs_f64());
+        tracing::debug!(
+            node = %self.id, removes = request.remove.len(), removed, flushes = request.flush.len(),
+            origin = request.origin, "applied"
+        );
+        Ok(Ack {
+            node: self.id.clone(),
+            incarnation: self.life.registration().incarnation(),
+            // Read after all is applied: if the ring changed meanwhile, the sender must plan again.
+            epoch: self.slots.epoch(),
+            confirmed_epoch: self.slots.confirmed(),
+            removed,
+        })
+    }
+
+    /// Removes keys here and, at the first hop, on every other live node. Returns how many entries that were.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unacknowledged`] names the nodes that did not acknowledge; the others have applied it.
+    pub async fn remove(&self, keys: &[String], hop: Hop) -> Result<u64, Error> {
+        self.check_count(keys.len())?;
+        if hop == Hop::First {
+            // A forwarding node has checked them, by its own catalog.
+            for key in keys {
+                self.resolve(key)?;
+            }
+        }
+        let removed = self.remove_here(keys, &Arc::from("request"));
+        if hop == Hop::Forwarded {
+            return Ok(removed);
+        }
+        let others = self.spread(|member| async move { self.peers.remove(&member, keys).await }).await?;
+        Ok(removed + others.into_iter().sum::<u64>())
+    }
+
+    /// Flushes groups, all if none is named, here and, at the first hop, on every other live node.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownGroup`] before anything is flushed; [`Error::Unacknowledged`] as for [`remove`](Self::remove).
+    pub async fn flush(&self, groups: &[String], hop: Hop) -> Result<(), Error> {
+        if hop == Hop::First {
+            let unknown: Vec<_> =
+                groups.iter().filter(|name| self.catalog.group(name).is_none()).map(String::as_str).collect();
+            if !unknown.is_empty() {
+                let known: Vec<_> = self.catalog.groups().iter().map(|group| &*group.name).collect();
+                return Err(Error::UnknownGroup { unknown: unknown.join(", "), known: known.join(", ") });
+            }
+        }
+        let all: Vec<String>;
+        let groups = if groups.is_empty() {
+            all = self.catalog.groups().iter().map(|group| group.name.to_string()).collect();
+            &all
+        } else {
+            groups
+        };
+        self.flush_known(groups);
+        if hop == Hop::First {
+            self.spread(|member| async move { self.peers.flush(&member, groups).await }).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes keys from this node.
+    fn remove_here(&self, keys: &[String], origin: &Arc<str>) -> u64 {
+        let mut removed = 0;
+        for key in keys {
+            // First the log, then the sharing: a fill that begins in between knows of the removal, and is detached
+            // without need; one that began before is detached (R3).
+            removed += u64::from(self.gate.remove(key, origin));
+            self.fills.detach(key);
+        }
+        self.metrics.removes.inc_by(keys.len() as u64);
+        self.metrics.removes_hit.inc_by(removed);
+        removed
+    }
+
+    /// Flushes the groups that this node's catalog has; of others it can hold nothing.
+    fn flush_known(&self, names: &[String]) {
+        for name in names {
+            match self.catalog.group(name) {
+                Some(group) => {
+                    self.gate.flush(group.id.0);
+                    self.metrics.flushes.inc();
+                    tracing::info!(node = %self.id, group = %group.name, "flushed");
+                }
+                None => {
+                    self.metrics.unknown_groups.inc();
+                    tracing::warn!(node = %self.id, group = name, "asked to flush a group that the catalog does not have");
+                }
+            }
+        }
+    }
+
+    /// Calls every other live node at once; all must answer in time.
+    async fn spread<T, F>(&self, call: impl Fn(Member) -> F) -> Result<Vec<T>, Error>
+    where
+        F: Future<Output = Result<T, client::Error>>,
+    {
+        let ring = self.current_ring();
+        let calls = ring.members().iter().filter(|member| member.id != self.id).map(|member| {
+            let answer = timeout(self.config.spread, call(member.clone()));
+            async move {
+                match answer.await {
+                    Ok(Ok(answer)) => Ok(answer),
+                    Ok(Err(error)) => Err(format!("{} ({error})", member.id)),
+                    Err(_) => Err(format!("{} (no answer within {:?})", member.id, self.config.spread)),
+                }
+            }
+        });
+        let (mut answers, mut nodes) = (Vec::new(), Vec::new());
+        for result in future::join_all(calls).await {
+            match result {
+                Ok(answer) => answers.push(answer),
+                Err(node) => nodes.push(node),
+            }
+        }
+        if nodes.is_empty() { Ok(answers) } else { Err(Error::Unacknowledged { nodes }) }
+    }
+}

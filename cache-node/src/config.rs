@@ -1,0 +1,159 @@
+//! The `[node]` section.
+
+use std::{net::SocketAddr, time::Duration};
+
+use daemon::config::{ByteSize, Layers, Problems};
+use serde::{Deserialize, Serialize};
+
+/// How a node is run. Every field has a default.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The node's name among the members. Default: the host name.
+    pub id: String,
+    /// Where gRPC is served. Default: `0.0.0.0:7400`.
+    pub grpc: SocketAddr,
+    /// Where HTTP is served. Default: `0.0.0.0:7401`.
+    pub http: SocketAddr,
+    /// Where others reach this node's gRPC. Default: made of the host name and the bound port.
+    pub advertise_grpc: String,
+    /// Where others reach this node's HTTP. Default: made of the host name and the bound port.
+    pub advertise_http: String,
+    /// The node's share of slots against that of others. Default: 1.
+    pub weight: u32,
+    /// Memory for entries: keys, values and overhead. Default: 256 MiB.
+    pub memory: ByteSize,
+    /// The share of `memory` that negative entries may take, 0 to 0.9. Default: 0.1.
+    pub negative_share: f64,
+    /// How long after a removal a fill is served but not stored. Default: 100 ms.
+    #[serde(with = "daemon::config::duration")]
+    pub quarantine: Duration,
+    /// The longest key. Default: 1 KiB.
+    pub max_key: ByteSize,
+    /// The largest value that is stored; larger ones are served from the database. Default: 1 MiB.
+    pub max_value: ByteSize,
+    /// What to do while the node can't prove its membership. Default: `read_through`.
+    pub fenced: Fenced,
+    /// Most keys of one request. Default: 10000.
+    pub max_keys: usize,
+    /// Removals that each of the gate's 64 locks remembers. Default: 4096.
+    pub removal_log: usize,
+    /// How often expired, flushed and lost entries are swept out. Default: 10 s.
+    #[serde(with = "daemon::config::duration")]
+    pub sweep: Duration,
+    /// How long a removal that came under a newer epoch waits for the membership. Default: 1 s.
+    #[serde(with = "daemon::config::duration")]
+    pub catch_up: Duration,
+    /// How long other nodes may take to acknowledge a removal or flush asked of this node. Default: 2 s.
+    #[serde(with = "daemon::config::duration")]
+    pub spread: Duration,
+    /// How long the node goes on serving after it has left the ring, so that routing notices. Default: 2 s.
+    #[serde(with = "daemon::config::duration")]
+    pub leave: Duration,
+    /// How long requests under way may take when the node stops. Default: 10 s.
+    #[serde(with = "daemon::config::duration")]
+    pub grace: Duration,
+}
+
+/// What a node does while it can't prove its membership.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fenced {
+    /// Answers from the database and stores nothing.
+    ReadThrough,
+    /// Answers with an error that tells the caller to ask another node.
+    Unavailable,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            id: String::new(),
+            grpc: SocketAddr::from(([0, 0, 0, 0], 7400)),
+            http: SocketAddr::from(([0, 0, 0, 0], 7401)),
+            advertise_grpc: String::new(),
+            advertise_http: String::new(),
+            weight: 1,
+            memory: ByteSize(256 << 20),
+            negative_share: 0.1,
+            quarantine: Duration::from_millis(100),
+            max_key: ByteSize(1 << 10),
+            max_value: ByteSize(1 << 20),
+            fenced: Fenced::ReadThrough,
+            max_keys: 10_000,
+            removal_log: crate::gate::LOG,
+            sweep: Duration::from_secs(10),
+            catch_up: Duration::from_secs(1),
+            spread: Duration::from_secs(2),
+            leave: Duration::from_secs(2),
+            grace: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Config {
+    /// Adds what makes these values unfit to run on.
+    pub fn check(&self, layers: &Layers, problems: &mut Problems) {
+        let mut bad = |field: &str, what: String| {
+            problems.push(format!("{}: {what}", layers.place(&format!("node.{field}"))));
+        };
+        if self.weight == 0 {
+            bad("weight", "is 0, which would give the node no slots; write 1 or more".into());
+        }
+        if !(0.0..=0.9).contains(&self.negative_share) {
+            bad("negative_share", format!("is {}; write a share from 0 to 0.9", self.negative_share));
+        }
+        if self.memory.0 < 1 << 20 {
+            bad("memory", format!("is {} bytes; write \"1MiB\" or more", self.memory.0));
+        } else if self.max_value.0 > self.memory.0 / 2 {
+            let size = self.max_value.0;
+            bad(
+                "max_value",
+                format!("is {size} bytes, more than half of node.memory; write less, or more there"),
+            );
+        }
+        if !(1..=64 << 10).contains(&self.max_key.0) {
+            bad("max_key", format!("is {} bytes; write a size from 1 B to \"64KiB\"", self.max_key.0));
+        }
+        if self.max_keys == 0 {
+            bad("max_keys", "is 0, which would refuse every request; write 1 or more".into());
+        }
+        if self.removal_log == 0 {
+            bad("removal_log", "is 0, which would store nothing; write 1024 or more".into());
+        }
+        for (field, value) in [("sweep", self.sweep), ("catch_up", self.catch_up), ("spread", self.spread)] {
+            if value.is_zero() {
+                bad(field, "is zero; write a duration like \"1s\"".into());
+            }
+        }
+        for (field, value) in
+            [("advertise_grpc", &self.advertise_grpc), ("advertise_http", &self.advertise_http)]
+        {
+            if !value.is_empty() && !value.starts_with("http://") && !value.starts_with("https://") {
+                bad(field, format!("is {value:?}; write a URL like \"http://host:7400\""));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_fit_and_every_mistake_is_told() {
+        let layers = Layers::from_text("freshline.toml", "", std::iter::empty()).unwrap();
+        let mut problems = Problems::default();
+        Config::default().check(&layers, &mut problems);
+        assert!(problems.is_empty(), "{problems}");
+        let bad = Config {
+            weight: 0,
+            negative_share: 2.0,
+            max_value: ByteSize(1 << 40),
+            advertise_grpc: "node:7400".into(),
+            ..Config::default()
+        };
+        bad.check(&layers, &mut problems);
+        assert_eq!(problems.len(), 4, "{problems}");
+    }
+}

@@ -1,0 +1,80 @@
+use std::{sync::Arc, time::Duration};
+
+use catalog::KeyError;
+use ring::Epoch;
+
+/// Why a node could not do what it was asked to do. A variant per decision that the caller can make.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The text is no key of the catalog. Asking again is of no use.
+    #[error(transparent)]
+    Key(#[from] Arc<KeyError>),
+    /// The key is longer than this node takes.
+    #[error("key is {len} bytes, limit is {limit} (node.max_key)")]
+    KeyTooLong {
+        /// Bytes of the key.
+        len: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// More keys than one request may have.
+    #[error("{count} keys in one request, limit is {limit}; split the request")]
+    TooManyKeys {
+        /// Keys of the request.
+        count: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// Groups that the catalog does not have.
+    #[error("no group is called {unknown}; groups are {known}")]
+    UnknownGroup {
+        /// The names asked for.
+        unknown: String,
+        /// The names there are.
+        known: String,
+    },
+    /// The database could not be read.
+    #[error(transparent)]
+    Fill(#[from] loader::Error),
+    /// The fill was cut short: the node is stopping.
+    #[error("the fill was cut short; ask again")]
+    Abandoned,
+    /// The node can't prove that it is a member, and may not read through.
+    #[error(
+        "this node cannot prove its membership and serves nothing (node.fenced = \"unavailable\"); ask another"
+    )]
+    Fenced,
+    /// A request came under an epoch that this node could not catch up with.
+    #[error("this node is at epoch {own} and could not catch up with {asked} within {waited:?}: {reason}")]
+    Behind {
+        /// The request's epoch.
+        asked: Epoch,
+        /// This node's epoch.
+        own: Epoch,
+        /// How long it waited.
+        waited: Duration,
+        /// What stood in the way.
+        reason: String,
+    },
+    /// A removal or flush did not reach every node. It may be repeated.
+    #[error("not acknowledged by {}; the others have applied it, repeat the request", .nodes.join(", "))]
+    Unacknowledged {
+        /// The nodes that did not acknowledge, each with its reason.
+        nodes: Vec<String>,
+    },
+    /// The owner of a key answered with an error.
+    #[error("node {node}: {error}")]
+    Peer {
+        /// The node.
+        node: String,
+        /// What it answered.
+        error: Box<client::Error>,
+    },
+}
+
+impl Error {
+    /// Wraps a refused key.
+    pub(crate) fn key(error: KeyError) -> Self {
+        Self::Key(Arc::new(error))
+    }
+}

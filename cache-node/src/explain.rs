@@ -1,0 +1,56 @@
+//! All that a node knows about one key, for whoever wonders why it was answered as it was.
+
+use client::{EntryState, Explanation, Removal};
+use ring::slot_of;
+use tokio::time::Instant;
+
+use crate::{
+    error::Error,
+    node::{Hop, Node, place},
+};
+
+impl Node {
+    /// Explains a key: by its owner, if that can be reached, else by this node. The reply names the node it is of.
+    pub async fn explain(&self, key: &str, hop: Hop) -> Result<Explanation, Error> {
+        let key = self.resolve(key)?;
+        let ring = self.current_ring();
+        if hop == Hop::First
+            && let Some(owner) = self.owner_elsewhere(&ring, &key)
+        {
+            match self.peers.explain(owner, &key.text).await {
+                Ok(explained) => return Ok(explained),
+                Err(error) => {
+                    tracing::debug!(node = %self.id, owner = %owner.id, %error, "owner not reached, explaining here");
+                }
+            }
+        }
+        let (slot, place, now) = (slot_of(&key.text), place(&key), Instant::now());
+        let mut holders = ring.holders(slot).map(|member| member.id.to_string());
+        let entry = self.gate.peek(place, &key.text, now);
+        let state = match &entry {
+            None => EntryState::Absent,
+            Some(entry) if entry.value.is_some() => EntryState::Value,
+            Some(_) => EntryState::Negative,
+        };
+        Ok(Explanation {
+            key: key.text.to_string(),
+            group: key.group.name.to_string(),
+            slot: slot.get(),
+            owner: holders.next().unwrap_or_default(),
+            replicas: holders.collect(),
+            epoch: self.epoch().0,
+            node: self.id.to_string(),
+            holds: self.holds(place),
+            entry: state,
+            age: entry.as_ref().map(|entry| now.saturating_duration_since(entry.filled)),
+            ttl: entry.as_ref().map(|entry| entry.expires.saturating_duration_since(now)),
+            size: entry.and_then(|entry| entry.value).map_or(0, |value| value.len() as u64),
+            last_removal: self.gate.last_removal(place).map(|(at, origin)| Removal {
+                age: now.saturating_duration_since(at),
+                origin: origin.to_string(),
+            }),
+            fill_in_flight: self.fills.in_flight(&key.text),
+            query: key.group.query.text().to_owned(),
+        })
+    }
+}

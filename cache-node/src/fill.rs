@@ -1,0 +1,209 @@
+//! Misses: one read of the database for all who wait for a key, stored through the gate.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use catalog::Key;
+use loader::Loader;
+use tokio::{sync::watch, time::Instant};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    error::Error,
+    flight::{Boarded, Flight, Flights, Landing},
+    gate::{Filled, Gate, Place, Refused},
+    life::Life,
+    metrics::NodeMetrics,
+    store::{Entry, Inserted},
+};
+
+/// How a fill ended; shared by all its waiters.
+pub(crate) type Outcome = Result<Read, Error>;
+
+/// A row as the database showed it.
+#[derive(Debug, Clone)]
+pub(crate) struct Read {
+    /// JSON, or `None` if there is no such row.
+    pub(crate) value: Option<Bytes>,
+    /// When the read began.
+    pub(crate) started: Instant,
+    /// Until when it is served from memory; `None` if it was not stored.
+    pub(crate) expires: Option<Instant>,
+}
+
+/// How a miss ended.
+#[derive(Debug)]
+pub(crate) enum Miss {
+    /// It was none: another fill had just stored the value.
+    Hit(Entry),
+    /// This request's own fill.
+    Own(Read),
+    /// Another request's fill.
+    Shared(Read),
+    /// The node does not hold the slot any more.
+    NotHeld,
+}
+
+/// The filler of one node.
+pub(crate) struct Fills {
+    gate: Arc<Gate>,
+    flights: Flights,
+    loader: Arc<Loader>,
+    life: Arc<Life>,
+    metrics: Arc<NodeMetrics>,
+    tasks: TaskTracker,
+    max_value: u64,
+}
+
+impl Fills {
+    pub(crate) fn new(
+        gate: Arc<Gate>,
+        loader: Arc<Loader>,
+        life: Arc<Life>,
+        metrics: Arc<NodeMetrics>,
+        tasks: TaskTracker,
+        max_value: u64,
+    ) -> Arc<Self> {
+        Arc::new(Self { gate, flights: Flights::new(), loader, life, metrics, tasks, max_value })
+    }
+
+    /// Returns a missing key's row, reading the database once for all who ask at the same time.
+    ///
+    /// The fill runs in a task of its own: dropping the future is safe and ends only this caller's waiting.
+    pub(crate) async fn get(self: &Arc<Self>, key: &Key, place: Place) -> Result<Miss, Error> {
+        match self.flights.board(&self.gate, place, &key.text) {
+            Boarded::Hit(entry) => Ok(Miss::Hit(entry)),
+            Boarded::NotHeld => Ok(Miss::NotHeld),
+            Boarded::Joined(landing) => wait(landing).await.map(Miss::Shared),
+            Boarded::Began(flight, sender) => {
+                let landing = sender.subscribe();
+                self.tasks.spawn(self.clone().run(key.clone(), place, flight, sender));
+                wait(landing).await.map(Miss::Own)
+            }
+        }
+    }
+
+    /// Reads a row for one request alone and stores nothing.
+    pub(crate) async fn read_through(&self, key: &Key) -> Result<Read, Error> {
+        let started = Instant::now();
+        let value = self.load(key).await?;
+        Ok(Read { value, started, expires: None })
+    }
+
+    /// Ends the sharing of a key's fill.
+    pub(crate) fn detach(&self, key: &str) {
+        self.flights.detach(key);
+    }
+
+    /// Whether a fill of the key is under way.
+    pub(crate) fn in_flight(&self, key: &str) -> bool {
+        self.flights.contains(key)
+    }
+
+    async fn run(
+        self: Arc<Self>,
+        key: Key,
+        place: Place,
+        flight: Arc<Flight>,
+        sender: watch::Sender<Option<Outcome>>,
+    ) {
+        // Also when the load panics: a flight that nobody flies would be shared for ever.
+        let landed = Landed { fills: &self, key: &key, place, flight: &flight };
+        let outcome = self.load(&key).await.map(|value| {
+            let expires = self.store(&key, place, &flight, value.clone());
+            Read { value, started: flight.token.started, expires }
+        });
+        drop(landed);
+        sender.send_replace(Some(outcome));
+    }
+
+    async fn load(&self, key: &Key) -> Result<Option<Bytes>, Error> {
+        let group = self.metrics.group(key.group.id);
+        let begun = Instant::now();
+        let loaded = self.loader.load(key.clone()).await;
+        group.fill_seconds.observe(begun.elapsed().as_secs_f64());
+        match loaded {
+            Ok(value) => {
+                group.fills.inc();
+                Ok(value)
+            }
+            Err(error) => {
+                group.fill_errors.inc();
+                Err(Error::Fill(error))
+            }
+        }
+    }
+
+    /// Stores a filled value if it may be; returns until when it is served.
+    fn store(&self, key: &Key, place: Place, flight: &Flight, value: Option<Bytes>) -> Option<Instant> {
+        let ttl = jittered(
+            if value.is_some() { key.group.ttl } else { key.group.negative_ttl },
+            key.group.ttl_jitter,
+        );
+        if ttl.is_zero() {
+            return None;
+        }
+        if value.as_ref().is_some_and(|value| value.len() as u64 > self.max_value) {
+            self.metrics.too_large.inc();
+            return None;
+        }
+        // A copy of its own: the loader's buffer may be larger than the value and is not counted.
+        let value = value.map(|value| Bytes::copy_from_slice(&value));
+        let filled = Filled { key: key.text.clone(), value, ttl };
+        match self.gate.store_filled(&flight.token, place, filled, || self.life.live()) {
+            Ok(Inserted::Stored) => Some(flight.token.started + ttl),
+            Ok(Inserted::TooLarge) => {
+                self.metrics.too_large.inc();
+                None
+            }
+            Err(refused) => {
+                self.metrics.refused(refused);
+                if refused == Refused::LogOverrun {
+                    tracing::debug!(group = %key.group.name, "fill refused: more removals than the log holds");
+                }
+                None
+            }
+        }
+    }
+}
+
+/// Takes the flight out when dropped.
+struct Landed<'a> {
+    fills: &'a Fills,
+    key: &'a Key,
+    place: Place,
+    flight: &'a Arc<Flight>,
+}
+
+impl Drop for Landed<'_> {
+    fn drop(&mut self) {
+        self.fills.flights.land(self.place, &self.key.text, self.flight);
+    }
+}
+
+async fn wait(mut landing: Landing) -> Outcome {
+    match landing.wait_for(Option::is_some).await {
+        Ok(outcome) => outcome.clone().unwrap_or(Err(Error::Abandoned)),
+        Err(_) => Err(Error::Abandoned),
+    }
+}
+
+/// Up to `jitter` shorter, so that keys filled together don't expire together.
+fn jittered(ttl: Duration, jitter: f64) -> Duration {
+    let jitter = if jitter.is_finite() { jitter.clamp(0.0, 1.0) } else { 0.0 };
+    ttl.mul_f64(1.0 - jitter * rand::random::<f64>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_only_shortens() {
+        for _ in 0..1000 {
+            let ttl = jittered(Duration::from_secs(100), 0.1);
+            assert!(ttl > Duration::from_secs(89) && ttl <= Duration::from_secs(100), "{ttl:?}");
+        }
+        assert_eq!(jittered(Duration::from_secs(100), 0.0), Duration::from_secs(100));
+    }
+}

@@ -1,0 +1,98 @@
+//! Fills under way, by key, so that who asks meanwhile can share them (singleflight).
+//!
+//! A request that arrives after a removal, a flush, or a change of the slot never shares a fill that began before (R3),
+//! nor, once the quarantine is over, one that began within it: that fill may have read the old row.
+
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::Mutex;
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    fill::Outcome,
+    gate::{Gate, Place, Token},
+    store::Entry,
+};
+
+const SHARDS: usize = 64;
+
+/// What the waiters of a fill get: `None` until it has ended.
+pub(crate) type Landing = watch::Receiver<Option<Outcome>>;
+
+/// All fills under way.
+#[derive(Debug)]
+pub(crate) struct Flights {
+    shards: Box<[Mutex<HashMap<Arc<str>, Arc<Flight>>>]>,
+}
+
+/// One fill under way.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    pub(crate) token: Token,
+    /// Set if the fill began in a quarantine: when that ends.
+    unsettled: Option<Instant>,
+    landing: Landing,
+}
+
+/// How a request goes on after a miss.
+pub(crate) enum Boarded {
+    /// The entry came into memory meanwhile.
+    Hit(Entry),
+    /// Another request's fill is shared.
+    Joined(Landing),
+    /// The caller must run this fill, and tell its outcome.
+    Began(Arc<Flight>, watch::Sender<Option<Outcome>>),
+    /// The node does not hold the key's slot.
+    NotHeld,
+}
+
+impl Flights {
+    pub(crate) fn new() -> Self {
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
+    }
+
+    /// Joins the key's fill, or begins one.
+    pub(crate) fn board(&self, gate: &Gate, place: Place, key: &Arc<str>) -> Boarded {
+        let mut flights = self.shard(place.hash).lock();
+        let now = Instant::now();
+        if let Some(flight) = flights.get(key)
+            && gate.current(&flight.token, place)
+            && flight.unsettled.is_none_or(|until| now < until)
+        {
+            return Boarded::Joined(flight.landing.clone());
+        }
+        // A fill may have ended between the caller's look into memory and this lock.
+        if let Some(entry) = gate.get(place, key, now) {
+            return Boarded::Hit(entry);
+        }
+        // The token is taken under the lock that a removal takes to end sharing: a removal that the token does not
+        // know of comes to this lock later, and finds the flight.
+        let Some((token, unsettled)) = gate.token(place) else { return Boarded::NotHeld };
+        let (sender, landing) = watch::channel(None);
+        let flight = Arc::new(Flight { token, unsettled, landing });
+        flights.insert(key.clone(), flight.clone());
+        Boarded::Began(flight, sender)
+    }
+
+    /// Ends the sharing of a key's fill (R3); those who share it already still get its outcome.
+    pub(crate) fn detach(&self, key: &str) {
+        self.shard(crate::gate::hash(key)).lock().remove(key);
+    }
+
+    /// Takes out a fill that has ended, unless another one of the same key has taken its place.
+    pub(crate) fn land(&self, place: Place, key: &str, flight: &Arc<Flight>) {
+        let mut flights = self.shard(place.hash).lock();
+        if flights.get(key).is_some_and(|found| Arc::ptr_eq(found, flight)) {
+            flights.remove(key);
+        }
+    }
+
+    /// Whether a fill of the key is under way that a request could find.
+    pub(crate) fn contains(&self, key: &str) -> bool {
+        self.shard(crate::gate::hash(key)).lock().contains_key(key)
+    }
+
+    fn shard(&self, hash: u64) -> &Mutex<HashMap<Arc<str>, Arc<Flight>>> {
+        &self.shards[(hash >> 48) as usize % SHARDS]
+    }
+}

@@ -1,0 +1,81 @@
+//! Keys of other nodes: asked for once at their owner, and read through if it can't be reached.
+
+use catalog::Key;
+use client::Answer;
+use futures_util::future;
+use ring::{Member, NodeId, Ring, slot_of};
+
+use crate::{
+    error::Error,
+    node::{Hop, Node},
+};
+
+impl Node {
+    /// Asks the key's owner. If there is none, or it can't be reached, the row is read for this request alone: right,
+    /// only slower.
+    pub(crate) async fn forward(&self, ring: &Ring, key: &Key) -> Result<Answer, Error> {
+        let Some(owner) = self.owner_elsewhere(ring, key) else { return self.detour(key).await };
+        match self.peers.get(owner, &key.text).await {
+            Ok(answer) => {
+                self.metrics.forwards.inc();
+                Ok(answer)
+            }
+            Err(error) => self.forward_failed(owner, key, error).await,
+        }
+    }
+
+    /// Asks one owner for several keys; results carry the keys' places in the request.
+    pub(crate) async fn forward_many(
+        &self,
+        ring: &Ring,
+        owner: &NodeId,
+        keys: Vec<(usize, Key)>,
+    ) -> Vec<(usize, Result<Answer, Error>)> {
+        let alone = async |(index, key): (usize, Key)| (index, self.get_key(&key, Hop::First).await);
+        let Some(owner) = ring.member(owner) else {
+            return future::join_all(keys.into_iter().map(alone)).await;
+        };
+        let texts: Vec<String> = keys.iter().map(|(_, key)| key.text.to_string()).collect();
+        match self.peers.get_many(owner, &texts).await {
+            Ok(results) => {
+                let answered =
+                    keys.into_iter().zip(results).map(async |((index, key), result)| match result {
+                        Ok(answer) => {
+                            self.metrics.forwards.inc();
+                            (index, Ok(answer))
+                        }
+                        Err(error) => (index, self.forward_failed(owner, &key, error).await),
+                    });
+                future::join_all(answered).await
+            }
+            Err(error) => {
+                let failed = keys
+                    .into_iter()
+                    .map(async |(index, key)| (index, self.forward_failed(owner, &key, error.clone()).await));
+                future::join_all(failed).await
+            }
+        }
+    }
+
+    /// The owner of a key, unless it is this node.
+    pub(crate) fn owner_elsewhere<'a>(&self, ring: &'a Ring, key: &Key) -> Option<&'a Member> {
+        ring.owner(slot_of(&key.text)).filter(|owner| owner.id != self.id)
+    }
+
+    async fn forward_failed(&self, owner: &Member, key: &Key, error: client::Error) -> Result<Answer, Error> {
+        self.metrics.forwards_failed.inc();
+        if error.is_transient() {
+            tracing::debug!(node = %self.id, owner = %owner.id, %error, "owner not reached, reading through");
+            self.detour(key).await
+        } else {
+            // The owner has answered: asking the database again would only double its load.
+            self.metrics.group(key.group.id).errors.inc();
+            Err(Error::Peer { node: owner.id.to_string(), error: Box::new(error) })
+        }
+    }
+
+    async fn detour(&self, key: &Key) -> Result<Answer, Error> {
+        self.metrics.detour_reads.inc();
+        self.read_through(key).await
+    }
+}

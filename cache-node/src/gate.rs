@@ -1,0 +1,230 @@
+//! The gate: decides whether a filled value may still be stored (R1, R2).
+//!
+//! A fill takes a [`Token`] before it reads the database and shows it when it wants to store. Removals are logged by
+//! key hash. The check and the insert happen under one lock, and so do the log and the removal, which leaves two
+//! orders: the removal comes first and the check sees it, or the insert comes first and the removal takes it out.
+//!
+//! Flushes and lost slots need no lock: they change the group's generation or the slot's acquisition, and an entry
+//! that slips in under the old number is never served.
+
+mod log;
+mod token;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{
+            AtomicU64,
+            Ordering::{AcqRel, Acquire},
+        },
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use self::log::Log;
+pub use self::token::{Logged, Refused, Token, View, may_store, unsettled};
+use crate::{
+    metrics::Cause,
+    slots::Slots,
+    store::{Entry, Inserted, Stamp, Store},
+};
+
+/// Locks of a gate.
+const SHARDS: usize = 64;
+/// Removals that each lock's log remembers, by default.
+pub const LOG: usize = 4096;
+
+/// Where a key belongs, for the gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The key's hash, see [`hash`].
+    pub hash: u64,
+    /// The number of its group.
+    pub group: u16,
+    /// The number of its slot.
+    pub slot: u16,
+}
+
+/// The hash of a key, for gate, store and fills.
+pub fn hash(key: &str) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(key.as_bytes())
+}
+
+/// The only way into the [`Store`].
+#[derive(Debug)]
+pub struct Gate {
+    store: Store,
+    slots: Arc<Slots>,
+    shards: Box<[Mutex<Log>]>,
+    groups: Box<[Group]>,
+    base: Instant,
+    quarantine: Duration,
+}
+
+#[derive(Debug)]
+struct Group {
+    /// From 1.
+    generation: AtomicU64,
+    /// Nanoseconds since `base`, plus one, of the last flush; 0 for never. Written before the generation is.
+    flushed: AtomicU64,
+}
+
+impl Gate {
+    /// A gate to `store` for a catalog of `groups` groups.
+    pub fn new(store: Store, slots: Arc<Slots>, groups: usize, quarantine: Duration, log: usize) -> Self {
+        Self {
+            store,
+            slots,
+            shards: (0..SHARDS).map(|_| Mutex::new(Log::new(log.max(1)))).collect(),
+            groups: (0..groups)
+                .map(|_| Group { generation: AtomicU64::new(1), flushed: AtomicU64::new(0) })
+                .collect(),
+            base: Instant::now(),
+            quarantine,
+        }
+    }
+
+    /// The store behind the gate.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Returns a key's entry if it may be served from memory; the node's own membership is the caller's to check.
+    pub fn get(&self, place: Place, key: &str, now: Instant) -> Option<Entry> {
+        self.store.get(place.hash, key, now, |stamp| self.check(stamp))
+    }
+
+    /// Like [`get`](Self::get), without counting as a use.
+    pub fn peek(&self, place: Place, key: &str, now: Instant) -> Option<Entry> {
+        self.store.peek(place.hash, key, now, |stamp| self.check(stamp))
+    }
+
+    /// Begins a fill: returns its token, and until when the database may still show an old row (R2). `None` if the node
+    /// does not hold the slot.
+    pub fn token(&self, place: Place) -> Option<(Token, Option<Instant>)> {
+        let started = Instant::now();
+        let log = self.shard(place.hash).lock();
+        let view = self.view(&log, place, u64::MAX, started, true);
+        let acquisition = view.acquired?.0;
+        let token = Token { seq: log.seq(), started, generation: view.generation, acquisition };
+        Some((token, unsettled(&view, self.quarantine).filter(|until| started < *until)))
+    }
+
+    /// Whether a fill of `token` still is what a request that arrives now may share: neither flushed nor lost since.
+    pub fn current(&self, token: &Token, place: Place) -> bool {
+        self.generation(place.group) == token.generation
+            && self.slots.acquisition(place.slot) == Some(token.acquisition)
+    }
+
+    /// Stores a filled value, if it still may be. `live` is asked under the lock.
+    pub fn store_filled(
+        &self,
+        token: &Token,
+        place: Place,
+        filled: Filled,
+        live: impl FnOnce() -> bool,
+    ) -> Result<Inserted, Refused> {
+        let log = self.shard(place.hash).lock();
+        let view = self.view(&log, place, token.seq, token.started, live());
+        may_store(token, &view, self.quarantine)?;
+        let stamp = Stamp {
+            group: place.group,
+            slot: place.slot,
+            generation: token.generation,
+            acquisition: token.acquisition,
+        };
+        let expires = token.started + filled.ttl;
+        let entry = Entry { value: filled.value, stamp, filled: token.started, expires };
+        let inserted = self.store.insert(place.hash, filled.key, entry);
+        drop(log); // held until here: a removal must not come between the check and the insert
+        Ok(inserted)
+    }
+
+    /// Removes a key; returns whether it was in memory.
+    pub fn remove(&self, key: &str, origin: &Arc<str>) -> bool {
+        let hash = hash(key);
+        let mut log = self.shard(hash).lock();
+        log.push(hash, Instant::now(), origin.clone());
+        let found = self.store.remove(hash, key);
+        drop(log); // held until here: a fill's check must not come between the log and the removal
+        found
+    }
+
+    /// Flushes a group, in constant time whatever it holds. Returns false for a number that no group has.
+    pub fn flush(&self, group: u16) -> bool {
+        let Some(state) = self.groups.get(usize::from(group)) else { return false };
+        let at = Instant::now().duration_since(self.base).as_nanos() as u64 + 1;
+        state.flushed.fetch_max(at, AcqRel);
+        state.generation.fetch_add(1, AcqRel);
+        true
+    }
+
+    /// The last removal of a key, or flush of its group, or acquisition of its slot, that the gate remembers.
+    pub fn last_removal(&self, place: Place) -> Option<(Instant, Arc<str>)> {
+        let removed = self.shard(place.hash).lock().recall(place.hash);
+        let flushed = self.flushed(place.group).map(|at| (at, Arc::from("flush")));
+        let acquired = self.slots.acquired(place.slot).map(|(_, at)| (at, Arc::from("slot acquired")));
+        [acquired, flushed, removed].into_iter().flatten().max_by_key(|(at, _)| *at)
+    }
+
+    /// Drops all that is expired, flushed or of lost slots.
+    pub fn sweep(&self) {
+        self.store.sweep(Instant::now(), |stamp| self.check(stamp));
+    }
+
+    fn check(&self, stamp: &Stamp) -> Result<(), Cause> {
+        if self.slots.acquisition(stamp.slot) != Some(stamp.acquisition) {
+            Err(Cause::SlotLost)
+        } else if self.generation(stamp.group) != stamp.generation {
+            Err(Cause::Flushed)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// What the gate knows now that can matter to a token of `since_seq` and `started`.
+    fn view(&self, log: &Log, place: Place, since_seq: u64, started: Instant, live: bool) -> View {
+        // Removals at least a quarantine older than the token matter no more, unless they have a later number.
+        let since_time = started.checked_sub(self.quarantine).unwrap_or(self.base);
+        // The generation first: its flush is then in `flushed` already.
+        let generation = self.generation(place.group);
+        View {
+            removed: log.last(place.hash, since_seq, since_time),
+            forgotten: log.forgotten(),
+            generation,
+            flushed: self.flushed(place.group),
+            acquired: self.slots.acquired(place.slot),
+            live,
+        }
+    }
+
+    fn generation(&self, group: u16) -> u64 {
+        self.groups.get(usize::from(group)).map_or(0, |state| state.generation.load(Acquire))
+    }
+
+    fn flushed(&self, group: u16) -> Option<Instant> {
+        let at = self.groups.get(usize::from(group))?.flushed.load(Acquire);
+        (at > 0).then(|| self.base + Duration::from_nanos(at - 1))
+    }
+
+    fn shard(&self, hash: u64) -> &Mutex<Log> {
+        &self.shards[(hash >> 32) as usize % SHARDS]
+    }
+}
+
+/// A value on its way into the store.
+#[derive(Debug, Clone)]
+pub struct Filled {
+    /// The key.
+    pub key: Arc<str>,
+    /// The value, or `None` for a negative entry.
+    pub value: Option<bytes::Bytes>,
+    /// How long it may be served, counted from the beginning of its fill.
+    pub ttl: Duration,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,357 @@
+//! The gate and the store, driven step by step: first the orders that matter one by one, then any order.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use prometheus_client::registry::Registry;
+use proptest::prelude::*;
+use tokio::time::{Instant, advance};
+
+use super::*;
+use crate::{
+    flight::{Boarded, Flight, Flights},
+    store::Bounds,
+};
+
+const QUARANTINE: Duration = Duration::from_millis(100);
+const SLOT: u16 = 7;
+
+/// A gate that holds slot 7 since long ago.
+async fn gate(log: usize) -> (Arc<Slots>, Gate) {
+    let slots = Arc::new(Slots::new("a".into()));
+    slots.set(SLOT, true);
+    let store = Store::new(
+        Bounds { memory: 1 << 20, negative_share: 0.1, max_value: 1024 },
+        &mut Registry::default(),
+    );
+    let gate = Gate::new(store, slots.clone(), 1, QUARANTINE, log);
+    advance(QUARANTINE).await;
+    (slots, gate)
+}
+
+fn place(key: &str) -> Place {
+    Place { hash: hash(key), group: 0, slot: SLOT }
+}
+
+fn origin() -> Arc<str> {
+    Arc::from("shop/0@1")
+}
+
+fn token(gate: &Gate, key: &str) -> Token {
+    gate.token(place(key)).expect("the slot is held").0
+}
+
+fn store(gate: &Gate, key: &str, token: &Token, value: &str) -> Result<Inserted, Refused> {
+    let value = Some(Bytes::copy_from_slice(value.as_bytes()));
+    let filled = Filled { key: key.into(), value, ttl: Duration::from_secs(600) };
+    gate.store_filled(token, place(key), filled, || true)
+}
+
+fn read(gate: &Gate, key: &str) -> Option<Bytes> {
+    gate.get(place(key), key, Instant::now())?.value
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fill_that_nothing_overlaps_is_stored() {
+    let (_, gate) = gate(LOG).await;
+    let token = token(&gate, "user:1");
+    assert_eq!(store(&gate, "user:1", &token, "new"), Ok(Inserted::Stored));
+    assert_eq!(read(&gate, "user:1").as_deref(), Some(&b"new"[..]));
+    assert_eq!(read(&gate, "user:2"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_during_a_fill_keeps_the_old_row_out_and_no_other_key() {
+    let (_, gate) = gate(LOG).await;
+    let (one, two) = (token(&gate, "user:1"), token(&gate, "user:2"));
+    assert!(!gate.remove("user:1", &origin()));
+    advance(QUARANTINE * 100).await; // however slow the fill is
+    assert_eq!(store(&gate, "user:1", &one, "old"), Err(Refused::Removed));
+    assert_eq!(store(&gate, "user:2", &two, "new"), Ok(Inserted::Stored));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fill_within_the_quarantine_of_a_removal_is_not_stored_and_one_after_it_is() {
+    let (_, gate) = gate(LOG).await;
+    gate.remove("user:1", &origin());
+    advance(QUARANTINE - Duration::from_millis(1)).await;
+    let early = token(&gate, "user:1");
+    advance(Duration::from_millis(1)).await;
+    let late = token(&gate, "user:1");
+    assert_eq!(store(&gate, "user:1", &early, "old"), Err(Refused::Quarantine));
+    assert_eq!(store(&gate, "user:1", &late, "new"), Ok(Inserted::Stored));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_hides_what_is_stored_refuses_fills_under_way_and_begins_a_quarantine() {
+    let (_, gate) = gate(LOG).await;
+    let (stored, under_way) = (token(&gate, "user:1"), token(&gate, "user:2"));
+    store(&gate, "user:1", &stored, "old").unwrap();
+    assert!(gate.flush(0));
+    assert!(!gate.flush(1), "there is no such group");
+    assert_eq!(read(&gate, "user:1"), None);
+    assert_eq!(store(&gate, "user:2", &under_way, "old"), Err(Refused::Flushed));
+    let early = token(&gate, "user:2");
+    assert_eq!(store(&gate, "user:2", &early, "old"), Err(Refused::Quarantine));
+    advance(QUARANTINE).await;
+    let late = token(&gate, "user:2");
+    assert_eq!(store(&gate, "user:2", &late, "new"), Ok(Inserted::Stored));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_filled_under_a_lost_slot_never_comes_back() {
+    let (slots, gate) = gate(LOG).await;
+    let (stored, under_way) = (token(&gate, "user:1"), token(&gate, "user:2"));
+    store(&gate, "user:1", &stored, "old").unwrap();
+    slots.set(SLOT, false);
+    assert!(gate.token(place("user:1")).is_none());
+    assert_eq!(read(&gate, "user:1"), None);
+    slots.set(SLOT, true);
+    advance(QUARANTINE).await;
+    assert_eq!(read(&gate, "user:1"), None, "the value is of an earlier acquisition");
+    assert_eq!(store(&gate, "user:2", &under_way, "old"), Err(Refused::SlotLost));
+    let late = token(&gate, "user:1");
+    assert_eq!(store(&gate, "user:1", &late, "new"), Ok(Inserted::Stored));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_just_acquired_is_in_quarantine() {
+    let (slots, gate) = gate(LOG).await;
+    slots.set(SLOT, false);
+    slots.set(SLOT, true);
+    let early = token(&gate, "user:1");
+    advance(QUARANTINE).await;
+    assert_eq!(store(&gate, "user:1", &early, "old"), Err(Refused::Quarantine));
+    let late = token(&gate, "user:1");
+    assert_eq!(store(&gate, "user:1", &late, "new"), Ok(Inserted::Stored));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_does_not_reach_back_to_the_token_refuses() {
+    let (_, gate) = gate(2).await;
+    let token = token(&gate, "user:1");
+    gate.remove("user:1", &origin());
+    // Push the removal out of its log; keys land in any of the gate's logs.
+    for n in 0..SHARDS * 20 {
+        gate.remove(&format!("other:{n}"), &origin());
+    }
+    advance(QUARANTINE * 2).await;
+    assert_eq!(store(&gate, "user:1", &token, "old"), Err(Refused::LogOverrun));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_removal_is_remembered_with_its_origin() {
+    let (_, gate) = gate(LOG).await;
+    assert_eq!(&*gate.last_removal(place("user:1")).unwrap().1, "slot acquired");
+    advance(QUARANTINE).await;
+    gate.remove("user:1", &origin());
+    assert_eq!(&*gate.last_removal(place("user:1")).unwrap().1, "shop/0@1");
+    advance(QUARANTINE).await;
+    gate.flush(0);
+    assert_eq!(&*gate.last_removal(place("user:1")).unwrap().1, "flush");
+}
+
+/// One step of a run.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    /// The row changes; readers see it later.
+    Write(usize),
+    /// Readers see the last change.
+    Show(usize),
+    /// A request misses: it joins the fill under way, or begins one.
+    Request(usize),
+    /// The oldest fill that has not read yet reads the database.
+    Read,
+    /// The fill of this number, of those that have read, ends.
+    End(usize),
+    /// The last change of the row is delivered as a removal.
+    Remove(usize),
+    /// All changes so far are delivered as a flush.
+    Flush,
+    /// The slot goes elsewhere; what is delivered meanwhile does not come here.
+    Lose,
+    /// The slot comes here.
+    Gain,
+    /// Time passes.
+    Wait(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (0..2usize).prop_map(Step::Write),
+        1 => (0..2usize).prop_map(Step::Show),
+        4 => (0..2usize).prop_map(Step::Request),
+        4 => Just(Step::Read),
+        4 => (0..3usize).prop_map(Step::End),
+        3 => (0..2usize).prop_map(Step::Remove),
+        1 => Just(Step::Flush),
+        1 => Just(Step::Lose),
+        1 => Just(Step::Gain),
+        3 => prop_oneof![Just(1), Just(50), Just(99), Just(100), Just(1000)].prop_map(Step::Wait),
+    ]
+}
+
+/// One row and what is known of it; versions count up from 0.
+#[derive(Debug, Default, Clone, Copy)]
+struct Row {
+    /// Committed and logged.
+    written: u64,
+    /// What a reader gets.
+    visible: u64,
+    /// Delivered: no value older than this may be served from memory.
+    delivered: u64,
+    /// Delivered and past its quarantine: no request may get less, also not by sharing.
+    settled: u64,
+    /// When the last delivery's quarantine ends.
+    settles: Option<Instant>,
+}
+
+struct Fill {
+    row: usize,
+    flight: Arc<Flight>,
+    /// What was delivered of the row when the fill began.
+    delivered: u64,
+    version: Option<u64>,
+}
+
+struct World {
+    slots: Arc<Slots>,
+    gate: Gate,
+    flights: Flights,
+    rows: [Row; 2],
+    fills: Vec<Fill>,
+    held: bool,
+}
+
+const KEYS: [&str; 2] = ["user:1", "user:2"];
+
+impl World {
+    async fn new(log: usize) -> Self {
+        let (slots, gate) = gate(log).await;
+        Self {
+            slots,
+            gate,
+            flights: Flights::new(),
+            rows: [Row::default(); 2],
+            fills: Vec::new(),
+            held: true,
+        }
+    }
+
+    async fn take(&mut self, step: Step) {
+        match step {
+            Step::Write(row) => self.rows[row].written += 1,
+            Step::Show(row) => self.rows[row].visible = self.rows[row].written,
+            Step::Request(row) => self.request(row),
+            Step::Read => {
+                if let Some(fill) = self.fills.iter_mut().find(|fill| fill.version.is_none()) {
+                    fill.version = Some(self.rows[fill.row].visible);
+                }
+            }
+            Step::End(number) => {
+                let ready: Vec<_> =
+                    (0..self.fills.len()).filter(|&n| self.fills[n].version.is_some()).collect();
+                if let Some(&at) = ready.get(number) {
+                    let fill = self.fills.remove(at);
+                    let key = KEYS[fill.row];
+                    let version = fill.version.unwrap_or_default().to_string();
+                    let _ = store(&self.gate, key, &fill.flight.token, &version);
+                    self.flights.land(place(key), key, &fill.flight);
+                }
+            }
+            Step::Remove(row) => {
+                self.deliver(row);
+                if self.held {
+                    self.gate.remove(KEYS[row], &origin());
+                    self.flights.detach(KEYS[row]);
+                }
+            }
+            Step::Flush => {
+                (0..2).for_each(|row| self.deliver(row));
+                if self.held {
+                    self.gate.flush(0);
+                }
+            }
+            Step::Lose => {
+                self.held = false;
+                self.slots.set(SLOT, false);
+            }
+            Step::Gain => {
+                if !self.held {
+                    self.held = true;
+                    self.slots.set(SLOT, true);
+                    // What was delivered without this node may have become visible as late as now.
+                    for row in &mut self.rows {
+                        row.settles = row.settles.map(|_| Instant::now() + QUARANTINE);
+                    }
+                }
+            }
+            Step::Wait(ms) => {
+                advance(Duration::from_millis(ms)).await;
+                for row in &mut self.rows {
+                    if row.settles.is_some_and(|at| at <= Instant::now()) {
+                        row.settles = None;
+                        row.settled = row.delivered;
+                        row.visible = row.visible.max(row.delivered);
+                    }
+                }
+            }
+        }
+        self.check();
+    }
+
+    fn deliver(&mut self, row: usize) {
+        let row = &mut self.rows[row];
+        row.delivered = row.written;
+        row.settles = Some(Instant::now() + QUARANTINE);
+    }
+
+    fn request(&mut self, row: usize) {
+        let key = KEYS[row];
+        if self.gate.get(place(key), key, Instant::now()).is_some() {
+            return;
+        }
+        match self.flights.board(&self.gate, place(key), &key.into()) {
+            Boarded::Began(flight, _) => {
+                let delivered = self.rows[row].delivered;
+                self.fills.push(Fill { row, flight, delivered, version: None });
+            }
+            Boarded::Joined(_) => {
+                let fill = self.fills.iter().rev().find(|fill| fill.row == row).expect("a fill is under way");
+                let now = self.rows[row];
+                assert_eq!(fill.delivered, now.delivered, "shares a fill that began before the last removal");
+                let version = fill.version.unwrap_or(now.visible);
+                assert!(version >= now.settled, "shares a fill of version {version}, {now:?}");
+            }
+            Boarded::Hit(_) | Boarded::NotHeld => {}
+        }
+    }
+
+    /// No value older than the last delivered change is served from memory.
+    fn check(&self) {
+        for (row, key) in self.rows.iter().zip(KEYS) {
+            if let Some(value) = read(&self.gate, key) {
+                let version: u64 = std::str::from_utf8(&value).unwrap().parse().unwrap();
+                assert!(version >= row.delivered, "{key}: version {version} in memory, {row:?}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_order_of_fills_writes_removals_flushes_and_slot_changes_leaves_nothing_stale(
+        steps in proptest::collection::vec(step(), 1..60),
+        log in prop_oneof![Just(1usize), Just(2), Just(LOG)],
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let mut world = World::new(log).await;
+            for step in steps {
+                world.take(step).await;
+            }
+        });
+    }
+}

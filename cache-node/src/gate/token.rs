@@ -1,0 +1,203 @@
+//! The protocol's decision, as a pure function: may a filled value still be stored?
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// What a fill takes from the gate before it reads the database, and shows when it wants to store (R1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Token {
+    /// The number of the last removal that the key's gate had logged.
+    pub seq: u64,
+    /// When the fill began; read before everything else of the token.
+    pub started: Instant,
+    /// The generation of the key's group.
+    pub generation: u64,
+    /// The acquisition of the key's slot.
+    pub acquisition: u64,
+}
+
+/// A logged removal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Logged {
+    /// Its number in its gate's order.
+    pub seq: u64,
+    /// When it was applied.
+    pub at: Instant,
+}
+
+/// What the gate knows about a key at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct View {
+    /// The last removal of the key that the log still has.
+    pub removed: Option<Logged>,
+    /// The newest removal, of any key, that the log had to forget.
+    pub forgotten: Option<Logged>,
+    /// The generation of the key's group.
+    pub generation: u64,
+    /// When that generation began by a flush; `None` if the group was never flushed.
+    pub flushed: Option<Instant>,
+    /// The acquisition of the key's slot and when it was; `None` if the node does not hold the slot.
+    pub acquired: Option<(u64, Instant)>,
+    /// Whether the node can prove that it still is a member (R6).
+    pub live: bool,
+}
+
+/// Why a filled value was served but not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The key was removed since the fill began.
+    #[error("the key was removed since the fill began")]
+    Removed,
+    /// The fill began so soon after a removal that the database may have shown it the old row.
+    #[error("the fill began within the quarantine of a removal")]
+    Quarantine,
+    /// The log of removals no longer reaches back to the fill's beginning.
+    #[error("the log of removals does not reach back to the fill's beginning")]
+    LogOverrun,
+    /// The group was flushed since the fill began.
+    #[error("the group was flushed since the fill began")]
+    Flushed,
+    /// The node lost the key's slot since the fill began.
+    #[error("the slot was lost since the fill began")]
+    SlotLost,
+    /// The node can't prove that it still is a member.
+    #[error("the node cannot prove that it is a member")]
+    Fenced,
+}
+
+impl Refused {
+    /// All reasons, for metrics.
+    pub const ALL: [Self; 6] =
+        [Self::Removed, Self::Quarantine, Self::LogOverrun, Self::Flushed, Self::SlotLost, Self::Fenced];
+
+    /// The reason as a metric's label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Removed => "removed",
+            Self::Quarantine => "quarantine",
+            Self::LogOverrun => "log_overrun",
+            Self::Flushed => "flushed",
+            Self::SlotLost => "slot_lost",
+            Self::Fenced => "fenced",
+        }
+    }
+}
+
+/// Says whether a value filled under `token` may be stored, given what the gate knows now (R1, R2, R6).
+///
+/// A false refusal costs a later miss; a false permission would cost truth. So all that is unknown refuses.
+pub fn may_store(token: &Token, view: &View, quarantine: Duration) -> Result<(), Refused> {
+    if !view.live {
+        return Err(Refused::Fenced);
+    }
+    if view.acquired.map(|(id, _)| id) != Some(token.acquisition) {
+        return Err(Refused::SlotLost);
+    }
+    if view.generation != token.generation {
+        return Err(Refused::Flushed);
+    }
+    if view.removed.is_some_and(|removed| removed.seq > token.seq) {
+        return Err(Refused::Removed);
+    }
+    if view.forgotten.is_some_and(|forgotten| forgotten.seq > token.seq) {
+        return Err(Refused::LogOverrun);
+    }
+    if unsettled(view, quarantine).is_some_and(|until| token.started < until) {
+        return Err(Refused::Quarantine);
+    }
+    if view.forgotten.is_some_and(|forgotten| token.started < forgotten.at + quarantine) {
+        return Err(Refused::LogOverrun);
+    }
+    Ok(())
+}
+
+/// Until when the database may still show the row from before the last removal, flush or acquisition of the slot (R2).
+pub fn unsettled(view: &View, quarantine: Duration) -> Option<Instant> {
+    let removed = view.removed.map(|removed| removed.at);
+    let acquired = view.acquired.map(|(_, at)| at);
+    removed.max(view.flushed).max(acquired).map(|at| at + quarantine)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUARANTINE: Duration = Duration::from_millis(100);
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// A token taken at 1000 ms, and a view in which nothing stands in its way.
+    fn calm() -> (Instant, Token, View) {
+        let zero = Instant::now();
+        let token = Token { seq: 7, started: zero + ms(1000), generation: 3, acquisition: 5 };
+        let view = View {
+            removed: Some(Logged { seq: 7, at: zero + ms(900) }),
+            forgotten: Some(Logged { seq: 6, at: zero + ms(900) }),
+            generation: 3,
+            flushed: Some(zero + ms(900)),
+            acquired: Some((5, zero + ms(900))),
+            live: true,
+        };
+        (zero, token, view)
+    }
+
+    fn check(change: impl Fn(Instant, &mut View), expected: Result<(), Refused>) {
+        let (zero, token, mut view) = calm();
+        change(zero, &mut view);
+        assert_eq!(may_store(&token, &view, QUARANTINE), expected);
+    }
+
+    #[test]
+    fn a_fill_that_nothing_overlaps_may_store() {
+        check(|_, _| (), Ok(()));
+        check(|_, view| (view.removed, view.forgotten, view.flushed) = (None, None, None), Ok(()));
+    }
+
+    #[test]
+    fn a_removal_since_the_token_refuses_at_any_age() {
+        check(
+            |zero, view| view.removed = Some(Logged { seq: 8, at: zero + ms(5000) }),
+            Err(Refused::Removed),
+        );
+        check(|zero, view| view.removed = Some(Logged { seq: 8, at: zero }), Err(Refused::Removed));
+    }
+
+    #[test]
+    fn a_flush_since_the_token_refuses() {
+        check(|_, view| view.generation = 4, Err(Refused::Flushed));
+    }
+
+    #[test]
+    fn a_slot_lost_since_the_token_refuses_also_when_it_came_back() {
+        check(|_, view| view.acquired = None, Err(Refused::SlotLost));
+        check(|zero, view| view.acquired = Some((6, zero)), Err(Refused::SlotLost));
+    }
+
+    #[test]
+    fn a_fenced_node_stores_nothing() {
+        check(|_, view| view.live = false, Err(Refused::Fenced));
+    }
+
+    #[test]
+    fn a_token_within_the_quarantine_of_a_removal_flush_or_acquisition_is_refused() {
+        for at in [901, 999, 1000, 1001] {
+            check(
+                |zero, view| view.removed = Some(Logged { seq: 7, at: zero + ms(at) }),
+                Err(Refused::Quarantine),
+            );
+            check(|zero, view| view.flushed = Some(zero + ms(at)), Err(Refused::Quarantine));
+            check(|zero, view| view.acquired = Some((5, zero + ms(at))), Err(Refused::Quarantine));
+        }
+    }
+
+    #[test]
+    fn what_the_log_forgot_counts_as_a_removal_of_every_key() {
+        check(|zero, view| view.forgotten = Some(Logged { seq: 8, at: zero }), Err(Refused::LogOverrun));
+        check(
+            |zero, view| view.forgotten = Some(Logged { seq: 7, at: zero + ms(901) }),
+            Err(Refused::LogOverrun),
+        );
+    }
+}

@@ -1,0 +1,230 @@
+//! What a node counts. Labels come from closed sets: groups of the catalog, reasons, causes; never keys.
+
+use std::sync::atomic::AtomicU64;
+
+use catalog::{Catalog, GroupId};
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+
+use crate::gate::Refused;
+
+/// Why an entry left memory, other than by a removal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Cause {
+    /// Room was needed.
+    Capacity,
+    /// Its time was over.
+    Expired,
+    /// Its group was flushed.
+    Flushed,
+    /// Its slot was lost, or the node came back as a new incarnation.
+    SlotLost,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct CauseLabel {
+    pub(crate) cause: Cause,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GetLabels {
+    group: String,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GroupLabel {
+    group: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+/// A node's counters; the parts of the node hold them and count on them directly.
+#[derive(Debug)]
+pub(crate) struct NodeMetrics {
+    groups: Vec<GroupMetrics>,
+    refused: Vec<Counter>,
+    /// Filled values that were served but are too large to store.
+    pub(crate) too_large: Counter,
+    /// Keys that were no keys.
+    pub(crate) bad_keys: Counter,
+    /// Removals applied.
+    pub(crate) removes: Counter,
+    /// Removals applied whose key was in memory.
+    pub(crate) removes_hit: Counter,
+    /// Group flushes applied.
+    pub(crate) flushes: Counter,
+    /// Flushes asked for by a name that no group of this node's catalog has.
+    pub(crate) unknown_groups: Counter,
+    /// Time to apply a request of the sync service.
+    pub(crate) apply_seconds: Histogram,
+    /// Keys forwarded to another node and answered by it.
+    pub(crate) forwards: Counter,
+    /// Keys whose owner could not be reached.
+    pub(crate) forwards_failed: Counter,
+    /// Reads of the database for one request alone, because the node is fenced.
+    pub(crate) fenced_reads: Counter,
+    /// The same, because the node does not hold the slot of a forwarded request.
+    pub(crate) stray_reads: Counter,
+    /// The same, because the owner can't be reached.
+    pub(crate) detour_reads: Counter,
+    epoch: Gauge<u64, AtomicU64>,
+    confirmed_epoch: Gauge<u64, AtomicU64>,
+    slots: Gauge<u64, AtomicU64>,
+    fenced: Gauge,
+}
+
+/// One group's counters.
+#[derive(Debug)]
+pub(crate) struct GroupMetrics {
+    pub(crate) hits: Counter,
+    pub(crate) negative_hits: Counter,
+    pub(crate) misses: Counter,
+    pub(crate) shared: Counter,
+    pub(crate) read_through: Counter,
+    pub(crate) errors: Counter,
+    pub(crate) fills: Counter,
+    pub(crate) fill_errors: Counter,
+    pub(crate) fill_seconds: Histogram,
+}
+
+impl NodeMetrics {
+    pub(crate) fn register(registry: &mut Registry, catalog: &Catalog) -> Self {
+        let gets = Family::<GetLabels, Counter>::default();
+        registry.register("gets", "Keys looked up here, by how the lookup ended", gets.clone());
+        let fills = Family::<GroupLabel, Counter>::default();
+        registry.register("fills", "Rows read from the database", fills.clone());
+        let fill_errors = Family::<GroupLabel, Counter>::default();
+        registry.register("fill_errors", "Reads of the database that failed", fill_errors.clone());
+        let fill_seconds = Family::<GroupLabel, Histogram, fn() -> Histogram>::new_with_constructor(
+            seconds as fn() -> Histogram,
+        );
+        registry.register_with_unit(
+            "fill",
+            "Time to read a row, waiting for the budget included",
+            Unit::Seconds,
+            fill_seconds.clone(),
+        );
+        let groups = catalog.groups().iter().map(|group| {
+            let name = || group.name.to_string();
+            let get = |outcome| gets.get_or_create(&GetLabels { group: name(), outcome }).clone();
+            GroupMetrics {
+                hits: get("hit"),
+                negative_hits: get("negative_hit"),
+                misses: get("miss"),
+                shared: get("shared"),
+                read_through: get("read_through"),
+                errors: get("error"),
+                fills: fills.get_or_create(&GroupLabel { group: name() }).clone(),
+                fill_errors: fill_errors.get_or_create(&GroupLabel { group: name() }).clone(),
+                fill_seconds: fill_seconds.get_or_create(&GroupLabel { group: name() }).clone(),
+            }
+        });
+        let groups = groups.collect();
+
+        let refused_family = Family::<ReasonLabel, Counter>::default();
+        registry.register("fills_refused", "Filled values served but not stored", refused_family.clone());
+        let of = |reason| refused_family.get_or_create(&ReasonLabel { reason }).clone();
+        let refused = Refused::ALL.iter().map(|refused| of(refused.label())).collect();
+        let too_large = of("too_large");
+
+        let forwards_family = Family::<ResultLabel, Counter>::default();
+        registry.register("forwards", "Keys forwarded to their owner", forwards_family.clone());
+        let through = Family::<ReasonLabel, Counter>::default();
+        registry.register(
+            "read_through",
+            "Keys read from the database because they may not be served from memory here",
+            through.clone(),
+        );
+        let detour = |reason| through.get_or_create(&ReasonLabel { reason }).clone();
+
+        let metrics = Self {
+            groups,
+            refused,
+            too_large,
+            bad_keys: Counter::default(),
+            removes: Counter::default(),
+            removes_hit: Counter::default(),
+            flushes: Counter::default(),
+            unknown_groups: Counter::default(),
+            apply_seconds: seconds(),
+            forwards: forwards_family.get_or_create(&ResultLabel { result: "ok" }).clone(),
+            forwards_failed: forwards_family.get_or_create(&ResultLabel { result: "failed" }).clone(),
+            fenced_reads: detour("fenced"),
+            stray_reads: detour("not_held"),
+            detour_reads: detour("owner_unreachable"),
+            epoch: Gauge::default(),
+            confirmed_epoch: Gauge::default(),
+            slots: Gauge::default(),
+            fenced: Gauge::default(),
+        };
+        registry.register("bad_keys", "Requested keys that no group has", metrics.bad_keys.clone());
+        registry.register("removes", "Removals applied", metrics.removes.clone());
+        registry.register("removes_hit", "Removals whose key was in memory", metrics.removes_hit.clone());
+        registry.register("flushes", "Group flushes applied", metrics.flushes.clone());
+        registry.register(
+            "unknown_groups",
+            "Flushes of groups not in the catalog",
+            metrics.unknown_groups.clone(),
+        );
+        registry.register_with_unit(
+            "apply",
+            "Time to apply a request of the sync service",
+            Unit::Seconds,
+            metrics.apply_seconds.clone(),
+        );
+        registry.register("epoch", "Epoch of the ring in use", metrics.epoch.clone());
+        registry.register("confirmed_epoch", "Last epoch confirmed", metrics.confirmed_epoch.clone());
+        registry.register("slots", "Slots held", metrics.slots.clone());
+        registry.register("fenced", "1 while the node can't prove its membership", metrics.fenced.clone());
+        metrics
+    }
+
+    /// A group's counters. The id must be of the catalog that the metrics were registered for.
+    pub(crate) fn group(&self, id: GroupId) -> &GroupMetrics {
+        &self.groups[usize::from(id.0)]
+    }
+
+    pub(crate) fn groups(&self) -> &[GroupMetrics] {
+        &self.groups
+    }
+
+    pub(crate) fn refused(&self, reason: Refused) {
+        if let Some(at) = Refused::ALL.iter().position(|refused| *refused == reason) {
+            self.refused[at].inc();
+        }
+    }
+
+    /// Fills refused for any reason, too large ones included.
+    pub(crate) fn all_refused(&self) -> u64 {
+        self.refused.iter().map(Counter::get).sum::<u64>() + self.too_large.get()
+    }
+
+    pub(crate) fn membership(&self, epoch: u64, confirmed: u64, slots: u64, live: bool) {
+        self.epoch.set(epoch);
+        self.confirmed_epoch.set(confirmed);
+        self.slots.set(slots);
+        self.fenced.set(i64::from(!live));
+    }
+}
+
+/// 50 us to 3.3 s.
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_05, 2.0, 17))
+}

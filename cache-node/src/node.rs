@@ -1,0 +1,349 @@
+//! One cache node: answers keys from memory, from the database, or by the owner.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use catalog::{Catalog, Key};
+use client::{Answer, Outcome, Peers};
+use futures_util::future;
+use loader::Loader;
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use ring::{Epoch, Membership, NodeId, Registration, Ring, slot_of};
+use tokio::time::Instant;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    config::{Config, Fenced},
+    error::Error,
+    fill::{Fills, Miss, Read},
+    gate::{self, Gate, Place},
+    life::Life,
+    metrics::NodeMetrics,
+    slots::Slots,
+    store::{Bounds, Entry, Store},
+};
+
+/// What a node is made of.
+pub struct Parts {
+    /// The groups that the node serves.
+    pub catalog: Arc<Catalog>,
+    /// What fills misses.
+    pub loader: Arc<Loader>,
+    /// Who the members are.
+    pub membership: Arc<dyn Membership>,
+    /// This node's own place among them.
+    pub registration: Arc<dyn Registration>,
+    /// How other nodes are reached.
+    pub peers: Arc<Peers>,
+    /// This node's id, the same as in its registration.
+    pub id: NodeId,
+}
+
+/// Whether a request comes from an application or from a node that forwards it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hop {
+    /// From an application: may be forwarded, once.
+    First,
+    /// From another node: is answered here, whatever this node's ring says.
+    Forwarded,
+}
+
+/// A cache node. Embeddable: [`start`](Self::start) it, [`join`](Self::join) the ring, ask it for keys.
+pub struct Node {
+    pub(crate) id: NodeId,
+    pub(crate) config: Config,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) slots: Arc<Slots>,
+    pub(crate) fills: Arc<Fills>,
+    pub(crate) life: Arc<Life>,
+    pub(crate) membership: Arc<dyn Membership>,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) metrics: Arc<NodeMetrics>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+    pub(crate) started: Instant,
+    /// Whether the node is to be in the ring.
+    pub(crate) wanted: AtomicBool,
+    /// Guards the change to a new incarnation.
+    pub(crate) births: Mutex<()>,
+}
+
+impl Node {
+    /// Starts a node: it follows the membership from now on, and answers. It holds no slot until it has joined.
+    ///
+    /// Must be called in a tokio runtime.
+    pub fn start(config: Config, parts: Parts, registry: &mut Registry) -> Arc<Self> {
+        let registry = registry.sub_registry_with_prefix("node");
+        let metrics = Arc::new(NodeMetrics::register(registry, &parts.catalog));
+        let bounds = Bounds {
+            memory: config.memory.0,
+            negative_share: config.negative_share,
+            max_value: config.max_value.0,
+        };
+        let slots = Arc::new(Slots::new(parts.id.clone()));
+        let groups = parts.catalog.groups().len();
+        let store = Store::new(bounds, registry);
+        let gate = Arc::new(Gate::new(store, slots.clone(), groups, config.quarantine, config.removal_log));
+        let life = Arc::new(Life::new(parts.registration));
+        let tasks = TaskTracker::new();
+        let fills = Fills::new(
+            gate.clone(),
+            parts.loader,
+            life.clone(),
+            metrics.clone(),
+            tasks.clone(),
+            config.max_value.0,
+        );
+        let node = Arc::new(Self {
+            id: parts.id,
+            config,
+            catalog: parts.catalog,
+            gate,
+            slots,
+            fills,
+            life,
+            membership: parts.membership,
+            peers: parts.peers,
+            metrics,
+            tasks,
+            stop: CancellationToken::new(),
+            started: Instant::now(),
+            wanted: AtomicBool::new(false),
+            births: Mutex::new(()),
+        });
+        node.take_ring(&node.membership.ring());
+        node.follow();
+        node
+    }
+
+    /// This node's id.
+    pub fn id(&self) -> &NodeId {
+        &self.id
+    }
+
+    /// The epoch of the ring that this node goes by.
+    pub fn epoch(&self) -> Epoch {
+        self.slots.epoch()
+    }
+
+    /// The membership as this node knows it.
+    pub fn ring(&self) -> Arc<Ring> {
+        self.membership.ring()
+    }
+
+    /// The catalog that this node serves.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// How this node is run.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Returns a key's value: from memory, from the database, or from the key's owner.
+    ///
+    /// Dropping the future is safe; a fill that it began goes on for others.
+    pub async fn get(&self, key: &str, hop: Hop) -> Result<Answer, Error> {
+        let key = self.resolve(key)?;
+        self.get_key(&key, hop).await
+    }
+
+    /// Returns the values of many keys, in their order. Keys fail one by one; the whole fails only if there are too many.
+    pub async fn get_many(&self, keys: &[String], hop: Hop) -> Result<Vec<Result<Answer, Error>>, Error> {
+        self.check_count(keys.len())?;
+        let mut results: Vec<Option<Result<Answer, Error>>> = Vec::with_capacity(keys.len());
+        let mut slow = Vec::new();
+        let mut away: BTreeMap<NodeId, Vec<(usize, Key)>> = BTreeMap::new();
+        let ring = self.current_ring();
+        for (index, text) in keys.iter().enumerate() {
+            results.push(None);
+            let key = match self.resolve(text) {
+                Ok(key) => key,
+                Err(error) => {
+                    results[index] = Some(Err(error));
+                    continue;
+                }
+            };
+            let place = place(&key);
+            // Hits are answered at once; only what must wait costs a future.
+            if let Some(answer) = self.hit(&key, place) {
+                results[index] = Some(Ok(answer));
+            } else if hop == Hop::First
+                && !self.holds(place)
+                && let Some(owner) = ring.owner(slot_of(&key.text)).filter(|owner| owner.id != self.id)
+            {
+                away.entry(owner.id.clone()).or_default().push((index, key));
+            } else {
+                slow.push((index, key));
+            }
+        }
+        let here = future::join_all(
+            slow.iter().map(|(index, key)| async move { (*index, self.get_key(key, hop).await) }),
+        );
+        let there = future::join_all(away.into_iter().map(|(owner, keys)| {
+            let ring = &ring;
+            async move { self.forward_many(ring, &owner, keys).await }
+        }));
+        let (here, there) = future::join(here, there).await;
+        for (index, result) in here.into_iter().chain(there.into_iter().flatten()) {
+            results[index] = Some(result);
+        }
+        Ok(results.into_iter().map(|result| result.unwrap_or(Err(Error::Abandoned))).collect())
+    }
+
+    pub(crate) async fn get_key(&self, key: &Key, hop: Hop) -> Result<Answer, Error> {
+        let place = place(key);
+        if let Some(answer) = self.hit(key, place) {
+            return Ok(answer);
+        }
+        let ring = self.current_ring();
+        if self.holds(place)
+            && let Some(answer) = self.miss(key, place).await?
+        {
+            return Ok(answer);
+        }
+        match hop {
+            Hop::First => self.forward(&ring, key).await,
+            // The sender's ring and this node's disagree. The row itself is right whoever reads it.
+            Hop::Forwarded => {
+                self.metrics.stray_reads.inc();
+                self.read_through(key).await
+            }
+        }
+    }
+
+    /// Answers from memory, if this node holds the slot, has the entry, and may speak for its memory.
+    fn hit(&self, key: &Key, place: Place) -> Option<Answer> {
+        let incarnation = self.life.incarnation();
+        let entry = self.gate.get(place, &key.text, Instant::now())?;
+        self.life.vouches_for(incarnation).then(|| self.answer_from_memory(key, entry))
+    }
+
+    /// Answers a miss of a slot that this node holds; `None` if it was lost meanwhile.
+    async fn miss(&self, key: &Key, place: Place) -> Result<Option<Answer>, Error> {
+        if !self.life.live() {
+            return match self.config.fenced {
+                Fenced::Unavailable => {
+                    self.metrics.group(key.group.id).errors.inc();
+                    Err(Error::Fenced)
+                }
+                Fenced::ReadThrough => {
+                    self.metrics.fenced_reads.inc();
+                    self.read_through(key).await.map(Some)
+                }
+            };
+        }
+        let incarnation = self.life.incarnation();
+        let group = self.metrics.group(key.group.id);
+        match self.fills.get(key, place).await {
+            Ok(Miss::Hit(entry)) if self.life.vouches_for(incarnation) => {
+                Ok(Some(self.answer_from_memory(key, entry)))
+            }
+            Ok(Miss::Hit(_)) => {
+                self.metrics.fenced_reads.inc();
+                self.read_through(key).await.map(Some)
+            }
+            Ok(Miss::Own(read)) if read.expires.is_some() => {
+                group.misses.inc();
+                Ok(Some(self.answer(read, Outcome::Miss)))
+            }
+            Ok(Miss::Own(read)) => {
+                group.read_through.inc();
+                Ok(Some(self.answer(read, Outcome::ReadThrough)))
+            }
+            Ok(Miss::Shared(read)) => {
+                group.shared.inc();
+                Ok(Some(self.answer(read, Outcome::Shared)))
+            }
+            Ok(Miss::NotHeld) => Ok(None),
+            Err(error) => {
+                group.errors.inc();
+                Err(error)
+            }
+        }
+    }
+
+    /// Answers from the database for this request alone; nothing is stored.
+    pub(crate) async fn read_through(&self, key: &Key) -> Result<Answer, Error> {
+        let group = self.metrics.group(key.group.id);
+        match self.fills.read_through(key).await {
+            Ok(read) => {
+                group.read_through.inc();
+                Ok(self.answer(read, Outcome::ReadThrough))
+            }
+            Err(error) => {
+                group.errors.inc();
+                Err(error)
+            }
+        }
+    }
+
+    fn answer_from_memory(&self, key: &Key, entry: Entry) -> Answer {
+        let group = self.metrics.group(key.group.id);
+        let outcome = if entry.value.is_some() {
+            group.hits.inc();
+            Outcome::Hit
+        } else {
+            group.negative_hits.inc();
+            Outcome::NegativeHit
+        };
+        let read = Read { value: entry.value, started: entry.filled, expires: Some(entry.expires) };
+        self.answer(read, outcome)
+    }
+
+    fn answer(&self, read: Read, outcome: Outcome) -> Answer {
+        let now = Instant::now();
+        Answer {
+            value: read.value,
+            outcome,
+            age: now.saturating_duration_since(read.started),
+            ttl: read.expires.map(|expires| expires.saturating_duration_since(now)),
+            node: self.id.to_string(),
+            epoch: self.slots.epoch().0,
+        }
+    }
+
+    /// Parses a key, or says what is wrong with it.
+    pub(crate) fn resolve(&self, key: &str) -> Result<Key, Error> {
+        self.check_length(key)?;
+        self.catalog.resolve(key).map_err(|error| {
+            self.metrics.bad_keys.inc();
+            Error::key(error)
+        })
+    }
+
+    pub(crate) fn check_length(&self, key: &str) -> Result<(), Error> {
+        let limit = self.config.max_key.0 as usize;
+        if key.len() > limit {
+            self.metrics.bad_keys.inc();
+            return Err(Error::KeyTooLong { len: key.len(), limit });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check_count(&self, count: usize) -> Result<(), Error> {
+        let limit = self.config.max_keys;
+        if count > limit { Err(Error::TooManyKeys { count, limit }) } else { Ok(()) }
+    }
+
+    pub(crate) fn holds(&self, place: Place) -> bool {
+        self.slots.acquisition(place.slot).is_some()
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("id", &self.id).field("epoch", &self.epoch()).finish_non_exhaustive()
+    }
+}
+
+/// Where a key belongs.
+pub(crate) fn place(key: &Key) -> Place {
+    Place { hash: gate::hash(&key.text), group: key.group.id.0, slot: slot_of(&key.text).get() }
+}

@@ -1,0 +1,159 @@
+//! The node's ports: gRPC for applications, nodes and the sync service; HTTP for people and their tools.
+
+mod grpc;
+mod http;
+mod status;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use daemon::{
+    admin::{self, Readiness},
+    metrics::SharedRegistry,
+};
+use tokio::{
+    net::TcpListener,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::node::Node;
+
+/// The largest gRPC message, either way.
+pub(crate) const MAX_MESSAGE: usize = 64 << 20;
+
+/// A node's ports, held; nothing is served yet.
+#[derive(Debug)]
+pub struct Server {
+    grpc: TcpListener,
+    http: TcpListener,
+    grpc_addr: SocketAddr,
+    http_addr: SocketAddr,
+}
+
+impl Server {
+    /// Holds both ports. Port 0 takes any free one.
+    ///
+    /// # Errors
+    ///
+    /// Names the address that could not be bound and the field that sets it.
+    pub fn bind(grpc: SocketAddr, http: SocketAddr) -> anyhow::Result<Self> {
+        let grpc = daemon::bind("node.grpc", grpc)?;
+        let http = daemon::bind("node.http", http)?;
+        let grpc_addr = grpc.local_addr().context("read the bound gRPC port")?;
+        let http_addr = http.local_addr().context("read the bound HTTP port")?;
+        Ok(Self { grpc, http, grpc_addr, http_addr })
+    }
+
+    /// Where gRPC is served.
+    pub fn grpc_addr(&self) -> SocketAddr {
+        self.grpc_addr
+    }
+
+    /// Where HTTP is served.
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http_addr
+    }
+
+    /// Serves a node until `stop`, then stops in the order in which work flows: not ready, out of the ring, on serving
+    /// until routing has noticed, no new connections, requests drained, lease given back. Every wait has a bound.
+    ///
+    /// The node joins the ring once both ports serve. Dropping the future closes the ports at once and leaves the lease
+    /// to run out.
+    ///
+    /// # Errors
+    ///
+    /// A port that fails while it is served.
+    pub async fn serve(
+        self,
+        node: Arc<Node>,
+        registry: SharedRegistry,
+        readiness: Readiness,
+        stop: CancellationToken,
+    ) -> anyhow::Result<()> {
+        self.serve_when(async { Ok(()) }, node, registry, readiness, stop).await
+    }
+
+    /// Like [`serve`](Self::serve), but joins the ring only after `prepared`; its error ends the serving.
+    pub async fn serve_when(
+        self,
+        prepared: impl Future<Output = anyhow::Result<()>>,
+        node: Arc<Node>,
+        registry: SharedRegistry,
+        readiness: Readiness,
+        stop: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let close = CancellationToken::new();
+        let router =
+            http::router(node.clone()).merge(admin::router(registry, readiness.clone(), admin::healthy()));
+        let (reporter, health) = tonic_health::server::health_reporter();
+        let grpc = grpc::serve(self.grpc, node.clone(), health, close.clone());
+        let http = axum::serve(self.http, router).with_graceful_shutdown(close.clone().cancelled_owned());
+        let ports = async {
+            tokio::try_join!(async { grpc.await.context("serve gRPC") }, async {
+                http.await.context("serve HTTP")
+            },)
+            .map(drop)
+        };
+        let mut ports = std::pin::pin!(ports);
+
+        let begin = async {
+            let joined = async {
+                prepared.await?;
+                readiness.wait("membership", "waiting for a place in the ring");
+                node.join().await;
+                readiness.done("membership");
+                anyhow::Ok(())
+            };
+            tokio::select! {
+                joined = joined => joined?,
+                () = stop.cancelled() => return anyhow::Ok(()),
+            }
+            grpc::report(&reporter, true).await;
+            readiness.set_ready();
+            tracing::info!(node = %node.id(), "ready");
+            stop.cancelled().await;
+            Ok(())
+        };
+        tokio::select! {
+            ended = &mut ports => return ended.and(Err(anyhow::anyhow!("keep a port open: it closed by itself"))),
+            begun = begin => begun?,
+        }
+
+        let (leave, grace) = (node.config().leave, node.config().grace);
+        let retire = async {
+            readiness.set_not_ready("stopping");
+            grpc::report(&reporter, false).await;
+            leave_ring(&node, leave).await;
+        };
+        tokio::select! {
+            ended = &mut ports => return ended.and(Err(anyhow::anyhow!("keep a port open: it closed by itself"))),
+            () = retire => {}
+        }
+
+        let until = Instant::now() + grace;
+        close.cancel();
+        // Bounded: a client that never closes its connection would hold a graceful shutdown for ever.
+        match timeout_at(until, ports).await {
+            Ok(ended) => ended?,
+            Err(_) => {
+                tracing::warn!(node = %node.id(), ?grace, "connections left open at the end of the grace period")
+            }
+        }
+        node.shutdown(until.saturating_duration_since(Instant::now()).max(Duration::from_secs(1))).await;
+        Ok(())
+    }
+}
+
+/// Leaves the ring and waits until callers have noticed; a node alone has nobody who could take over.
+async fn leave_ring(node: &Node, leave: Duration) {
+    let begun = Instant::now();
+    match timeout(leave.max(Duration::from_secs(1)), node.retire()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(node = %node.id(), %error, "could not say that this node leaves"),
+        Err(_) => tracing::warn!(node = %node.id(), "could not say in time that this node leaves"),
+    }
+    if node.ring().members().iter().any(|member| member.id != *node.id()) {
+        tokio::time::sleep(leave.saturating_sub(begun.elapsed())).await;
+    }
+}

@@ -1,0 +1,355 @@
+//! What a node keeps in memory: values and negative entries, bounded by bytes.
+//!
+//! Values and negative entries live in two instances of the same structure, each with a share of memory of its own, so
+//! that a scan of missing keys can't push out real values. Each instance is split into shards, each behind a lock of
+//! its own; a hit takes the lock for reading only.
+//!
+//! An entry carries the [`Stamp`] under which it was filled. Whoever reads shows a check of stamps: a flush of a group
+//! or the loss of a slot ends the validity of all entries at once by changing what the check says, and the sweeper
+//! takes the memory back later.
+
+mod entry;
+mod metrics;
+mod shard;
+
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use tokio::time::Instant;
+
+pub use self::entry::{Entry, Stamp};
+use self::{metrics::StoreMetrics, shard::Shard};
+use crate::metrics::Cause;
+
+/// Nodes of a shard that the sweeper looks at under one hold of its lock.
+const SWEEP_STEP: usize = 256;
+
+/// The bounded store of one node.
+#[derive(Debug)]
+pub struct Store {
+    values: Part,
+    negatives: Part,
+    metrics: StoreMetrics,
+}
+
+/// How a store is bounded.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Bytes of memory in total: keys, values and what an entry costs beside them.
+    pub memory: u64,
+    /// The share of `memory` that negative entries may take, from 0 to 0.9.
+    pub negative_share: f64,
+    /// The largest value that is ever stored; it bounds the number of shards.
+    pub max_value: u64,
+}
+
+/// What became of an insert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inserted {
+    /// The entry is in memory.
+    Stored,
+    /// The entry alone is larger than a shard may be.
+    TooLarge,
+}
+
+impl Store {
+    /// An empty store.
+    pub fn new(bounds: Bounds, registry: &mut prometheus_client::registry::Registry) -> Self {
+        let share = bounds.negative_share.clamp(0.0, 0.9);
+        let negative = (bounds.memory as f64 * share) as u64;
+        let largest = entry::weight(256, bounds.max_value as usize) as u64;
+        Self {
+            values: Part::new(bounds.memory - negative, largest),
+            negatives: Part::new(negative, entry::weight(4096, 0) as u64),
+            metrics: StoreMetrics::register(registry, bounds.memory),
+        }
+    }
+
+    /// Returns the entry of `key` if it is valid now, and counts as a use of it.
+    ///
+    /// `check` says whether a stamp is still valid. An entry that is no longer valid is dropped on the way.
+    pub fn get(
+        &self,
+        hash: u64,
+        key: &str,
+        now: Instant,
+        check: impl Fn(&Stamp) -> Result<(), Cause>,
+    ) -> Option<Entry> {
+        for part in [&self.values, &self.negatives] {
+            let Some(entry) = part.shard(hash).read().get(hash, key) else { continue };
+            match judge(&entry, now, &check) {
+                Ok(()) => return Some(entry),
+                Err(cause) => {
+                    let mut shard = part.shard(hash).write();
+                    // Another thread may have replaced it between the two locks.
+                    if shard.remove_if(hash, key, |found| judge(found, now, &check).is_err()) {
+                        self.metrics.dropped(cause, 1);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Returns the entry of `key` if it is valid now, without counting as a use of it.
+    pub fn peek(
+        &self,
+        hash: u64,
+        key: &str,
+        now: Instant,
+        check: impl Fn(&Stamp) -> Result<(), Cause>,
+    ) -> Option<Entry> {
+        [&self.values, &self.negatives].into_iter().find_map(|part| {
+            let entry = part.shard(hash).read().peek(hash, key)?;
+            judge(&entry, now, &check).is_ok().then_some(entry)
+        })
+    }
+
+    /// Stores an entry in place of what the key had, evicting others as needed.
+    ///
+    /// Only the gate calls this: it alone knows whether a filled value may still be stored.
+    pub(crate) fn insert(&self, hash: u64, key: Arc<str>, entry: Entry) -> Inserted {
+        let (into, other) = if entry.value.is_some() {
+            (&self.values, &self.negatives)
+        } else {
+            (&self.negatives, &self.values)
+        };
+        other.shard(hash).write().remove_if(hash, &key, |_| true);
+        let outcome = into.shard(hash).write().insert(hash, key, entry);
+        match outcome {
+            Some(evicted) => {
+                self.metrics.dropped(Cause::Capacity, evicted);
+                Inserted::Stored
+            }
+            None => Inserted::TooLarge,
+        }
+    }
+
+    /// Removes a key's entry, valid or not; returns whether there was one.
+    pub(crate) fn remove(&self, hash: u64, key: &str) -> bool {
+        let value = self.values.shard(hash).write().remove_if(hash, key, |_| true);
+        let negative = self.negatives.shard(hash).write().remove_if(hash, key, |_| true);
+        value || negative
+    }
+
+    /// Drops everything that is no longer valid. Locks are held for a few entries at a time.
+    pub fn sweep(&self, now: Instant, check: impl Fn(&Stamp) -> Result<(), Cause>) {
+        for part in [&self.values, &self.negatives] {
+            for shard in &part.shards {
+                let mut from = Some(0);
+                while let Some(at) = from {
+                    from = shard.write().sweep(at, SWEEP_STEP, |entry| match judge(entry, now, &check) {
+                        Ok(()) => true,
+                        Err(cause) => {
+                            self.metrics.dropped(cause, 1);
+                            false
+                        }
+                    });
+                }
+            }
+        }
+        self.publish();
+    }
+
+    /// Drops everything.
+    pub fn clear(&self) {
+        for part in [&self.values, &self.negatives] {
+            for shard in &part.shards {
+                let dropped = shard.write().clear();
+                self.metrics.dropped(Cause::SlotLost, dropped);
+            }
+        }
+        self.publish();
+    }
+
+    /// Sizes and counts at this moment.
+    pub fn sizes(&self) -> Sizes {
+        let (entries, value_bytes) = self.values.size();
+        let (negative_entries, negative_bytes) = self.negatives.size();
+        Sizes {
+            entries,
+            negative_entries,
+            bytes: value_bytes + negative_bytes,
+            capacity: self.values.capacity + self.negatives.capacity,
+            evictions: self.metrics.count(Cause::Capacity),
+            expirations: self.metrics.count(Cause::Expired),
+        }
+    }
+
+    /// Sets the gauges from the shards' own counts, which are exact.
+    pub fn publish(&self) {
+        self.metrics.publish(&self.sizes());
+    }
+}
+
+/// A store's sizes and counts at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Values in memory, also those that expired or were flushed and have not been swept yet.
+    pub entries: u64,
+    /// Negative entries in memory.
+    pub negative_entries: u64,
+    /// Bytes that both take, overhead counted.
+    pub bytes: u64,
+    /// Bytes that both may take.
+    pub capacity: u64,
+    /// Entries dropped to make room since the start.
+    pub evictions: u64,
+    /// Entries dropped because their time was over since the start.
+    pub expirations: u64,
+}
+
+fn judge(entry: &Entry, now: Instant, check: impl Fn(&Stamp) -> Result<(), Cause>) -> Result<(), Cause> {
+    if entry.expires <= now { Err(Cause::Expired) } else { check(&entry.stamp) }
+}
+
+/// One instance of the sharded structure.
+#[derive(Debug)]
+struct Part {
+    shards: Box<[RwLock<Shard>]>,
+    capacity: u64,
+}
+
+impl Part {
+    fn new(capacity: u64, largest: u64) -> Self {
+        // A shard must have room for several of the largest entries, or they would push out each other.
+        let wanted = (capacity / largest.saturating_mul(4).max(64 * 1024)).clamp(1, 64);
+        let count = 1usize << wanted.ilog2();
+        let each = (capacity / count as u64) as usize;
+        Self {
+            shards: (0..count).map(|_| RwLock::new(Shard::new(each))).collect(),
+            capacity: each as u64 * count as u64,
+        }
+    }
+
+    fn shard(&self, hash: u64) -> &RwLock<Shard> {
+        // The table inside a shard uses the low and the topmost bits; take others.
+        &self.shards[(hash >> 40) as usize & (self.shards.len() - 1)]
+    }
+
+    fn size(&self) -> (u64, u64) {
+        self.shards.iter().fold((0, 0), |(entries, bytes), shard| {
+            let shard = shard.read();
+            (entries + shard.len() as u64, bytes + shard.bytes() as u64)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+
+    const STAMP: Stamp = Stamp { group: 0, slot: 0, generation: 1, acquisition: 1 };
+
+    fn store(memory: u64) -> Store {
+        Store::new(Bounds { memory, negative_share: 0.1, max_value: 1024 }, &mut Registry::default())
+    }
+
+    fn hash(key: &str) -> u64 {
+        xxhash_rust::xxh3::xxh3_64(key.as_bytes())
+    }
+
+    fn entry(value: Option<usize>) -> Entry {
+        let now = Instant::now();
+        Entry {
+            value: value.map(|len| Bytes::from(vec![b'x'; len])),
+            stamp: STAMP,
+            filled: now,
+            expires: now + Duration::from_secs(60),
+        }
+    }
+
+    fn put(store: &Store, key: &str, value: Option<usize>) {
+        assert_eq!(store.insert(hash(key), key.into(), entry(value)), Inserted::Stored);
+    }
+
+    fn has(store: &Store, key: &str) -> bool {
+        store.get(hash(key), key, Instant::now(), |_| Ok(())).is_some()
+    }
+
+    #[test]
+    fn memory_stays_within_its_bound_and_the_count_is_exact() {
+        let store = store(1 << 20);
+        for n in 0..20_000 {
+            put(&store, &format!("user:{n}"), Some(100 + n % 50));
+        }
+        let sizes = store.sizes();
+        assert!(sizes.bytes <= 1 << 20, "{sizes:?}");
+        assert!(sizes.bytes > (1 << 20) * 7 / 10, "memory is used: {sizes:?}");
+        assert_eq!(sizes.entries + sizes.evictions, 20_000);
+        for n in 0..20_000 {
+            store.remove(hash(&format!("user:{n}")), &format!("user:{n}"));
+        }
+        assert_eq!((store.sizes().bytes, store.sizes().entries), (0, 0), "every byte is given back");
+    }
+
+    #[test]
+    fn a_scan_of_missing_keys_pushes_out_no_value() {
+        let store = store(1 << 20);
+        for n in 0..1000 {
+            put(&store, &format!("user:{n}"), Some(100));
+        }
+        for n in 0..100_000 {
+            put(&store, &format!("missing:{n}"), None);
+        }
+        assert!((0..1000).all(|n| has(&store, &format!("user:{n}"))));
+        assert!(store.sizes().bytes <= 1 << 20);
+    }
+
+    #[test]
+    fn keys_in_use_outlive_a_scan_of_keys_used_once() {
+        let store = store(1 << 20);
+        let hot: Vec<String> = (0..200).map(|n| format!("hot:{n}")).collect();
+        for key in &hot {
+            put(&store, key, Some(100));
+        }
+        for n in 0..50_000 {
+            put(&store, &format!("once:{n}"), Some(100));
+            if n % 1000 == 0 {
+                assert!(hot.iter().all(|key| has(&store, key)), "after {n}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_takes_the_place_of_a_negative_entry_and_back() {
+        let store = store(1 << 20);
+        put(&store, "user:1", None);
+        put(&store, "user:1", Some(10));
+        assert_eq!((store.sizes().entries, store.sizes().negative_entries), (1, 0));
+        put(&store, "user:1", None);
+        assert_eq!((store.sizes().entries, store.sizes().negative_entries), (0, 1));
+        assert!(store.remove(hash("user:1"), "user:1"));
+        assert!(!store.remove(hash("user:1"), "user:1"));
+    }
+
+    #[test]
+    fn expired_and_flushed_entries_are_never_returned_and_are_swept() {
+        let store = store(1 << 20);
+        put(&store, "user:1", Some(10));
+        put(&store, "user:2", Some(10));
+        let later = Instant::now() + Duration::from_secs(61);
+        assert!(store.get(hash("user:1"), "user:1", later, |_| Ok(())).is_none());
+        assert!(store.peek(hash("user:2"), "user:2", Instant::now(), |_| Err(Cause::Flushed)).is_none());
+        assert_eq!(store.sizes().entries, 1, "the first was dropped by the read, a peek drops nothing");
+        store.sweep(Instant::now(), |stamp| if stamp.generation == 1 { Err(Cause::Flushed) } else { Ok(()) });
+        assert_eq!((store.sizes().entries, store.sizes().bytes, store.sizes().expirations), (0, 0, 1));
+    }
+
+    #[test]
+    fn an_entry_larger_than_a_shard_is_refused_and_harms_nothing() {
+        let store = store(64 * 1024);
+        put(&store, "user:1", Some(10));
+        let outcome = store.insert(hash("user:2"), "user:2".into(), entry(Some(100_000)));
+        assert_eq!(outcome, Inserted::TooLarge);
+        assert!(has(&store, "user:1"));
+        let outcome = store.insert(hash("user:1"), "user:1".into(), entry(Some(100_000)));
+        assert_eq!(outcome, Inserted::TooLarge);
+        assert!(!has(&store, "user:1"), "the value that it would have replaced must not stay");
+    }
+}

@@ -1,0 +1,51 @@
+use prometheus_client::{
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::{Registry, Unit},
+};
+
+use super::Sizes;
+use crate::metrics::{Cause, CauseLabel};
+
+#[derive(Debug)]
+pub(super) struct StoreMetrics {
+    dropped: Family<CauseLabel, Counter>,
+    entries: Gauge,
+    negative_entries: Gauge,
+    bytes: Gauge,
+}
+
+impl StoreMetrics {
+    pub(super) fn register(registry: &mut Registry, capacity: u64) -> Self {
+        let metrics = Self {
+            dropped: Family::default(),
+            entries: Gauge::default(),
+            negative_entries: Gauge::default(),
+            bytes: Gauge::default(),
+        };
+        registry.register("evictions", "Entries dropped other than by a removal", metrics.dropped.clone());
+        registry.register("entries", "Values in memory", metrics.entries.clone());
+        registry.register("negative_entries", "Negative entries in memory", metrics.negative_entries.clone());
+        registry.register_with_unit("memory", "Memory taken by entries", Unit::Bytes, metrics.bytes.clone());
+        let limit = Gauge::<i64>::default();
+        limit.set(i64::try_from(capacity).unwrap_or(i64::MAX));
+        registry.register_with_unit("memory_limit", "Memory that entries may take", Unit::Bytes, limit);
+        for cause in [Cause::Capacity, Cause::Expired, Cause::Flushed, Cause::SlotLost] {
+            metrics.dropped(cause, 0);
+        }
+        metrics
+    }
+
+    pub(super) fn dropped(&self, cause: Cause, count: u64) {
+        self.dropped.get_or_create(&CauseLabel { cause }).inc_by(count);
+    }
+
+    pub(super) fn count(&self, cause: Cause) -> u64 {
+        self.dropped.get_or_create(&CauseLabel { cause }).get()
+    }
+
+    pub(super) fn publish(&self, sizes: &Sizes) {
+        self.entries.set(sizes.entries as i64);
+        self.negative_entries.set(sizes.negative_entries as i64);
+        self.bytes.set(sizes.bytes as i64);
+    }
+}

@@ -1,0 +1,152 @@
+//! A small cluster whose database and membership do what a test says.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use cache_node::{Config, Node, Parts, Server};
+use catalog::Catalog;
+use client::Peers;
+use daemon::admin::Readiness;
+use loader::{Limits, Loader, memory::Memory};
+use ring::{Epoch, Member, MemberState, Membership as _, NodeId, memory::Registry, slot_of};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub const CATALOG: &str = r#"
+[[group]]
+name  = "user"
+key   = "user:{id:u64}"
+query = "SELECT id, name FROM shop.users WHERE id = {id}"
+ttl   = "10m"
+negative_ttl = "30s"
+
+[[group]]
+name  = "product"
+key   = "product:{id:u64}"
+query = "SELECT id, price FROM shop.products WHERE id = {id}"
+ttl   = "10m"
+"#;
+
+/// A database, a membership, and the nodes started so far.
+pub struct Stack {
+    pub database: Memory,
+    pub registry: Arc<Registry>,
+    pub catalog: Arc<Catalog>,
+    pub config: Config,
+}
+
+/// One node that serves.
+pub struct Running {
+    pub node: Arc<Node>,
+    pub member: Member,
+    pub readiness: Readiness,
+    pub http: SocketAddr,
+    pub stop: CancellationToken,
+    pub served: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Stack {
+    pub fn new() -> Self {
+        let config = Config {
+            grpc: "127.0.0.1:0".parse().unwrap(),
+            http: "127.0.0.1:0".parse().unwrap(),
+            memory: daemon::config::ByteSize(8 << 20),
+            max_value: daemon::config::ByteSize(64 << 10),
+            quarantine: Duration::ZERO, // most tests don't want to wait for it
+            leave: Duration::ZERO,
+            grace: Duration::from_secs(5),
+            ..Config::default()
+        };
+        Self {
+            database: Memory::new(),
+            registry: Registry::new(1),
+            catalog: Arc::new(Catalog::parse("test.toml", CATALOG).expect("the catalog is right")),
+            config,
+        }
+    }
+
+    /// The newest epoch there is.
+    pub fn registry_epoch(&self) -> Epoch {
+        self.registry.ring().epoch()
+    }
+
+    /// Starts a node and waits until it is in the ring, of which all others know.
+    pub async fn start(&self, id: &str) -> Running {
+        let running = self.begin(id);
+        let mut waits = running.readiness.subscribe();
+        waits.wait_for(|waits| waits.is_empty()).await.unwrap();
+        running
+    }
+
+    /// Starts a node.
+    pub fn begin(&self, id: &str) -> Running {
+        let (server, parts) = self.parts(id);
+        let (http, member) = (server.http_addr(), self.member(id, &server));
+        let registry = daemon::metrics::shared();
+        let node = Node::start(self.config.clone(), parts, &mut registry.lock());
+        let (readiness, stop) = (Readiness::new(), CancellationToken::new());
+        let served = tokio::spawn(server.serve(node.clone(), registry, readiness.clone(), stop.clone()));
+        Running { node, member, readiness, http, stop, served }
+    }
+
+    /// What a node is made of, and its ports.
+    pub fn parts(&self, id: &str) -> (Server, Parts) {
+        let server = Server::bind(self.config.grpc, self.config.http).unwrap();
+        let member = self.member(id, &server);
+        let parts = Parts {
+            catalog: self.catalog.clone(),
+            loader: Loader::new(
+                Arc::new(self.database.clone()),
+                Limits::default(),
+                loader::Metrics::default(),
+            ),
+            membership: self.registry.observer(),
+            registration: self.registry.register(member.clone()),
+            peers: Peers::new(client::Config::default()),
+            id: member.id,
+        };
+        (server, parts)
+    }
+
+    fn member(&self, id: &str, server: &Server) -> Member {
+        Member {
+            id: NodeId::from(id),
+            incarnation: 0,
+            grpc: format!("http://{}", server.grpc_addr()),
+            http: format!("http://{}", server.http_addr()),
+            weight: 1,
+            state: MemberState::Joining,
+        }
+    }
+}
+
+impl Running {
+    /// Keys of the group `user` that this node owns now.
+    pub fn keys(&self, count: usize) -> Vec<String> {
+        let ring = self.node.ring();
+        (0u64..)
+            .map(|id| format!("user:{id}"))
+            .filter(|key| ring.owner(slot_of(key)).is_some_and(|owner| owner.id == self.member.id))
+            .take(count)
+            .collect()
+    }
+
+    /// A key that this node owns now.
+    pub fn key(&self) -> String {
+        self.keys(1).remove(0)
+    }
+
+    /// Stops it as a signal would, and waits until it has ended.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        tokio::time::timeout(Duration::from_secs(20), self.served)
+            .await
+            .expect("a stop is bounded")
+            .expect("serving does not panic")
+            .expect("serving ends well");
+    }
+}
+
+/// A row of `user`.
+pub fn row(key: &str, version: u32) -> String {
+    format!(r#"{{"id":{},"name":"v{version}"}}"#, key.rsplit(':').next().unwrap())
+}
