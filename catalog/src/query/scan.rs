@@ -25,6 +25,11 @@ impl<'a> Scanned<'a> {
                 }
                 b'#' => at + rest.find('\n').unwrap_or(rest.len()),
                 b'-' if is_dash_comment(rest) => at + rest.find('\n').unwrap_or(rest.len()),
+                b'/' if rest.starts_with("/*!") => {
+                    return Err(
+                        "a /*! comment is SQL that only some servers run; write it plainly".to_owned()
+                    );
+                }
                 b'/' if rest.starts_with("/*") => at + rest.find("*/").ok_or("a /* is not closed")? + 2,
                 b'{' => {
                     let end = rest.find('}').ok_or("a '{' has no '}'; write {param}")?;
@@ -158,7 +163,7 @@ mod tests {
         let scanned = Scanned::new(text).unwrap();
         assert_eq!(scanned.uses.iter().map(|(_, name)| *name).collect::<Vec<_>>(), ["id"]);
         assert!(scanned.replaced(|_| "?".to_owned()).contains("id = ? AND"));
-        for wrong in ["SELECT 'a", "SELECT {id", "SELECT /* a", "SELECT ?"] {
+        for wrong in ["SELECT 'a", "SELECT {id", "SELECT /* a", "SELECT ?", "SELECT /*! 1 */"] {
             assert!(Scanned::new(wrong).is_err(), "{wrong}");
         }
     }

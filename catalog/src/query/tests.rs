@@ -229,3 +229,27 @@ fn what_looks_across_rows_is_never_batched() {
         assert!(parse("k:{id:u64}", sql).0.batched().is_none(), "{sql}");
     }
 }
+
+#[test]
+fn each_subquery_is_read_wherever_it_stands() {
+    let sql = "SELECT (SELECT COUNT(*) FROM a WHERE a.k IN (SELECT b.k FROM b) AND a.k = t.k) x, \
+               (SELECT COUNT(*) FROM c WHERE c.k IN (SELECT d.k FROM d) AND c.k = t.k) y \
+               FROM t WHERE t.k = {id} AND EXISTS (SELECT 1 FROM e WHERE e.k IN (SELECT f.k FROM f) AND e.k = t.k) \
+               AND t.z NOT IN (SELECT g.z FROM g WHERE g.k = {id}) \
+               ORDER BY (SELECT MAX(h.z) FROM h WHERE h.k = {id})";
+    let mut tables = derived("k:{id:u64}", sql);
+    tables.sort();
+    assert_eq!(tables, ["a:k", "b:k", "c:k", "d:k", "e:k", "f:k", "g:k", "h:k", "t:k"]);
+}
+
+#[test]
+fn columns_inside_functions_and_json_paths_count_as_read() {
+    let (_, places) = parse(
+        "k:{id:u64}",
+        "SELECT doc->>'$.a', EXTRACT(YEAR FROM born), CONVERT(bio USING utf8mb4), IF(x IS NULL, 1, y) \
+         FROM t WHERE id = {id} AND z BETWEEN 1 AND 2 ORDER BY TRIM(w)",
+    );
+    let mut used = places[0].used.clone().unwrap();
+    used.sort();
+    assert_eq!(used.join(","), "bio,born,doc,id,w,x,y,z");
+}

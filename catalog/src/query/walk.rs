@@ -105,6 +105,7 @@ impl<'p> Walk<'p> {
             return Err("a fill stores nothing; remove INTO".to_owned());
         }
         let (first_place, first_equality) = (self.places.len(), self.equalities.len());
+        let first_walked = self.walked.len();
         self.scopes.push(Vec::new());
         for from in &select.from {
             self.joins(from)?;
@@ -118,6 +119,8 @@ impl<'p> Walk<'p> {
         self.nested(&select.having)?;
         self.nested(&select.group_by)?;
         self.scopes.pop();
+        // Addresses are only good for as long as this select lives.
+        self.walked.truncate(first_walked);
         self.limit(first_equality, first_place..self.places.len());
         Ok(outputs)
     }
