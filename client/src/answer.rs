@@ -62,6 +62,7 @@ impl std::fmt::Display for Outcome {
 }
 
 /// A value is JSON by contract; one that is not shows as a string.
+#[expect(clippy::ref_option, reason = "serde's signature")]
 fn json<S: Serializer>(value: &Option<Bytes>, serializer: S) -> Result<S::Ok, S::Error> {
     let Some(bytes) = value else {
         return serializer.serialize_none();
@@ -73,7 +74,6 @@ fn json<S: Serializer>(value: &Option<Bytes>, serializer: S) -> Result<S::Ok, S:
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 pub(crate) fn millis<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u64(to_millis(*time))
 }

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fmt, sync::Arc};
 
 use futures_util::future::join_all;
-use ring::{Membership, NodeId, Ring, Slot, slot_of};
+use ring::{Member, Membership, NodeId, Ring, Slot, slot_of};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
@@ -77,11 +77,14 @@ impl Client {
                 open.push(index);
             }
             let (epoch, deadline) = (self.ring().epoch().0, attempts.deadline());
-            let calls = batches.into_iter().map(|(link, indices)| async move {
+            let mut calls = Vec::new();
+            for (link, indices) in batches {
                 let keys = indices.iter().map(|index| keys[*index].as_ref().to_owned()).collect();
-                let reply = peers::get_many(&link, deadline, keys, false, epoch).await;
-                (link, indices, reply)
-            });
+                calls.push(async move {
+                    let reply = peers::get_many(&link, deadline, keys, false, epoch).await;
+                    (link, indices, reply)
+                });
+            }
             for (link, indices, reply) in join_all(calls).await {
                 let answers = match reply {
                     Ok((answers, epoch)) => {
@@ -115,15 +118,10 @@ impl Client {
 
     /// Removes keys from every node that may hold them; returns how many entries that were. The owner of a key is asked and tells the others.
     pub async fn remove<K: AsRef<str>>(&self, keys: &[K]) -> Result<u64, Error> {
-        let batches = keys.chunks(self.config().batch.max(1)).map(|batch| async move {
-            let keys: Vec<String> = batch.iter().map(|key| key.as_ref().to_owned()).collect();
-            let slot = slot_of(batch[0].as_ref());
-            let keys = &keys;
-            self.retried(Some(slot), async |link, deadline| {
-                peers::remove(&link, deadline, keys.clone(), false).await
-            })
-            .await
-        });
+        let mut batches = Vec::new();
+        for batch in keys.chunks(self.config().batch.max(1)) {
+            batches.push(self.remove_batch(batch.iter().map(|key| key.as_ref().to_owned()).collect()));
+        }
         let mut removed = 0;
         for result in join_all(batches).await {
             let (count, epoch) = result?;
@@ -138,7 +136,9 @@ impl Client {
         let groups: Vec<String> = groups.iter().map(|group| group.as_ref().to_owned()).collect();
         let groups = &groups;
         let epoch = self
-            .retried(None, async |link, deadline| peers::flush(&link, deadline, groups.clone(), false).await)
+            .retried(None, move |link, deadline| async move {
+                peers::flush(&link, deadline, groups.clone(), false).await
+            })
             .await?;
         self.routes().heard(epoch);
         Ok(())
@@ -159,13 +159,10 @@ impl Client {
     pub async fn stats(&self) -> Vec<(String, Result<NodeStats, Error>)> {
         let ring = self.ring();
         let deadline = Instant::now() + self.config().deadline;
-        let calls = ring.members().iter().map(|member| async move {
-            let stats = match self.peers().link(&member.id, &member.grpc) {
-                Ok(link) => peers::stats(&link, deadline).await,
-                Err(error) => Err(error),
-            };
-            (member.id.to_string(), stats)
-        });
+        let mut calls = Vec::new();
+        for member in ring.members() {
+            calls.push(self.stats_of(member, deadline));
+        }
         join_all(calls).await
     }
 
@@ -221,12 +218,33 @@ impl Client {
         (batches, unplaced)
     }
 
+    /// Removes the keys of one request, by the owner of the first.
+    async fn remove_batch(&self, keys: Vec<String>) -> Result<(u64, u64), Error> {
+        let slot = keys.first().map(|key| slot_of(key));
+        let keys = &keys;
+        self.retried(slot, move |link, deadline| async move {
+            peers::remove(&link, deadline, keys.clone(), false).await
+        })
+        .await
+    }
+
+    async fn stats_of(&self, member: &Member, deadline: Instant) -> (String, Result<NodeStats, Error>) {
+        let stats = match self.peers().link(&member.id, &member.grpc) {
+            Ok(link) => peers::stats(&link, deadline).await,
+            Err(error) => Err(error),
+        };
+        (member.id.to_string(), stats)
+    }
+
     /// Calls one node after another until one answers.
-    async fn retried<T>(
+    async fn retried<T, F>(
         &self,
         slot: Option<Slot>,
-        call: impl AsyncFn(Arc<Link>, Instant) -> Result<T, Error>,
-    ) -> Result<T, Error> {
+        call: impl Fn(Arc<Link>, Instant) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
         let mut attempts = Attempts::new(self);
         loop {
             let result = match attempts.target(slot) {

@@ -13,7 +13,8 @@ fn answers_survive_the_wire() {
         (Outcome::Shared, None, None),
         (Outcome::ReadThrough, Some(Bytes::from_static(b"[]")), None),
     ] {
-        let there = Answer { value, outcome, age: Duration::from_millis(3), ttl, node: "a".to_owned(), epoch: 4 };
+        let there =
+            Answer { value, outcome, age: Duration::from_millis(3), ttl, node: "a".to_owned(), epoch: 4 };
         assert_eq!(answer("a", there.clone().into()), Ok(there));
     }
 }

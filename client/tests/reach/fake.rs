@@ -127,7 +127,8 @@ impl Fake {
 
 /// A ring of these nodes, told to all of them.
 pub fn ring_of(epoch: u64, nodes: &[&Arc<Fake>], replicas: usize) -> Arc<Ring> {
-    let ring = Arc::new(Ring::build(Epoch(epoch), nodes.iter().map(|node| node.member()).collect(), replicas));
+    let ring =
+        Arc::new(Ring::build(Epoch(epoch), nodes.iter().map(|node| node.member()).collect(), replicas));
     for node in nodes {
         *node.ring.lock().unwrap() = ring.clone();
     }
@@ -151,14 +152,18 @@ impl Cache for Handle {
         Ok(Response::new(self.0.reply(&key)))
     }
 
-    async fn get_many(&self, request: Request<v1::GetManyRequest>) -> Result<Response<v1::GetManyReply>, Status> {
+    async fn get_many(
+        &self,
+        request: Request<v1::GetManyRequest>,
+    ) -> Result<Response<v1::GetManyReply>, Status> {
         let keys = request.into_inner().keys;
         self.0.act(format!("many {}", keys.join(","))).await?;
         let bad = self.0.bad_keys.lock().unwrap();
         let result = |key: &String| match bad.get(key) {
-            Some((code, message)) => {
-                v1::key_result::Result::Error(v1::KeyError { code: i32::from(*code), message: message.clone() })
-            }
+            Some((code, message)) => v1::key_result::Result::Error(v1::KeyError {
+                code: i32::from(*code),
+                message: message.clone(),
+            }),
             None => v1::key_result::Result::Reply(self.0.reply(key)),
         };
         let results = keys.iter().map(|key| v1::KeyResult { result: Some(result(key)) }).collect();
@@ -176,7 +181,10 @@ impl Cache for Handle {
         Ok(Response::new(v1::FlushReply { epoch: self.0.epoch() }))
     }
 
-    async fn explain(&self, request: Request<v1::ExplainRequest>) -> Result<Response<v1::ExplainReply>, Status> {
+    async fn explain(
+        &self,
+        request: Request<v1::ExplainRequest>,
+    ) -> Result<Response<v1::ExplainReply>, Status> {
         let key = request.into_inner().key;
         self.0.act(format!("explain {key}")).await?;
         Ok(Response::new(v1::ExplainReply { key, node: self.0.id.clone(), ..Default::default() }))

@@ -28,7 +28,10 @@ async fn client(seed: &Fake, config: Config) -> Client {
 
 /// A key that `id` owns.
 fn key_of(ring: &Ring, id: &str) -> String {
-    (0..).map(|i| format!("user:{i}")).find(|key| ring.owner(slot_of(key)).unwrap().id.as_str() == id).unwrap()
+    (0..100_000)
+        .map(|i| format!("user:{i}"))
+        .find(|key| ring.owner(slot_of(key)).unwrap().id.as_str() == id)
+        .unwrap()
 }
 
 async fn wait_for(client: &Client, wanted: impl FnMut(&Arc<Ring>) -> bool) -> Arc<Ring> {
@@ -77,8 +80,14 @@ async fn a_batch_is_one_request_per_owner_and_keeps_its_order() {
     let (a, b) = (Fake::start("a").await, Fake::start("b").await);
     ring_of(1, &[&a, &b], 1);
     let client = client(&a, config()).await;
-    a.bad_keys.lock().unwrap().insert("user:x".to_owned(), (Code::InvalidArgument, "`x` is not a u64".to_owned()));
-    b.bad_keys.lock().unwrap().insert("user:x".to_owned(), (Code::InvalidArgument, "`x` is not a u64".to_owned()));
+    a.bad_keys
+        .lock()
+        .unwrap()
+        .insert("user:x".to_owned(), (Code::InvalidArgument, "`x` is not a u64".to_owned()));
+    b.bad_keys
+        .lock()
+        .unwrap()
+        .insert("user:x".to_owned(), (Code::InvalidArgument, "`x` is not a u64".to_owned()));
     let mut keys: Vec<String> = (0..50).map(|i| format!("user:{i}")).collect();
     keys.insert(20, "user:x".to_owned());
     keys.push("user:3".to_owned()); // asked for twice
@@ -87,7 +96,10 @@ async fn a_batch_is_one_request_per_owner_and_keeps_its_order() {
         match result {
             Ok(answer) => assert_eq!(answer.value.as_deref(), Some(format!("\"{key}\"").as_bytes())),
             Err(error) => {
-                assert_eq!((key.as_str(), error), ("user:x", &Error::InvalidKey { message: "`x` is not a u64".to_owned() }));
+                assert_eq!(
+                    (key.as_str(), error),
+                    ("user:x", &Error::InvalidKey { message: "`x` is not a u64".to_owned() })
+                );
             }
         }
     }
@@ -189,7 +201,11 @@ async fn a_dead_node_is_passed_by_and_its_breaker_opens_and_closes() {
         assert_eq!(client.get(&key).await.unwrap().node, "a");
     }
     assert_eq!(metrics.breaker_opens.get(), 1);
-    assert!(metrics.failures.get() < 10, "an open breaker spares the node: {} failures", metrics.failures.get());
+    assert!(
+        metrics.failures.get() < 10,
+        "an open breaker spares the node: {} failures",
+        metrics.failures.get()
+    );
     let b = Fake::start_at("b", &address).await;
     *b.ring.lock().unwrap() = ring.clone();
     let back = async {
@@ -204,7 +220,8 @@ async fn a_dead_node_is_passed_by_and_its_breaker_opens_and_closes() {
 async fn a_breaker_never_closes_the_only_way() {
     let a = Fake::start("a").await;
     ring_of(1, &[&a], 1);
-    let config = Config { breaker_failures: 1, breaker_cool_down: Duration::from_secs(3600), retries: 0, ..config() };
+    let config =
+        Config { breaker_failures: 1, breaker_cool_down: Duration::from_hours(1), retries: 0, ..config() };
     let client = client(&a, config).await;
     let address = a.address.trim_start_matches("http://").to_owned();
     a.kill().await;
@@ -212,7 +229,9 @@ async fn a_breaker_never_closes_the_only_way() {
     assert!(error.is_transient() && error.to_string().contains("node a is unavailable"), "{error}");
     let a = Fake::start_at("a", &address).await;
     let answered = async { while client.get("user:1").await.is_err() {} };
-    tokio::time::timeout(PATIENCE, answered).await.expect("the only node is asked although its breaker is open");
+    tokio::time::timeout(PATIENCE, answered)
+        .await
+        .expect("the only node is asked although its breaker is open");
     assert!(!a.seen().is_empty());
 }
 
@@ -255,7 +274,10 @@ async fn no_seed_that_answers_is_an_error_that_names_them() {
     let config = Config { deadline: Duration::from_millis(300), ..config() };
     let error = Client::from_seeds(vec![a.address.clone()], config.clone()).await.unwrap_err().to_string();
     assert!(error.contains(&a.address), "{error}");
-    let error = Client::from_seeds(vec!["http://not a url".to_owned()], config.clone()).await.unwrap_err().to_string();
+    let error = Client::from_seeds(vec!["http://not a url".to_owned()], config.clone())
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("not a url"), "{error}");
     assert!(matches!(Client::from_seeds(Vec::new(), config).await, Err(Error::NoNodes { .. })));
 }
@@ -283,7 +305,10 @@ async fn peers_bring_the_acknowledgement_back() {
         origin: "shop/0@17".to_owned(),
     };
     let ack = peers.apply(&a.member(), apply.clone(), PATIENCE).await.unwrap();
-    assert_eq!((ack.node, ack.epoch, ack.confirmed_epoch, ack.removed), (NodeId::from("a"), Epoch(4), Epoch(3), 2));
+    assert_eq!(
+        (ack.node, ack.epoch, ack.confirmed_epoch, ack.removed),
+        (NodeId::from("a"), Epoch(4), Epoch(3), 2)
+    );
 
     a.fail_with(Code::Unavailable, "catching up");
     let error = peers.apply(&a.member(), apply.clone(), PATIENCE).await.unwrap_err();
@@ -294,14 +319,17 @@ async fn peers_bring_the_acknowledgement_back() {
     other.id = NodeId::from("b");
     a.heal();
     let error = peers.apply(&other, apply, PATIENCE).await.unwrap_err();
-    assert!(error.to_string().contains("node a answers at its address"), "another node's ack counts for nothing: {error}");
+    assert!(
+        error.to_string().contains("node a answers at its address"),
+        "another node's ack counts for nothing: {error}"
+    );
 }
 
 #[tokio::test]
 async fn peers_fail_fast_while_a_breaker_is_open_and_apply_still_tries() {
     let a = Fake::start("a").await;
     let member = a.member();
-    let config = Config { breaker_failures: 2, breaker_cool_down: Duration::from_secs(3600), ..config() };
+    let config = Config { breaker_failures: 2, breaker_cool_down: Duration::from_hours(1), ..config() };
     let metrics = config.metrics.clone();
     let peers = Peers::new(config);
     assert!(peers.is_reachable(&member));
