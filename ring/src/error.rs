@@ -16,7 +16,9 @@ pub enum Error {
         reason: String,
     },
     /// An epoch was asked for that the membership has not reached; whoever sent it reads another membership.
-    #[error("epoch {wanted} is ahead of the membership, which is at {found}; do all parts use the same etcd and cluster name?")]
+    #[error(
+        "epoch {wanted} is ahead of the membership, which is at {found}; do all parts use the same etcd and cluster name?"
+    )]
     Ahead {
         /// The epoch that was asked for.
         wanted: Epoch,

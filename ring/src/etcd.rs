@@ -86,8 +86,13 @@ impl EtcdMembership {
     ///
     /// [`Error::Invalid`] for options that can never work.
     pub fn connect(options: Options) -> Result<Arc<Self>, Error> {
-        if options.cluster.is_empty() || options.cluster.contains(|letter: char| letter == '/' || letter.is_whitespace()) {
-            return Err(Error::Invalid(format!("cluster name {:?} must be a plain word without slashes or spaces", options.cluster)));
+        if options.cluster.is_empty()
+            || options.cluster.contains(|letter: char| letter == '/' || letter.is_whitespace())
+        {
+            return Err(Error::Invalid(format!(
+                "cluster name {:?} must be a plain word without slashes or spaces",
+                options.cluster
+            )));
         }
         let ring = Arc::new(Ring::empty(options.replicas));
         let shared = Arc::new(Shared {
@@ -168,7 +173,12 @@ impl Shared {
     async fn read_now(&self) -> Result<Arc<Ring>, Error> {
         let known = self.view.lock().known();
         let options = GetOptions::new().with_prefix();
-        let answer = self.link.call("read the members", async |client| client.kv_client().get(&*self.prefix, Some(options)).await).await?;
+        let answer = self
+            .link
+            .call("read the members", async |client| {
+                client.kv_client().get(&*self.prefix, Some(options)).await
+            })
+            .await?;
         let revision = link::revision(answer.header());
         if revision < known {
             return Err(Error::WentBack { known: Epoch(known), found: Epoch(revision) });

@@ -24,7 +24,8 @@ pub struct Fixed {
 impl Fixed {
     /// The list of `members`, whatever state they are given in, with `replicas` holders of each slot.
     pub fn new(members: Vec<Member>, replicas: usize) -> Self {
-        let members = members.into_iter().map(|member| Member { state: MemberState::Active, ..member }).collect();
+        let members =
+            members.into_iter().map(|member| Member { state: MemberState::Active, ..member }).collect();
         Self { ring: watch::Sender::new(Arc::new(Ring::build(EPOCH, members, replicas))) }
     }
 
@@ -33,9 +34,16 @@ impl Fixed {
         let ring = self.ring();
         let Some(member) = ring.member(id) else {
             let listed: Vec<_> = ring.members().iter().map(|member| member.id.as_str()).collect();
-            return Err(Error::Invalid(format!("node {id} is not in the fixed list of members ({}); add it, or set node.id", listed.join(", "))));
+            return Err(Error::Invalid(format!(
+                "node {id} is not in the fixed list of members ({}); add it, or set node.id",
+                listed.join(", ")
+            )));
         };
-        Ok(FixedRegistration { live: AtomicBool::new(true), incarnation: member.incarnation, incarnations: watch::Sender::new(member.incarnation) })
+        Ok(FixedRegistration {
+            live: AtomicBool::new(true),
+            incarnation: member.incarnation,
+            incarnations: watch::Sender::new(member.incarnation),
+        })
     }
 }
 
@@ -124,7 +132,8 @@ mod tests {
 
     #[test]
     fn an_unlisted_node_is_told_who_is_listed() {
-        let error = Fixed::new(vec![member("a"), member("b")], 1).registration(&"c".into()).unwrap_err().to_string();
+        let error =
+            Fixed::new(vec![member("a"), member("b")], 1).registration(&"c".into()).unwrap_err().to_string();
         assert!(error.contains("node c") && error.contains("a, b"), "{error}");
     }
 }

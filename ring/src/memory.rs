@@ -34,19 +34,20 @@ impl Registry {
     /// Registers `member` as given, but for its incarnation, which is a new one. An earlier registration of the same id loses its lease.
     pub fn register(self: &Arc<Self>, member: Member) -> Arc<MemoryRegistration> {
         self.expire(&member.id);
+        let state = member.state;
         let registration = Arc::new(MemoryRegistration {
             registry: self.clone(),
-            member: member.clone(),
+            member,
             live: AtomicBool::new(false),
             left: AtomicBool::new(false),
             incarnation: AtomicU64::new(0),
             incarnations: watch::Sender::new(0),
         });
         let mut registrations = self.registrations.lock();
-        registrations.retain(|other| other.member.id != member.id);
+        registrations.retain(|other| other.member.id != registration.member.id);
         registrations.push(registration.clone());
         drop(registrations);
-        registration.begin(member.state);
+        registration.begin(state);
         registration
     }
 
@@ -241,7 +242,10 @@ impl Registration for MemoryRegistration {
         let incarnation = self.incarnation();
         let mut found = false;
         let epoch = self.registry.change(|members, _| {
-            for member in members.iter_mut().filter(|member| member.id == self.member.id && member.incarnation == incarnation) {
+            for member in members
+                .iter_mut()
+                .filter(|member| member.id == self.member.id && member.incarnation == incarnation)
+            {
                 member.state = state;
                 found = true;
             }
@@ -253,7 +257,9 @@ impl Registration for MemoryRegistration {
         self.live.store(false, Ordering::Release);
         self.left.store(true, Ordering::Release);
         let incarnation = self.incarnation();
-        self.registry.change(|members, _| members.retain(|member| member.id != self.member.id || member.incarnation != incarnation));
+        self.registry.change(|members, _| {
+            members.retain(|member| member.id != self.member.id || member.incarnation != incarnation);
+        });
         Ok(())
     }
 }
@@ -281,7 +287,11 @@ mod tests {
         assert_eq!(joined.owner(crate::slot_of("k")), None);
         let active = a.set_state(MemberState::Active).await.unwrap();
         assert!(active > joined.epoch());
-        assert_eq!(a.set_state(MemberState::Active).await.unwrap(), active, "nothing changed, so the epoch stays");
+        assert_eq!(
+            a.set_state(MemberState::Active).await.unwrap(),
+            active,
+            "nothing changed, so the epoch stays"
+        );
         assert_eq!(registry.ring().owner(crate::slot_of("k")).unwrap().incarnation, a.incarnation());
         a.leave().await.unwrap();
         assert!(!a.live(Instant::now()));

@@ -44,7 +44,9 @@ impl Placement {
         let mut held = vec![0; seats.len()];
         for holders in table.chunks_exact(depth.max(1)) {
             owned[usize::from(holders[0])] += 1;
-            holders.iter().for_each(|&seat| held[usize::from(seat)] += 1);
+            for &seat in holders {
+                held[usize::from(seat)] += 1;
+            }
         }
         Self { seats, depth, table, owned, held }
     }
@@ -78,8 +80,9 @@ fn nearest(costs: &Costs, depth: usize) -> Vec<u16> {
     for slot in Slot::all() {
         best.clear();
         for seat in 0..costs.len() {
-            let cost = costs.of(slot, seat);
-            if best.len() < depth || best.last().is_some_and(|&(worst, _)| cost < worst) {
+            let bound =
+                if best.len() < depth { f64::INFINITY } else { best.last().map_or(0.0, |&(worst, _)| worst) };
+            if let Some(cost) = costs.below(bound, slot, seat) {
                 // Equal costs keep the order of the ids, since seats are in that order.
                 let at = best.partition_point(|&(other, _)| other <= cost);
                 best.insert(at, (cost, seat as u16));

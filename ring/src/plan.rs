@@ -53,7 +53,8 @@ impl<'a> Plan<'a> {
         };
         let everyone = self.everyone.clone().unwrap_or_default();
         let owners = ids(&|id| self.ring.owned_by(id) > 0);
-        let replicas = if self.ring.replicas() > 1 { ids(&|id| self.ring.held_by(id) > 0) } else { Vec::new() };
+        let replicas =
+            if self.ring.replicas() > 1 { ids(&|id| self.ring.held_by(id) > 0) } else { Vec::new() };
         let replicas = if owners.len() < 2 { Vec::new() } else { replicas };
         [everyone, owners, replicas].into_iter().filter(|phase| !phase.is_empty()).collect()
     }
@@ -86,7 +87,8 @@ mod tests {
     }
 
     fn confirmed(epochs: &[(&str, u64)]) -> impl Fn(&NodeId) -> Option<Epoch> {
-        let epochs: HashMap<_, _> = epochs.iter().map(|&(id, epoch)| (NodeId::from(id), Epoch(epoch))).collect();
+        let epochs: HashMap<_, _> =
+            epochs.iter().map(|&(id, epoch)| (NodeId::from(id), Epoch(epoch))).collect();
         move |id| epochs.get(id).copied()
     }
 
@@ -141,6 +143,9 @@ mod tests {
         assert_eq!(Plan::new(&ring(&ACTIVE, 2), &known).flush_phases(), [all(), all()]);
         let unknown = confirmed(&[]);
         assert_eq!(Plan::new(&ring(&ACTIVE, 2), &unknown).flush_phases(), [all(), all(), all()]);
-        assert_eq!(Plan::new(&ring(&ACTIVE[..1], 2), &confirmed(&[("a", 10)])).flush_phases(), [["a".into()]]);
+        assert_eq!(
+            Plan::new(&ring(&ACTIVE[..1], 2), &confirmed(&[("a", 10)])).flush_phases(),
+            [["a".into()]]
+        );
     }
 }

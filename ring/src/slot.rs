@@ -52,7 +52,8 @@ impl TryFrom<u16> for Slot {
     type Error = String;
 
     fn try_from(number: u16) -> Result<Self, String> {
-        Self::new(number).ok_or_else(|| format!("slot {number} does not exist, the last one is {}", SLOTS - 1))
+        Self::new(number)
+            .ok_or_else(|| format!("slot {number} does not exist, the last one is {}", SLOTS - 1))
     }
 }
 
@@ -109,7 +110,14 @@ mod tests {
     #[test]
     fn slots_agree_with_redis() {
         // Answers of CLUSTER KEYSLOT.
-        for (key, slot) in [("foo", 12182), ("bar", 5061), ("hello", 866), ("", 0), ("somekey", 11058), ("foo{hash_tag}", 2515)] {
+        for (key, slot) in [
+            ("foo", 12182),
+            ("bar", 5061),
+            ("hello", 866),
+            ("", 0),
+            ("somekey", 11058),
+            ("foo{hash_tag}", 2515),
+        ] {
             assert_eq!(slot_of(key).get(), slot, "{key}");
         }
     }

@@ -26,7 +26,8 @@ pub struct Ring {
 impl Ring {
     /// The ring of `members` at `epoch`, with `replicas` holders of each slot in total (at least 1; fewer if there are fewer active members).
     ///
-    /// Of members with the same id the one with the greatest incarnation counts. See the crate's documentation for what a build costs.
+    /// Of members with the same id the one with the greatest incarnation counts. Takes about 1 ms for 3
+    /// members and 15 to 30 ms for 100; [`advance`](Self::advance) saves that where the active members stay.
     pub fn build(epoch: Epoch, members: Vec<Member>, replicas: usize) -> Self {
         let members = in_order(members);
         let seats = seats(&members);
@@ -58,7 +59,8 @@ impl Ring {
             .iter()
             .map(|seat| {
                 let at = members.binary_search_by(|member| member.id.cmp(&seat.id));
-                u16::try_from(at.expect("every seat is an active member's")).expect("placement bounds the number of members")
+                u16::try_from(at.expect("every seat is an active member's"))
+                    .expect("placement bounds the number of members")
             })
             .collect();
         Self { epoch, replicas, members, placement, seated }
@@ -92,7 +94,10 @@ impl Ring {
 
     /// The owner of `slot`, then its replicas.
     pub fn holders(&self, slot: Slot) -> impl Iterator<Item = &Member> {
-        self.placement.holders(slot).iter().map(|&seat| &self.members[usize::from(self.seated[usize::from(seat)])])
+        self.placement
+            .holders(slot)
+            .iter()
+            .map(|&seat| &self.members[usize::from(self.seated[usize::from(seat)])])
     }
 
     /// Whether `id` is the owner or a replica of `slot`.
@@ -133,7 +138,11 @@ fn seats(members: &[Member]) -> Vec<Seat> {
 
 impl fmt::Debug for Ring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ring").field("epoch", &self.epoch).field("replicas", &self.replicas).field("members", &self.members).finish()
+        f.debug_struct("Ring")
+            .field("epoch", &self.epoch)
+            .field("replicas", &self.replicas)
+            .field("members", &self.members)
+            .finish_non_exhaustive()
     }
 }
 

@@ -28,7 +28,10 @@ fn holders(ring: &Ring, slot: Slot) -> Vec<&str> {
 fn spread(ring: &Ring, count: impl Fn(&NodeId) -> usize) -> (f64, f64) {
     let counts: Vec<_> = ring.members().iter().map(|member| count(&member.id) as f64).collect();
     let mean = counts.iter().sum::<f64>() / counts.len() as f64;
-    (counts.iter().copied().fold(f64::MAX, f64::min) / mean, counts.iter().copied().fold(0.0, f64::max) / mean)
+    (
+        counts.iter().copied().fold(f64::MAX, f64::min) / mean,
+        counts.iter().copied().fold(0.0, f64::max) / mean,
+    )
 }
 
 #[test]
@@ -38,7 +41,10 @@ fn every_node_owns_its_share_within_ten_percent_at_3_to_100_nodes() {
         let (least, greatest) = spread(&ring, |id| ring.owned_by(id));
         assert!(least >= 0.9 && greatest <= 1.1, "{count} nodes own {least:.3} to {greatest:.3} of the mean");
         let (least, greatest) = spread(&ring, |id| ring.held_by(id));
-        assert!(least >= 0.9 && greatest <= 1.1, "{count} nodes hold {least:.3} to {greatest:.3} of the mean");
+        assert!(
+            least >= 0.9 && greatest <= 1.1,
+            "{count} nodes hold {least:.3} to {greatest:.3} of the mean"
+        );
     }
 }
 
@@ -167,7 +173,10 @@ fn only_active_members_hold_slots_and_all_are_members() {
     for slot in Slot::all() {
         assert_eq!(holders(&ring, slot), ["active"]);
     }
-    assert!(ring.holds(&"active".into(), Slot::new(7).unwrap()) && !ring.holds(&"joining".into(), Slot::new(7).unwrap()));
+    assert!(
+        ring.holds(&"active".into(), Slot::new(7).unwrap())
+            && !ring.holds(&"joining".into(), Slot::new(7).unwrap())
+    );
     let none = ring.advance(Epoch(2), vec![Member { state: MemberState::Joining, ..member("a", 1) }]);
     assert_eq!((none.owner(Slot::new(7).unwrap()), none.epoch()), (None, Epoch(2)));
 }
@@ -178,7 +187,8 @@ fn a_ring_that_advances_is_the_ring_built_anew() {
     let mut members = nodes(1, 6);
     members[5].state = MemberState::Joining;
     for members in [members, nodes(1, 7), nodes(1, 4), Vec::new()] {
-        let (advanced, built) = (before.advance(Epoch(9), members.clone()), Ring::build(Epoch(9), members, 2));
+        let (advanced, built) =
+            (before.advance(Epoch(9), members.clone()), Ring::build(Epoch(9), members, 2));
         assert_eq!(advanced.members(), built.members());
         for slot in Slot::all() {
             assert_eq!(holders(&advanced, slot), holders(&built, slot));

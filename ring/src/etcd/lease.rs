@@ -36,12 +36,16 @@ impl Alive {
     /// Notes that etcd has answered a request which was sent at `sent`, and that the lease lives for `ttl` from when etcd took it.
     pub(super) fn extend(&self, sent: Instant, ttl: Duration) {
         let until = self.millis(sent + ttl.saturating_sub(margin(ttl))).max(ENDED + 1);
-        let _ = self.until.fetch_update(Ordering::Release, Ordering::Relaxed, |before| (before != LEFT).then_some(until));
+        let _ = self
+            .until
+            .fetch_update(Ordering::Release, Ordering::Relaxed, |before| (before != LEFT).then_some(until));
     }
 
     /// Notes that the lease has ended.
     pub(super) fn end(&self) {
-        let _ = self.until.fetch_update(Ordering::Release, Ordering::Relaxed, |before| (before != LEFT).then_some(ENDED));
+        let _ = self
+            .until
+            .fetch_update(Ordering::Release, Ordering::Relaxed, |before| (before != LEFT).then_some(ENDED));
     }
 
     /// Ends it for good.

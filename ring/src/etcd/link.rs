@@ -25,7 +25,9 @@ pub(super) struct Link {
 impl Link {
     pub(super) fn new(options: Options) -> Result<Self, Error> {
         if options.endpoints.is_empty() {
-            return Err(Error::Invalid("no etcd endpoint is given; list one or more, such as http://127.0.0.1:2379".to_owned()));
+            return Err(Error::Invalid(
+                "no etcd endpoint is given; list one or more, such as http://127.0.0.1:2379".to_owned(),
+            ));
         }
         for endpoint in &options.endpoints {
             let problem = if endpoint.starts_with("https://") {
@@ -63,7 +65,8 @@ impl Link {
         limit: Duration,
         call: impl AsyncFnOnce(Client) -> Result<T, etcd_client::Error>,
     ) -> Result<T, CallError> {
-        let whole = async { call(self.client().await?).await };
+        // Boxed, since etcd's calls are futures of many kilobytes.
+        let whole = Box::pin(async { call(self.client().await?).await });
         match timeout(limit, whole).await {
             Ok(result) => result.map_err(CallError::Etcd),
             Err(_) => Err(CallError::NoAnswer(limit)),
@@ -133,8 +136,11 @@ pub(super) fn unsigned(revision: i64) -> u64 {
 /// Whether a host, and perhaps a port, comes after the scheme.
 fn has_authority(endpoint: &str) -> bool {
     let authority = endpoint.trim_start_matches("http://").trim_end_matches('/');
-    let port_is_good = authority.rsplit_once(':').is_none_or(|(_, port)| port.ends_with(']') || port.parse::<u16>().is_ok());
-    !authority.is_empty() && port_is_good && !authority.contains(|letter: char| letter == '/' || letter.is_whitespace())
+    let port_is_good =
+        authority.rsplit_once(':').is_none_or(|(_, port)| port.ends_with(']') || port.parse::<u16>().is_ok());
+    !authority.is_empty()
+        && port_is_good
+        && !authority.contains(|letter: char| letter == '/' || letter.is_whitespace())
 }
 
 #[cfg(test)]

@@ -123,11 +123,19 @@ impl Registration for EtcdRegistration {
         // Only on the key of this very incarnation: a put of its own would bring a key whose lease has ended back for ever.
         let txn = Txn::new()
             .when([
-                Compare::create_revision(&*own.key, CompareOp::Equal, held.incarnation.try_into().unwrap_or(i64::MAX)),
+                Compare::create_revision(
+                    &*own.key,
+                    CompareOp::Equal,
+                    held.incarnation.try_into().unwrap_or(i64::MAX),
+                ),
                 Compare::lease(&*own.key, CompareOp::Equal, held.lease),
             ])
             .and_then([TxnOp::put(&*own.key, value, Some(PutOptions::new().with_lease(held.lease)))]);
-        let answer = own.shared.link.call("change the node's state", async |client| client.kv_client().txn(txn).await).await?;
+        let answer = own
+            .shared
+            .link
+            .call("change the node's state", async |client| client.kv_client().txn(txn).await)
+            .await?;
         if !answer.succeeded() {
             return Err(not_registered());
         }

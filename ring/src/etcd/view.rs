@@ -55,7 +55,8 @@ impl Entry {
 }
 
 fn node_id(prefix: &str, key: &[u8]) -> Option<NodeId> {
-    let id = std::str::from_utf8(key).ok().and_then(|key| key.strip_prefix(prefix)).filter(|id| !id.is_empty());
+    let id =
+        std::str::from_utf8(key).ok().and_then(|key| key.strip_prefix(prefix)).filter(|id| !id.is_empty());
     if id.is_none() {
         warn!(key = %String::from_utf8_lossy(key), "skipping a key among the members that is no node's");
     }
@@ -79,7 +80,8 @@ fn one() -> u32 {
 /// The value to store for `member`.
 pub(super) fn encode(member: &Member) -> Vec<u8> {
     let Member { grpc, http, weight, state, .. } = member.clone();
-    serde_json::to_vec(&Stored { grpc, http, weight, state: state.to_string() }).expect("a struct of strings has a JSON form")
+    serde_json::to_vec(&Stored { grpc, http, weight, state: state.to_string() })
+        .expect("a struct of strings has a JSON form")
 }
 
 fn decode(id: &NodeId, incarnation: u64, value: &[u8]) -> Result<Member, serde_json::Error> {
@@ -122,7 +124,9 @@ impl View {
         let first = self.known == 0;
         self.known = revision;
         let unchanged = entries.len() == self.entries.len()
-            && entries.iter().all(|entry| self.entries.get(&entry.id).is_some_and(|(modified, _)| *modified == entry.modified));
+            && entries.iter().all(|entry| {
+                self.entries.get(&entry.id).is_some_and(|(modified, _)| *modified == entry.modified)
+            });
         if unchanged && !first {
             return;
         }
@@ -181,16 +185,26 @@ mod tests {
 
     fn entry(at: usize, created: u64, (node, state): (u8, Option<u8>)) -> Entry {
         let id = NodeId::from(format!("n{node}"));
-        let state = state.map(|state| [MemberState::Joining, MemberState::Active, MemberState::Leaving][usize::from(state)]);
+        let state = state.map(|state| {
+            [MemberState::Joining, MemberState::Active, MemberState::Leaving][usize::from(state)]
+        });
         let value = state.map(|state| {
-            encode(&Member { id: id.clone(), incarnation: 0, grpc: "g".into(), http: "h".into(), weight: 1, state })
+            encode(&Member {
+                id: id.clone(),
+                incarnation: 0,
+                grpc: "g".into(),
+                http: "h".into(),
+                weight: 1,
+                state,
+            })
         });
         Entry { id, created, modified: at as u64 + 2, value }
     }
 
     /// Every change with its revision, and the keys after each of them.
     fn play(history: &History) -> (Vec<Entry>, Vec<Vec<Entry>>) {
-        let (mut now, mut events, mut states) = (BTreeMap::<NodeId, Entry>::new(), Vec::new(), vec![Vec::new()]);
+        let (mut now, mut events, mut states) =
+            (BTreeMap::<NodeId, Entry>::new(), Vec::new(), vec![Vec::new()]);
         for (at, &change) in history.iter().enumerate() {
             let id = NodeId::from(format!("n{}", change.0));
             let created = now.get(&id).map_or(at as u64 + 2, |entry| entry.created);
@@ -272,7 +286,11 @@ mod tests {
         let mut view = View::new(Arc::new(Ring::empty(1)));
         view.read(2, states[1].clone());
         view.read(4, states[3].clone());
-        assert_eq!(view.ring().epoch(), Epoch(2), "node 1 came and went, so the list is the same, and so is the epoch");
+        assert_eq!(
+            view.ring().epoch(),
+            Epoch(2),
+            "node 1 came and went, so the list is the same, and so is the epoch"
+        );
         view.events(events[1..3].to_vec());
         assert_eq!((view.ring().members().len(), view.ring().epoch()), (1, Epoch(2)));
         view.raise(Epoch(4));
@@ -286,7 +304,8 @@ mod tests {
     #[test]
     fn a_value_that_cannot_be_read_hides_only_its_own_member() {
         let mut view = View::new(Arc::new(Ring::empty(1)));
-        let garbage = Entry { id: "x".into(), created: 2, modified: 2, value: Some(b"{\"grpc\":1}".to_vec()) };
+        let garbage =
+            Entry { id: "x".into(), created: 2, modified: 2, value: Some(b"{\"grpc\":1}".to_vec()) };
         view.read(3, vec![entry(1, 3, (0, Some(1))), garbage]);
         assert_eq!(view.ring().members().len(), 1);
     }

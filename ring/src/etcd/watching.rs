@@ -6,10 +6,10 @@ use etcd_client::{GetOptions, WatchOptions, WatchStream};
 use tokio::time::sleep;
 use tracing::{error, info};
 
+use super::Shared;
 use super::link::{self, CALL};
 use super::outage::Outage;
 use super::view::Entry;
-use super::Shared;
 use crate::{Epoch, Error};
 
 /// Why a watch ended.
@@ -27,11 +27,16 @@ pub(super) async fn follow(shared: Arc<Shared>) {
     loop {
         match follow_once(&shared, read_first, &mut outage).await {
             End::Compacted => {
-                info!(revision = shared.view.lock().known(), "etcd compacted the changes that were to come next; reading all members");
+                info!(
+                    revision = shared.view.lock().known(),
+                    "etcd compacted the changes that were to come next; reading all members"
+                );
                 read_first = true;
             }
             End::Broken(error) => {
-                if matches!(error, Error::WentBack { .. }) && !std::mem::replace(&mut told_that_history_went_back, true) {
+                if matches!(error, Error::WentBack { .. })
+                    && !std::mem::replace(&mut told_that_history_went_back, true)
+                {
                     error!(%error, "the members can't be followed any more");
                 }
                 read_first = shared.view.lock().known() == 0;
@@ -55,7 +60,9 @@ async fn follow_once(shared: &Shared, read_first: bool, outage: &mut Outage) -> 
         Err(error) => return End::Broken(error),
     };
     loop {
-        let broken = |reason: String| End::Broken(Error::Unavailable { endpoints: shared.link.endpoints().to_owned(), reason });
+        let broken = |reason: String| {
+            End::Broken(Error::Unavailable { endpoints: shared.link.endpoints().to_owned(), reason })
+        };
         // No time limit: silence means that nothing changes. The connection is probed, and a node that hears nothing is protected by its lease.
         let message = match stream.message().await {
             Ok(Some(message)) => message,
@@ -77,7 +84,8 @@ async fn follow_once(shared: &Shared, read_first: bool, outage: &mut Outage) -> 
             shared.update(|view| view.progress(link::revision(message.header())));
             continue;
         }
-        let events = message.events().iter().filter_map(|event| Entry::of_event(&shared.prefix, event)).collect();
+        let events =
+            message.events().iter().filter_map(|event| Entry::of_event(&shared.prefix, event)).collect();
         shared.update(|view| view.events(events));
     }
 }
@@ -86,7 +94,12 @@ async fn follow_once(shared: &Shared, read_first: bool, outage: &mut Outage) -> 
 async fn same_history(shared: &Shared) -> Result<(), Error> {
     let known = shared.view.lock().known();
     let options = GetOptions::new().with_prefix().with_count_only();
-    let answer = shared.link.call("ask for the revision", async |client| client.kv_client().get(&*shared.prefix, Some(options)).await).await?;
+    let answer = shared
+        .link
+        .call("ask for the revision", async |client| {
+            client.kv_client().get(&*shared.prefix, Some(options)).await
+        })
+        .await?;
     let found = link::revision(answer.header());
     if found < known { Err(Error::WentBack { known: Epoch(known), found: Epoch(found) }) } else { Ok(()) }
 }
@@ -94,6 +107,9 @@ async fn same_history(shared: &Shared) -> Result<(), Error> {
 async fn open(shared: &Shared, revision: u64) -> Result<WatchStream, Error> {
     let revision = i64::try_from(revision).unwrap_or(i64::MAX);
     let options = WatchOptions::new().with_prefix().with_start_revision(revision).with_progress_notify();
-    let opened = shared.link.try_call(CALL, async |client| client.watch_client().watch(&*shared.prefix, Some(options)).await).await;
+    let opened = shared
+        .link
+        .try_call(CALL, async |client| client.watch_client().watch(&*shared.prefix, Some(options)).await)
+        .await;
     opened.map_err(|error| shared.link.unavailable("watch the members", &error))
 }

@@ -7,7 +7,9 @@
 //! some twenty nodes that is hardly ever needed, and the ring is plain rendezvous.
 //!
 //! The corrections are those that cost least: a slot goes to the seat that ranks it nearly as high as the one that loses it. So they are
-//! mostly the same ones before and after a join, and few slots move for their sake; `tests/placement.rs` holds the figures to their bounds.
+//! mostly the same ones before and after a join. What they add, measured over joins and leaves of single nodes of equal weight, with one
+//! holder per slot: nothing up to 10 nodes; at 20 nodes 0.1 % of the slots that had to move; at 50 nodes 2 % (8 % at worst); at 100 nodes 19 %
+//! (30 % at worst), which is 0.2 % of all slots. `tests/placement.rs` measures it again and holds it to bounds.
 
 use super::cost::Costs;
 use crate::{SLOTS, Slot};
@@ -28,7 +30,7 @@ struct Level<'a> {
     costs: &'a Costs,
     table: &'a mut [u16],
     depth: usize,
-    level: usize,
+    number: usize,
     held: Vec<u32>,
     least: Vec<u32>,
     most: Vec<u32>,
@@ -41,19 +43,28 @@ pub(super) fn level(costs: &Costs, table: &mut [u16], depth: usize, level: usize
     }
     let mut held = vec![0; costs.len()];
     for holders in table.chunks_exact(depth) {
-        holders[..=level].iter().for_each(|&seat| held[usize::from(seat)] += 1);
+        for &seat in &holders[..=level] {
+            held[usize::from(seat)] += 1;
+        }
     }
-    let shares = attainable(costs.shares(), level + 1);
+    let shares = attainable(&costs.shares(), level + 1);
     // A share of less than ten slots is allowed to be rounded.
-    let least = shares.iter().map(|share| ((share * (1.0 - TOLERANCE)).ceil()).min(share.floor()) as u32).collect();
-    let most = shares.iter().map(|share| ((share * (1.0 + TOLERANCE)).floor()).max(share.ceil()) as u32).collect();
-    let mut level = Level { costs, table, depth, level, held, least, most };
+    let least =
+        shares.iter().map(|share| whole((share * (1.0 - TOLERANCE)).ceil().min(share.floor()))).collect();
+    let most =
+        shares.iter().map(|share| whole((share * (1.0 + TOLERANCE)).floor().max(share.ceil()))).collect();
+    let mut level = Level { costs, table, depth, number: level, held, least, most };
     while level.shed() {}
     while level.fill() {}
 }
 
+#[expect(clippy::cast_sign_loss, reason = "shares of slots are positive")]
+fn whole(slots: f64) -> u32 {
+    slots as u32
+}
+
 /// The slots that each seat should hold, when each slot has `copies` holders: by weight, but no seat can hold a slot twice.
-fn attainable(shares: Vec<f64>, copies: usize) -> Vec<f64> {
+fn attainable(shares: &[f64], copies: usize) -> Vec<f64> {
     let slots = f64::from(SLOTS);
     let mut full = vec![false; shares.len()];
     loop {
@@ -67,19 +78,23 @@ fn attainable(shares: Vec<f64>, copies: usize) -> Vec<f64> {
             }
         }
         if !changed {
-            return shares.iter().zip(&full).map(|(share, full)| if *full { slots } else { share / weight * left }).collect();
+            return shares
+                .iter()
+                .zip(&full)
+                .map(|(share, full)| if *full { slots } else { share / weight * left })
+                .collect();
         }
     }
 }
 
 impl Level<'_> {
     fn holder(&self, slot: Slot) -> usize {
-        usize::from(self.table[slot.index() * self.depth + self.level])
+        usize::from(self.table[slot.index() * self.depth + self.number])
     }
 
     fn holders(&self, slot: Slot) -> &[u16] {
         let from = slot.index() * self.depth;
-        &self.table[from..=from + self.level]
+        &self.table[from..=from + self.number]
     }
 
     /// Takes slots from seats with too many, each to the best seat that has room. Returns whether another round may do more.
@@ -94,12 +109,19 @@ impl Level<'_> {
         for slot in Slot::all() {
             let from = self.holder(slot);
             if self.held[from] > self.most[from] {
-                let cost = self.costs.of(slot, from);
-                let best = (0..self.costs.len())
-                    .filter(|&to| self.held[to] < self.most[to] && !self.holders(slot).contains(&(to as u16)))
-                    .map(|to| Move { regret: self.costs.of(slot, to) - cost, slot, to: to as u16 })
-                    .min_by(|a, b| a.regret.total_cmp(&b.regret));
-                moves.extend(best);
+                let mut best = None;
+                let mut least = f64::INFINITY;
+                for to in 0..self.costs.len() {
+                    if self.held[to] < self.most[to]
+                        && !self.holders(slot).contains(&(to as u16))
+                        && let Some(cost) = self.costs.below(least, slot, to)
+                    {
+                        least = cost;
+                        best = Some(to as u16);
+                    }
+                }
+                let regret = least - self.costs.of(slot, from);
+                moves.extend(best.map(|to| Move { regret, slot, to }));
             }
         }
         self.make(moves)
@@ -141,7 +163,8 @@ impl Level<'_> {
                 self.held[from] -= 1;
                 self.held[to] += 1;
                 // The loser is the first of those who come after; who comes last makes room, unless `to` itself stood among them.
-                let row = &mut self.table[slot.index() * self.depth + self.level..(slot.index() + 1) * self.depth];
+                let row =
+                    &mut self.table[slot.index() * self.depth + self.number..(slot.index() + 1) * self.depth];
                 let found = row.iter().position(|&seat| usize::from(seat) == to);
                 let last = found.unwrap_or(row.len() - 1);
                 row[last] = to as u16;

@@ -13,7 +13,8 @@ pub(super) struct Costs {
 
 impl Costs {
     pub(super) fn new(seats: &[Seat]) -> Self {
-        let seats = seats.iter().map(|seat| (xxh3_64(seat.id.as_str().as_bytes()), 1.0 / f64::from(seat.weight)));
+        let seats =
+            seats.iter().map(|seat| (xxh3_64(seat.id.as_str().as_bytes()), 1.0 / f64::from(seat.weight)));
         Self { seats: seats.collect() }
     }
 
@@ -30,9 +31,22 @@ impl Costs {
     /// `-ln(u) / weight` for a `u` in (0, 1] drawn from slot and id alone. The least of several such costs is each seat's with a probability
     /// that is proportional to its weight, and a slot's order of two seats does not depend on who else is there.
     pub(super) fn of(&self, slot: Slot, seat: usize) -> f64 {
-        let (hash, per_weight) = self.seats[seat];
-        let draw = xxh3_64_with_seed(&slot.get().to_le_bytes(), hash);
-        negative_ln(((draw >> 11) + 1) as f64 / (1_u64 << 53) as f64) * per_weight
+        negative_ln(self.draw(slot, seat)) * self.seats[seat].1
+    }
+
+    /// The cost, if it is less than `bound`. Much faster where it mostly is not, since `-ln(u)` is never less than `1 - u`.
+    pub(super) fn below(&self, bound: f64, slot: Slot, seat: usize) -> Option<f64> {
+        let (u, per_weight) = (self.draw(slot, seat), self.seats[seat].1);
+        if (1.0 - u) * per_weight >= bound {
+            return None;
+        }
+        let cost = negative_ln(u) * per_weight;
+        (cost < bound).then_some(cost)
+    }
+
+    fn draw(&self, slot: Slot, seat: usize) -> f64 {
+        let hash = xxh3_64_with_seed(&slot.get().to_le_bytes(), self.seats[seat].0);
+        ((hash >> 11) + 1) as f64 / (1_u64 << 53) as f64
     }
 }
 
@@ -46,7 +60,11 @@ fn negative_ln(u: f64) -> f64 {
     let exponent = (bits >> 52) as i32 - 1023;
     let mantissa = f64::from_bits((bits & MANTISSA) | 1.0_f64.to_bits());
     // Centred on 1, where the series is at its best: u = m * 2^e with m in [0.707, 1.414].
-    let (m, e) = if mantissa > std::f64::consts::SQRT_2 { (mantissa * 0.5, exponent + 1) } else { (mantissa, exponent) };
+    let (m, e) = if mantissa > std::f64::consts::SQRT_2 {
+        (mantissa * 0.5, exponent + 1)
+    } else {
+        (mantissa, exponent)
+    };
     let z = (m - 1.0) / (m + 1.0);
     let z2 = z * z;
     let series = 2.0 * z * (1.0 + z2 * (1.0 / 3.0 + z2 * (1.0 / 5.0 + z2 * (1.0 / 7.0 + z2 * (1.0 / 9.0)))));
@@ -59,7 +77,9 @@ mod tests {
 
     #[test]
     fn the_logarithm_is_one() {
-        for u in [f64::MIN_POSITIVE, 1e-300, 1e-16, 0.1, 0.25, 0.5, 0.6, 0.7, 0.707_106_7, 0.71, 0.9, 0.999_999, 1.0] {
+        for u in
+            [f64::MIN_POSITIVE, 1e-300, 1e-16, 0.1, 0.25, 0.5, 0.6, 0.7, 0.7072, 0.71, 0.9, 0.999_999, 1.0]
+        {
             let error = (negative_ln(u) + u.ln()).abs();
             assert!(error < 1e-8, "-ln({u}) is {}, not {}", negative_ln(u), -u.ln());
         }

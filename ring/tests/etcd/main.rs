@@ -107,7 +107,7 @@ async fn a_read_without_a_change_raises_no_epoch_until_someone_asks_for_it() {
     let _node = registered(&observer, "a").await;
     let before = observer.read().await.unwrap().epoch();
     let other_key = etcd.client().await.put("/somebody/else", "1", None).await.unwrap();
-    let revision = Epoch(other_key.header().unwrap().revision() as u64);
+    let revision = Epoch(other_key.header().unwrap().revision().unsigned_abs());
     assert!(revision > before);
     assert_eq!(observer.read().await.unwrap().epoch(), before);
     assert_eq!(observer.catch_up(revision).await.unwrap().epoch(), revision);
@@ -131,7 +131,8 @@ async fn a_lost_lease_comes_back_as_a_new_joining_incarnation() {
     let second = *within(incarnations.wait_for(|now| *now > first)).await.unwrap();
     until(|| node.live_as(second, Instant::now())).await;
     assert!(!node.live_as(first, Instant::now()));
-    let ring = sees(&observer, |ring| ring.member(&"a".into()).is_some_and(|a| a.incarnation == second)).await;
+    let ring =
+        sees(&observer, |ring| ring.member(&"a".into()).is_some_and(|a| a.incarnation == second)).await;
     assert_eq!(ring.member(&"a".into()).unwrap().state, MemberState::Joining);
     assert!(node.set_state(MemberState::Active).await.unwrap() > Epoch(second));
 }
@@ -179,7 +180,10 @@ async fn a_node_cut_off_is_fenced_before_anyone_sees_its_lease_end() {
     assert_eq!(ids(&far.read().await.unwrap()), ["a"], "fenced while it was still a member");
     sees(&far, |ring| ring.members().is_empty()).await;
     assert!(!node.live(Instant::now()));
-    assert!(matches!(within(node.set_state(MemberState::Active)).await, Err(Error::Unavailable { .. } | Error::NotRegistered { .. })));
+    assert!(matches!(
+        within(node.set_state(MemberState::Active)).await,
+        Err(Error::Unavailable { .. } | Error::NotRegistered { .. })
+    ));
 
     wire.mend();
     within(node.incarnations().wait_for(|now| *now > first)).await.unwrap();
@@ -316,7 +320,10 @@ async fn keys_that_are_no_members_are_skipped() {
     assert!(observer.ring().members().is_empty());
     let _node = registered(&observer, "a").await;
     sees(&observer, |ring| ids(ring) == ["a"]).await;
-    client.put("/freshline/shop/members/b", r#"{"grpc":"http://b:1","http":"","state":"active"}"#, None).await.unwrap();
+    client
+        .put("/freshline/shop/members/b", r#"{"grpc":"http://b:1","http":"","state":"active"}"#, None)
+        .await
+        .unwrap();
     sees(&observer, |ring| ids(ring) == ["a", "b"]).await;
     client.delete("/freshline/shop/members/b", None).await.unwrap();
     sees(&observer, |ring| ids(ring) == ["a"]).await;
@@ -331,9 +338,13 @@ async fn a_user_and_password_are_used_where_etcd_asks_for_them() {
     client.auth_enable().await.unwrap();
     let without = observe(etcd.endpoint());
     let error = within(without.read()).await.unwrap_err();
-    assert!(matches!(&error, Error::Unavailable { reason, .. } if reason.contains("user name is empty")), "{error}");
+    assert!(
+        matches!(&error, Error::Unavailable { reason, .. } if reason.contains("user name is empty")),
+        "{error}"
+    );
     let user = Some(("root".to_owned(), "secret".to_owned()));
-    let with = EtcdMembership::connect(Options { user, ..Options::new(vec![etcd.endpoint()], "shop", 1) }).unwrap();
+    let with =
+        EtcdMembership::connect(Options { user, ..Options::new(vec![etcd.endpoint()], "shop", 1) }).unwrap();
     within(with.ready()).await.unwrap();
     registered(&with, "a").await.leave().await.unwrap();
 }

@@ -28,7 +28,9 @@ impl Etcd {
     }
 
     fn start_without_waiting() -> Option<Self> {
-        if std::env::var("FRESHLINE_ETCD").as_deref() == Ok("off") || Command::new("etcd").arg("--version").output().is_err() {
+        if std::env::var("FRESHLINE_ETCD").as_deref() == Ok("off")
+            || Command::new("etcd").arg("--version").output().is_err()
+        {
             println!("skipped: no etcd binary in PATH (Debian: apt-get install etcd-server)");
             return None;
         }
@@ -43,7 +45,14 @@ impl Etcd {
         Command::new("etcd")
             .args(["--data-dir", home.path().join("data").to_str().expect("a plain path")])
             .args(["--listen-client-urls", &url, "--advertise-client-urls", &url])
-            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer, "--initial-cluster", &format!("default={peer}")])
+            .args([
+                "--listen-peer-urls",
+                &peer,
+                "--initial-advertise-peer-urls",
+                &peer,
+                "--initial-cluster",
+                &format!("default={peer}"),
+            ])
             .args(["--logger", "zap", "--log-level", "error"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -62,7 +71,8 @@ impl Etcd {
 
     async fn answers(&self) {
         let mut client = self.client().await;
-        while !matches!(tokio::time::timeout(Duration::from_secs(1), client.get("up", None)).await, Ok(Ok(_))) {
+        while !matches!(tokio::time::timeout(Duration::from_secs(1), client.get("up", None)).await, Ok(Ok(_)))
+        {
             tokio::time::sleep(Duration::from_millis(20)).await; // etcd tells nobody when it is up
         }
     }
@@ -95,7 +105,13 @@ impl Etcd {
     }
 
     fn signal(&self, signal: &str) {
-        assert!(Command::new("kill").args([signal, &self.child.id().to_string()]).status().expect("kill runs").success());
+        assert!(
+            Command::new("kill")
+                .args([signal, &self.child.id().to_string()])
+                .status()
+                .expect("kill runs")
+                .success()
+        );
     }
 }
 
@@ -120,7 +136,10 @@ pub(crate) struct Wire {
 impl Wire {
     pub(crate) async fn to(etcd: &Etcd) -> Arc<Self> {
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
-        let wire = Arc::new(Self { port: listener.local_addr().expect("an address").port(), whole: watch::Sender::new(true) });
+        let wire = Arc::new(Self {
+            port: listener.local_addr().expect("an address").port(),
+            whole: watch::Sender::new(true),
+        });
         let (whole, target) = (wire.whole.subscribe(), etcd.port);
         tokio::spawn(async move {
             while let Ok((mut near, _)) = listener.accept().await {

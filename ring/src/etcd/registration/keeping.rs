@@ -3,7 +3,9 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use etcd_client::{Client, Compare, CompareOp, KeyValue, LeaseKeepAliveStream, LeaseKeeper, PutOptions, Txn, TxnOp};
+use etcd_client::{
+    Client, Compare, CompareOp, KeyValue, LeaseKeepAliveStream, LeaseKeeper, PutOptions, Txn, TxnOp,
+};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 
@@ -90,7 +92,11 @@ struct Other {
 
 impl Other {
     fn new(kv: &KeyValue) -> Self {
-        Self { created: kv.create_revision(), lease: kv.lease(), value: String::from_utf8_lossy(kv.value()).into_owned() }
+        Self {
+            created: kv.create_revision(),
+            lease: kv.lease(),
+            value: String::from_utf8_lossy(kv.value()).into_owned(),
+        }
     }
 
     fn explain(&self) -> &'static str {
@@ -103,9 +109,15 @@ impl Other {
     }
 }
 
-async fn try_register(own: &Own, state: MemberState, mine: &mut Option<i64>) -> Result<Result<Granted, Other>, Error> {
+async fn try_register(
+    own: &Own,
+    state: MemberState,
+    mine: &mut Option<i64>,
+) -> Result<Result<Granted, Other>, Error> {
     let link = &own.shared.link;
-    let found = link.call("look for the node's key", async |client| client.kv_client().get(&*own.key, None).await).await?;
+    let found = link
+        .call("look for the node's key", async |client| client.kv_client().get(&*own.key, None).await)
+        .await?;
     if let Some(kv) = found.kvs().first() {
         if *mine != Some(kv.lease()) {
             return Ok(Err(Other::new(kv)));
@@ -113,9 +125,11 @@ async fn try_register(own: &Own, state: MemberState, mine: &mut Option<i64>) -> 
         // Our own, from before the lease was lost, or from an attempt whose answer was. We don't live by it any more.
         revoke(own, kv.lease()).await?;
     }
-    let seconds = i64::try_from(own.lease.as_secs_f64().ceil() as u64).unwrap_or(i64::MAX).max(1);
+    let rounded_up = own.lease.as_secs() + u64::from(own.lease.subsec_nanos() > 0);
+    let seconds = i64::try_from(rounded_up).unwrap_or(i64::MAX).max(1);
     let sent = Instant::now();
-    let answer = link.call("get a lease", async |client| client.lease_client().grant(seconds, None).await).await?;
+    let answer =
+        link.call("get a lease", async |client| client.lease_client().grant(seconds, None).await).await?;
     let lease = answer.id();
     *mine = Some(lease);
     let granted = Granted { lease, sent, ttl: Duration::from_secs(unsigned(answer.ttl())) };
@@ -147,7 +161,8 @@ async fn try_register(own: &Own, state: MemberState, mine: &mut Option<i64>) -> 
 }
 
 async fn revoke(own: &Own, lease: i64) -> Result<(), Error> {
-    let revoked = own.shared.link.try_call(CALL, async |client| client.lease_client().revoke(lease).await).await;
+    let revoked =
+        own.shared.link.try_call(CALL, async |client| client.lease_client().revoke(lease).await).await;
     match revoked {
         Ok(_) => Ok(()),
         Err(error) if says_not_found(&error) => Ok(()),
@@ -198,7 +213,8 @@ async fn keep_alive(own: &Own, granted: &Granted) {
             Ok(Kept::Ended) => return,
             Err(error) => {
                 stream = None;
-                let pause = outage.failed(&own.shared.link.unavailable("keep the node's lease alive", &error));
+                let pause =
+                    outage.failed(&own.shared.link.unavailable("keep the node's lease alive", &error));
                 next = Instant::now() + pause.min(third);
                 if !own.alive.at(Instant::now()) && !std::mem::replace(&mut fenced, true) {
                     warn!(node = %own.member.id, "the node's lease may have ended; nothing is served from memory until etcd answers");
@@ -211,7 +227,12 @@ async fn keep_alive(own: &Own, granted: &Granted) {
 type Stream = (LeaseKeeper, LeaseKeepAliveStream);
 
 /// Sends one keep-alive and waits for its answer; there is never a second one under way on a stream, so the answer is to this one.
-async fn keep_alive_once(own: &Own, granted: &Granted, stream: &mut Option<Stream>, limit: Duration) -> Result<Kept, CallError> {
+async fn keep_alive_once(
+    own: &Own,
+    granted: &Granted,
+    stream: &mut Option<Stream>,
+    limit: Duration,
+) -> Result<Kept, CallError> {
     if let Some((keeper, answers)) = stream {
         let exchange = async {
             keeper.keep_alive().await?;
@@ -221,20 +242,30 @@ async fn keep_alive_once(own: &Own, granted: &Granted, stream: &mut Option<Strea
         return match answer.map_err(CallError::Etcd)? {
             Some(answer) if answer.ttl() > 0 => Ok(Kept::Alive(Duration::from_secs(unsigned(answer.ttl())))),
             Some(_) => Ok(Kept::Ended),
-            None => Err(CallError::Etcd(etcd_client::Error::LeaseKeepAliveError("the stream ended".to_owned()))),
+            None => {
+                Err(CallError::Etcd(etcd_client::Error::LeaseKeepAliveError("the stream ended".to_owned())))
+            }
         };
     }
     let link = &own.shared.link;
-    match link.try_call(limit, async |client: Client| client.lease_client().keep_alive(granted.lease).await).await {
+    match link
+        .try_call(limit, async |client: Client| client.lease_client().keep_alive(granted.lease).await)
+        .await
+    {
         Ok(opened) => {
             *stream = Some(opened);
             Ok(Kept::Alive(granted.ttl))
         }
         Err(error) => {
             // The client hides the answer to the first keep-alive of a stream, so whether the lease has ended is asked again.
-            let doubtful = matches!(error, CallError::Etcd(etcd_client::Error::LeaseKeepAliveError(_))) || says_not_found(&error);
+            let doubtful = matches!(error, CallError::Etcd(etcd_client::Error::LeaseKeepAliveError(_)))
+                || says_not_found(&error);
             if doubtful {
-                let answer = link.try_call(limit, async |client| client.lease_client().time_to_live(granted.lease, None).await).await?;
+                let answer = link
+                    .try_call(limit, async |client| {
+                        client.lease_client().time_to_live(granted.lease, None).await
+                    })
+                    .await?;
                 if answer.ttl() <= 0 {
                     return Ok(Kept::Ended);
                 }
