@@ -108,13 +108,11 @@ impl<'k> Assignment<'k> {
                 Ok(Normal::NoKey) | Err(_) => break,
             }
         }
-        match self.index.get(&values.iter().collect::<Vec<_>>()) {
-            Some(at) => self.collected[*at].push(self.group, write),
-            None => {
-                self.strays += 1;
-                Ok(())
-            }
+        if let Some(at) = self.index.get(&values.iter().collect::<Vec<_>>()) {
+            return self.collected[*at].push(self.group, write);
         }
+        self.strays += 1;
+        Ok(())
     }
 
     /// Rows that the database found for another spelling of a key.

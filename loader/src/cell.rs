@@ -97,7 +97,11 @@ impl Names {
     }
 
     /// Appends one row: `cell(i)` is the value of the i-th column.
-    pub(crate) fn write<'a, E>(&self, out: &mut Vec<u8>, cell: impl Fn(usize) -> Result<Cell<'a>, E>) -> Result<(), E> {
+    pub(crate) fn write<'a, E>(
+        &self,
+        out: &mut Vec<u8>,
+        cell: impl Fn(usize) -> Result<Cell<'a>, E>,
+    ) -> Result<(), E> {
         if self.0.is_empty() {
             out.push(b'{');
         }
@@ -124,7 +128,10 @@ mod tests {
     fn numbers_lose_no_digit() {
         assert_eq!(json(&Cell::Unsigned(u64::MAX)), "18446744073709551615");
         assert_eq!(json(&Cell::Signed(i64::MIN)), "-9223372036854775808");
-        assert_eq!(json(&Cell::Plain("12345678901234567890123456789.123456789".into())), "\"12345678901234567890123456789.123456789\"");
+        assert_eq!(
+            json(&Cell::Plain("12345678901234567890123456789.123456789".into())),
+            "\"12345678901234567890123456789.123456789\""
+        );
         assert_eq!(json(&Cell::Single(0.1)), "0.1");
         assert_eq!(json(&Cell::Double(0.1 + 0.2)), "0.30000000000000004");
         assert_eq!(json(&Cell::Double(f64::INFINITY)), "null");
@@ -132,7 +139,13 @@ mod tests {
 
     #[test]
     fn bytes_are_base64_and_text_is_escaped() {
-        for (bytes, expected) in [(&b""[..], "\"\""), (b"f", "\"Zg==\""), (b"fo", "\"Zm8=\""), (b"foo", "\"Zm9v\""), (b"\0\xff", "\"AP8=\"")] {
+        for (bytes, expected) in [
+            (&b""[..], "\"\""),
+            (b"f", "\"Zg==\""),
+            (b"fo", "\"Zm8=\""),
+            (b"foo", "\"Zm9v\""),
+            (b"\0\xff", "\"AP8=\""),
+        ] {
             assert_eq!(json(&Cell::Bytes(bytes)), expected);
         }
         assert_eq!(json(&Cell::Text("a\"b\\c\n\u{1}\u{1f600}")), "\"a\\\"b\\\\c\\n\\u0001\u{1f600}\"");
@@ -144,7 +157,12 @@ mod tests {
         let mut out = Vec::new();
         names
             .write(&mut out, |index| {
-                Ok::<_, ()>([Cell::Signed(-1), Cell::Null, Cell::Json("{\"n\": 1.10}")].into_iter().nth(index).unwrap())
+                Ok::<_, ()>(
+                    [Cell::Signed(-1), Cell::Null, Cell::Json("{\"n\": 1.10}")]
+                        .into_iter()
+                        .nth(index)
+                        .unwrap(),
+                )
             })
             .unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), r#"{"z":-1,"a\"":null,"json":{"n": 1.10}}"#);

@@ -142,8 +142,10 @@ impl Loader {
     async fn dispatch(self: Arc<Self>, group: Arc<Group>) {
         let most = if self.source.batches(&group) { self.limits.batch } else { 1 };
         loop {
-            let permit =
-                Arc::clone(&self.budget).acquire_owned().await.expect("the budget is never closed while the loader lives");
+            let permit = Arc::clone(&self.budget)
+                .acquire_owned()
+                .await
+                .expect("the budget is never closed while the loader lives");
             // Callers that became ready in the same turn get to join.
             yield_now().await;
             let (waiters, more) = self.take(group.id, most);
@@ -163,7 +165,12 @@ impl Loader {
     }
 
     /// Loads what `waiters` want by one call of the source, and answers them.
-    async fn run(self: Arc<Self>, group: Arc<Group>, mut waiters: Vec<Waiter>, _permit: OwnedSemaphorePermit) {
+    async fn run(
+        self: Arc<Self>,
+        group: Arc<Group>,
+        mut waiters: Vec<Waiter>,
+        _permit: OwnedSemaphorePermit,
+    ) {
         waiters.retain(|waiter| !waiter.reply.is_closed());
         let Some(deadline) = waiters.iter().map(|waiter| waiter.deadline).max() else { return };
         let _running = Running::start(&self.metrics);
@@ -202,8 +209,14 @@ impl Loader {
         }
     }
 
-    async fn load_once(&self, group: &Arc<Group>, keys: &[Key], deadline: Instant) -> Result<Vec<Option<Bytes>>, Error> {
-        let values = timeout_at(deadline, self.source.load(group, keys)).await.map_err(|_| self.too_late(group))??;
+    async fn load_once(
+        &self,
+        group: &Arc<Group>,
+        keys: &[Key],
+        deadline: Instant,
+    ) -> Result<Vec<Option<Bytes>>, Error> {
+        let values =
+            timeout_at(deadline, self.source.load(group, keys)).await.map_err(|_| self.too_late(group))??;
         if values.len() != keys.len() {
             let reason = format!("the source answered {} keys with {} values", keys.len(), values.len());
             return Err(Error::query(&group.name, reason));

@@ -28,7 +28,7 @@ pub(crate) struct Place {
 /// All waiting callers. At most one dispatcher per lane waits for the budget, so groups take turns however long their lanes are.
 #[derive(Default)]
 pub(crate) struct Lanes {
-    lanes: HashMap<GroupId, Lane>,
+    groups: HashMap<GroupId, Lane>,
     waiting: usize,
     next: u64,
 }
@@ -50,21 +50,22 @@ impl Lanes {
         let number = self.next;
         self.next += 1;
         self.waiting += 1;
-        let lane = self.lanes.entry(group).or_default();
+        let lane = self.groups.entry(group).or_default();
         lane.waiters.insert(number, waiter);
         (Place { group, number }, !std::mem::replace(&mut lane.dispatcher, true))
     }
 
     /// Takes a waiter out whose caller went away; one that was taken already is left alone.
     pub(crate) fn leave(&mut self, place: Place) {
-        if self.lanes.get_mut(&place.group).is_some_and(|lane| lane.waiters.remove(&place.number).is_some()) {
+        if self.groups.get_mut(&place.group).is_some_and(|lane| lane.waiters.remove(&place.number).is_some())
+        {
             self.waiting -= 1;
         }
     }
 
     /// Takes up to `most` waiters from the front of a lane; `true` if some are left, and the dispatcher must stay.
     pub(crate) fn take(&mut self, group: GroupId, most: usize) -> (Vec<Waiter>, bool) {
-        let Some(lane) = self.lanes.get_mut(&group) else { return (Vec::new(), false) };
+        let Some(lane) = self.groups.get_mut(&group) else { return (Vec::new(), false) };
         let mut taken = Vec::with_capacity(most.min(lane.waiters.len()));
         while taken.len() < most {
             let Some((_, waiter)) = lane.waiters.pop_first() else { break };

@@ -42,9 +42,21 @@ impl Metrics {
     /// Registers the loader's metrics.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        registry.register("loader_running", "Database reads running now (one batch is one)", metrics.running.clone());
-        registry.register("loader_waiting", "Keys waiting for the budget of database reads", metrics.waiting.clone());
-        registry.register("loader_batch_keys", "Keys loaded together by one database read", metrics.batch_keys.clone());
+        registry.register(
+            "loader_running",
+            "Database reads running now (one batch is one)",
+            metrics.running.clone(),
+        );
+        registry.register(
+            "loader_waiting",
+            "Keys waiting for the budget of database reads",
+            metrics.waiting.clone(),
+        );
+        registry.register(
+            "loader_batch_keys",
+            "Keys loaded together by one database read",
+            metrics.batch_keys.clone(),
+        );
         registry.register(
             "loader_load_seconds",
             "Time of a load as its caller sees it, waiting for the budget included",

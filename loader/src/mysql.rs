@@ -17,7 +17,7 @@ use catalog::{Catalog, Dialect, Group, GroupId, Key, Report, schema::Schema};
 use daemon::config::Database;
 use futures_util::TryStreamExt;
 use sqlx::{
-    AssertSqlSafe, Column as _, Row as _,
+    AssertSqlSafe, Row as _,
     mysql::{MySqlArguments, MySqlConnectOptions, MySqlConnection, MySqlRow},
 };
 use tokio::sync::OnceCell;
@@ -52,10 +52,13 @@ impl Mysql {
     /// Prepares for the database of `config`. Connects to nothing yet; fails only for a URL that is none.
     pub fn connect(config: &Database, catalog: &Arc<Catalog>) -> Result<Arc<Self>, Error> {
         let options: MySqlConnectOptions = config.url.expose().parse().map_err(|error: sqlx::Error| {
-            let reason = format!("database.url is not a MySQL URL: {error}, write it like mysql://user:password@host:3306/shop");
+            let reason = format!(
+                "database.url is not a MySQL URL: {error}, write it like mysql://user:password@host:3306/shop"
+            );
             Error::Unavailable(reason.into())
         })?;
-        let plans = catalog.groups().iter().map(|group| (group.id, Plan::new(group, Dialect::MySql))).collect();
+        let plans =
+            catalog.groups().iter().map(|group| (group.id, Plan::new(group, Dialect::MySql))).collect();
         // A statement per group and size of batch.
         let options = options.statement_cache_capacity(512);
         Ok(Arc::new(Self {
@@ -92,7 +95,10 @@ impl Mysql {
     }
 
     async fn load_chunk(&self, group: &Arc<Group>, keys: &[Key]) -> Result<Vec<Option<Bytes>>, Error> {
-        let plan = self.plans.get(&group.id).ok_or_else(|| Error::query(&group.name, "the group is of another catalog"))?;
+        let plan = self
+            .plans
+            .get(&group.id)
+            .ok_or_else(|| Error::query(&group.name, "the group is of another catalog"))?;
         let bindings = self.bindings(group).await?;
         let mut again = true;
         loop {
@@ -197,7 +203,9 @@ fn is_lost(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed => true,
         // Shutdown in progress, connection killed, closed for its idleness; a statement that the server forgot.
-        sqlx::Error::Database(_) => matches!(server_error(error), Some(1053 | 1077 | 1158..=1161 | 1243 | 1927 | 3169 | 4031)),
+        sqlx::Error::Database(_) => {
+            matches!(server_error(error), Some(1053 | 1077 | 1158..=1161 | 1243 | 1927 | 3169 | 4031))
+        }
         _ => false,
     }
 }
@@ -249,7 +257,7 @@ impl Shape {
         let columns = row.columns();
         let value_columns = columns.len().saturating_sub(key_columns);
         Self {
-            names: Names::new(columns[..value_columns].iter().map(|column| column.name())),
+            names: Names::new(columns[..value_columns].iter().map(sqlx::Column::name)),
             forms: columns.iter().map(Form::of).collect(),
             value_columns,
         }

@@ -57,7 +57,9 @@ impl Plan {
         let sql = self.batched[size.ilog2() as usize].get_or_init(|| batched.sql(self.dialect, size).into());
         // Asking for the last key more than once changes nothing.
         let padded = keys.iter().chain(std::iter::repeat(&keys[keys.len() - 1])).take(size);
-        let values = padded.flat_map(|key| batched.params().iter().map(|param| (*param, &key.params[*param]))).collect();
+        let values = padded
+            .flat_map(|key| batched.params().iter().map(|param| (*param, &key.params[*param])))
+            .collect();
         Statement { sql: Arc::clone(sql), values, key_columns: batched.key_columns().len() }
     }
 
@@ -87,7 +89,8 @@ pub(crate) fn compared<'s>(group: &Group, param: usize, schema: &'s Schema) -> V
 
 fn find<'s>(name: &TableColumn, schema: &'s Schema) -> Option<&'s Field> {
     let table = schema.tables.iter().find(|table| {
-        table.database.eq_ignore_ascii_case(&name.table.database) && table.name.eq_ignore_ascii_case(&name.table.table)
+        table.database.eq_ignore_ascii_case(&name.table.database)
+            && table.name.eq_ignore_ascii_case(&name.table.table)
     })?;
     table.columns.iter().find(|column| column.name.eq_ignore_ascii_case(&name.column))
 }

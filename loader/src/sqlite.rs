@@ -21,10 +21,14 @@ use catalog::{
 use futures_util::TryStreamExt;
 use parking_lot::RwLock;
 use sqlx::{
-    Arguments as _, AssertSqlSafe, Column as _, ConnectOptions as _, Executor as _, Row as _, SqlSafeStr as _, SqlitePool,
+    Arguments as _, AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, Row as _,
+    SqlSafeStr as _, SqlitePool,
     error::BoxDynError,
     pool::PoolConnection,
-    sqlite::{Sqlite as Driver, SqliteArguments, SqliteConnectOptions, SqliteConnection, SqlitePoolOptions, SqliteRow},
+    sqlite::{
+        Sqlite as Driver, SqliteArguments, SqliteConnectOptions, SqliteConnection, SqlitePoolOptions,
+        SqliteRow,
+    },
 };
 
 use crate::{
@@ -60,11 +64,15 @@ impl Sqlite {
         let tables = catalog.groups().iter().flat_map(|group| group.query.tables());
         let databases: BTreeSet<String> = tables.map(|table| table.database.to_string()).collect();
         if databases.len() > MOST_DATABASES {
-            let reason = format!("SQLite attaches at most {MOST_DATABASES} databases, the catalog names {}", databases.len());
+            let reason = format!(
+                "SQLite attaches at most {MOST_DATABASES} databases, the catalog names {}",
+                databases.len()
+            );
             return Err(Error::Unavailable(reason.into()));
         }
         let databases: Vec<String> = databases.into_iter().collect();
-        let options = SqliteConnectOptions::new().in_memory(true).busy_timeout(BUSY).disable_statement_logging();
+        let options =
+            SqliteConnectOptions::new().filename(":memory:").busy_timeout(BUSY).disable_statement_logging();
         let attached = Arc::new((path.clone(), databases.clone()));
         let pool = SqlitePoolOptions::new()
             .max_connections(CONNECTIONS)
@@ -75,13 +83,25 @@ impl Sqlite {
                 Box::pin(async move { attach(connection, &attached.0, &attached.1).await })
             })
             .connect_lazy_with(options);
-        let plans = catalog.groups().iter().map(|group| (group.id, Plan::new(group, Dialect::Sqlite))).collect();
-        Ok(Arc::new(Self { catalog: Arc::clone(catalog), path, pool, databases, plans, schema: RwLock::default() }))
+        let plans =
+            catalog.groups().iter().map(|group| (group.id, Plan::new(group, Dialect::Sqlite))).collect();
+        Ok(Arc::new(Self {
+            catalog: Arc::clone(catalog),
+            path,
+            pool,
+            databases,
+            plans,
+            schema: RwLock::default(),
+        }))
     }
 
     /// What the file knows of its tables; the same for each name that it is attached under.
     pub async fn schema(&self) -> Result<Schema, Error> {
         let mut connection = self.connection().await?;
+        self.read_schema(&mut connection).await
+    }
+
+    async fn read_schema(&self, connection: &mut SqliteConnection) -> Result<Schema, Error> {
         let mut schema = Schema { logs_cascades: true, ..Schema::default() };
         for database in &self.databases {
             let sql = format!(
@@ -96,9 +116,15 @@ impl Sqlite {
                 .map_err(|error| self.unavailable(&error))?;
             for (table, view, name, mysql_type, not_null) in rows {
                 if schema.tables.last().is_none_or(|last| last.name != table || last.database != *database) {
-                    schema.tables.push(Table { database: database.clone(), name: table, view, columns: Vec::new() });
+                    schema.tables.push(Table {
+                        database: database.clone(),
+                        name: table,
+                        view,
+                        columns: Vec::new(),
+                    });
                 }
-                let columns = &mut schema.tables.last_mut().expect("one was pushed where there was none").columns;
+                let columns =
+                    &mut schema.tables.last_mut().expect("one was pushed where there was none").columns;
                 columns.push(Field { name, mysql_type, nullable: !not_null, collation: None });
             }
         }
@@ -125,12 +151,15 @@ impl Sqlite {
     }
 
     async fn load_chunk(&self, group: &Group, keys: &[Key]) -> Result<Vec<Option<Bytes>>, Error> {
-        let plan = self.plans.get(&group.id).ok_or_else(|| Error::query(&group.name, "the group is of another catalog"))?;
+        let plan = self
+            .plans
+            .get(&group.id)
+            .ok_or_else(|| Error::query(&group.name, "the group is of another catalog"))?;
         let mut schema = self.known_schema().await?;
         let mut connection = self.connection().await?;
         let rows = self.fetch(&mut connection, plan, group, keys, &schema).await?;
         drop(connection);
-        let Some(first) = rows.rows.first() else { return self.collect(plan, group, keys, &rows, None) };
+        let Some(first) = rows.rows.first() else { return collect(plan, group, keys, &rows, None) };
         let mut shape = Shape::of(first, rows.key_columns, &schema);
         if shape.is_none() {
             self.schema().await?;
@@ -138,7 +167,7 @@ impl Sqlite {
             shape = Shape::of(first, rows.key_columns, &schema);
         }
         let shape = shape.unwrap_or_else(|| Shape::untyped(first, rows.key_columns));
-        self.collect(plan, group, keys, &rows, Some(&shape))
+        collect(plan, group, keys, &rows, Some(&shape))
     }
 
     async fn fetch(
@@ -154,7 +183,9 @@ impl Sqlite {
         for (param, value) in &statement.values {
             let kind = &group.template.params()[*param].kind;
             let bytes = *kind == ParamType::Uuid
-                && compared(group, *param, schema).iter().any(|column| declared(&column.mysql_type).is_bytes());
+                && compared(group, *param, schema)
+                    .iter()
+                    .any(|column| declared(&column.mysql_type).is_bytes());
             bind(&mut arguments, value, bytes).map_err(|error| Error::query(&group.name, error))?;
         }
         let mut stream = sqlx::query_with(AssertSqlSafe(statement.sql), arguments).fetch(connection);
@@ -167,34 +198,6 @@ impl Sqlite {
                 Err(error) => return Err(Error::query(&group.name, error)),
             }
         }
-    }
-
-    fn collect(
-        &self,
-        plan: &Plan,
-        group: &Group,
-        keys: &[Key],
-        fetched: &Fetched,
-        shape: Option<&Shape>,
-    ) -> Result<Vec<Option<Bytes>>, Error> {
-        let write = |row, out: &mut Vec<u8>| shape.map_or(Ok(()), |shape| shape.write(row, out));
-        if fetched.key_columns == 0 && group.query.batched().is_none() {
-            let mut collected = Collected::new(group.rows);
-            for row in &fetched.rows {
-                collected.push(group, |out| write(row, out))?;
-            }
-            return Ok(vec![collected.finish()]);
-        }
-        let params = group.query.batched().map_or(&[][..], |batched| batched.params());
-        let mut assignment = Assignment::new(group, keys, params);
-        for row in &fetched.rows {
-            let cell = |at| shape.map_or(Ok(Cell::Null), |shape| shape.key_cell(row, at));
-            assignment.push(cell, |out| write(row, out))?;
-        }
-        if assignment.strays() > 0 {
-            plan.warn_of_strays(group);
-        }
-        Ok(assignment.finish())
     }
 }
 
@@ -218,13 +221,17 @@ impl RowSource for Sqlite {
     }
 
     async fn check(&self) -> Result<Report, Error> {
-        self.schema().await?;
         let mut connection = self.connection().await?;
+        // The connection sees the tables as they are only after it has read; what it prepared before is of the past.
+        self.read_schema(&mut connection).await?;
+        connection.clear_cached_statements().await.map_err(|error| self.unavailable(&error))?;
         let mut report = Report::default();
         for group in self.catalog.groups() {
             let batched = group.query.batched().map(|batched| batched.sql(Dialect::Sqlite, 2));
             for sql in [Some(group.query.render().0.to_owned()), batched].into_iter().flatten() {
-                let Err(error) = connection.prepare(AssertSqlSafe(sql).into_sql_str()).await else { continue };
+                let Err(error) = connection.prepare(AssertSqlSafe(sql).into_sql_str()).await else {
+                    continue;
+                };
                 report.problems.push(Problem {
                     file: format!("database {}", self.path.display()),
                     line: None,
@@ -250,6 +257,33 @@ impl RowSource for Sqlite {
 struct Fetched {
     rows: Vec<SqliteRow>,
     key_columns: usize,
+}
+
+fn collect(
+    plan: &Plan,
+    group: &Group,
+    keys: &[Key],
+    fetched: &Fetched,
+    shape: Option<&Shape>,
+) -> Result<Vec<Option<Bytes>>, Error> {
+    let write = |row, out: &mut Vec<u8>| shape.map_or(Ok(()), |shape| shape.write(row, out));
+    if fetched.key_columns == 0 && group.query.batched().is_none() {
+        let mut collected = Collected::new(group.rows);
+        for row in &fetched.rows {
+            collected.push(group, |out| write(row, out))?;
+        }
+        return Ok(vec![collected.finish()]);
+    }
+    let params = group.query.batched().map_or(&[][..], |batched| batched.params());
+    let mut assignment = Assignment::new(group, keys, params);
+    for row in &fetched.rows {
+        let cell = |at| shape.map_or(Ok(Cell::Null), |shape| shape.key_cell(row, at));
+        assignment.push(cell, |out| write(row, out))?;
+    }
+    if assignment.strays() > 0 {
+        plan.warn_of_strays(group);
+    }
+    Ok(assignment.finish())
 }
 
 async fn attach(connection: &mut SqliteConnection, path: &Path, databases: &[String]) -> sqlx::Result<()> {
@@ -278,7 +312,8 @@ fn quoted(name: &str) -> String {
 fn is_busy(error: &sqlx::Error) -> bool {
     // The primary result codes BUSY and LOCKED; extended codes add to them in higher bits.
     let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
-    matches!(error, sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed) || code.is_some_and(|code| matches!(code & 0xff, 5 | 6))
+    matches!(error, sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed)
+        || code.is_some_and(|code| matches!(code & 0xff, 5 | 6))
 }
 
 /// SQLite compares by the column's affinity, so text is enough for what it has no type of its own for.
@@ -316,7 +351,7 @@ impl Shape {
 
     fn with(row: &SqliteRow, key_columns: usize, forms: Vec<Form>) -> Self {
         let value_columns = row.columns().len().saturating_sub(key_columns);
-        let names = Names::new(row.columns()[..value_columns].iter().map(|column| column.name()));
+        let names = Names::new(row.columns()[..value_columns].iter().map(sqlx::Column::name));
         Self { names, forms, value_columns }
     }
 

@@ -36,14 +36,14 @@ fn spawn(loader: &Arc<Loader>, key: Key) -> JoinHandle<Result<Option<Bytes>, Err
 }
 
 async fn reached(memory: &Memory) {
-    timeout(Duration::from_secs(60), memory.reached.notified()).await.expect("a load reaches the database");
+    timeout(Duration::from_mins(1), memory.reached.notified()).await.expect("a load reaches the database");
 }
 
 fn one_at_a_time() -> Limits {
     Limits { max_fills: 1, ..Limits::default() }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_row_is_its_json_and_no_row_is_none() {
     let (memory, key) = (Memory::new(), keys());
     let loader = Loader::new(Arc::new(memory.clone()), Limits::default(), Metrics::default());
@@ -52,7 +52,7 @@ async fn a_row_is_its_json_and_no_row_is_none() {
     assert_eq!(loader.load(key("user:2")).await.unwrap(), None);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn misses_of_one_turn_are_loaded_together() {
     let (memory, key) = (Memory::new(), keys());
     let loader = Loader::new(Arc::new(memory.clone()), Limits::default(), Metrics::default());
@@ -62,7 +62,7 @@ async fn misses_of_one_turn_are_loaded_together() {
     assert_eq!(memory.calls()[0].len(), 10);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn misses_that_wait_for_the_budget_are_loaded_together_and_never_join_what_was_sent() {
     let (memory, key) = (Memory::new(), keys());
     let loader = Loader::new(Arc::new(memory.clone()), one_at_a_time(), Metrics::default());
@@ -87,7 +87,7 @@ async fn misses_that_wait_for_the_budget_are_loaded_together_and_never_join_what
     assert_eq!(memory.calls(), [vec!["user:1"], vec!["user:1", "user:2"]]);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn the_budget_and_the_size_of_a_batch_are_kept() {
     let (memory, key) = (Memory::new(), keys());
     let limits = Limits { max_fills: 3, batch: 4, ..Limits::default() };
@@ -111,7 +111,7 @@ async fn the_budget_and_the_size_of_a_batch_are_kept() {
     assert_eq!(memory.calls().iter().map(Vec::len).sum::<usize>(), 40);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn groups_take_turns_however_long_their_lanes_are() {
     let (memory, key) = (Memory::new(), keys());
     let limits = Limits { max_fills: 1, batch: 1, ..Limits::default() };
@@ -130,7 +130,7 @@ async fn groups_take_turns_however_long_their_lanes_are() {
     assert!(turn <= 3, "order:1 came as number {turn}");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_group_without_a_batched_query_is_loaded_key_by_key() {
     let (memory, key) = (Memory::new(), keys());
     memory.load_singly();
@@ -142,7 +142,7 @@ async fn a_group_without_a_batched_query_is_loaded_key_by_key() {
     assert_eq!(memory.calls().len(), 5);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn the_deadline_counts_waiting_and_frees_the_budget() {
     let (memory, key) = (Memory::new(), keys());
     let limits = Limits { deadline: Duration::from_millis(200), ..one_at_a_time() };
@@ -155,12 +155,12 @@ async fn the_deadline_counts_waiting_and_frees_the_budget() {
     for load in [first, waiting] {
         assert!(matches!(load.await.unwrap(), Err(Error::Deadline { .. })));
     }
-    assert_eq!(started.elapsed(), Duration::from_millis(200));
+    assert!(started.elapsed() >= Duration::from_millis(200));
     memory.hold(false);
     assert!(loader.load(key("user:3")).await.is_ok());
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn too_many_waiting_keys_are_refused_at_once_and_room_comes_back() {
     let (memory, key) = (Memory::new(), keys());
     let limits = Limits { max_waiting: 2, ..one_at_a_time() };
@@ -185,7 +185,7 @@ async fn too_many_waiting_keys_are_refused_at_once_and_room_comes_back() {
     assert!(!memory.calls().iter().flatten().any(|key| key == "user:2"));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_caller_that_goes_away_does_not_end_the_batch_of_the_others() {
     let (memory, key) = (Memory::new(), keys());
     let loader = Loader::new(Arc::new(memory.clone()), Limits::default(), Metrics::default());
@@ -201,7 +201,7 @@ async fn a_caller_that_goes_away_does_not_end_the_batch_of_the_others() {
     assert_eq!(stays.await.unwrap().unwrap().as_deref(), Some(&b"two"[..]));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn one_bad_key_fails_alone() {
     let (memory, key) = (Memory::new(), keys());
     let loader = Loader::new(Arc::new(memory.clone()), Limits::default(), Metrics::default());
@@ -212,7 +212,7 @@ async fn one_bad_key_fails_alone() {
     assert!(matches!(long, Err(Error::TooLarge { size: 29, limit: 16, .. })), "{long:?}");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_database_that_is_down_fails_everyone_once() {
     let (memory, key) = (Memory::new(), keys());
     let loader = Loader::new(Arc::new(memory.clone()), Limits::default(), Metrics::default());

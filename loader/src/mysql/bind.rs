@@ -49,7 +49,9 @@ impl Binding {
             (Value::Uuid(bytes), Self::UuidBytes) => arguments.add(bytes.as_slice()),
             (Value::Uuid(_), Self::UuidDigits) => arguments.add(value.sql_text().replace('-', "")),
             // A constant text is turned into the column's temporal type once, before rows are compared.
-            (Value::Uuid(_) | Value::Date(_) | Value::DateTime(_) | Value::Time(_), _) => arguments.add(value.sql_text()),
+            (Value::Uuid(_) | Value::Date(_) | Value::DateTime(_) | Value::Time(_), _) => {
+                arguments.add(value.sql_text())
+            }
         }
     }
 }
@@ -66,7 +68,12 @@ impl Type<MySql> for Decimal<'_> {
 impl Encode<'_, MySql> for Decimal<'_> {
     fn encode_by_ref(&self, buf: &mut Vec<u8>) -> Result<IsNull, BoxDynError> {
         // The protocol writes the length of a decimal in one byte; DECIMAL has at most 65 digits.
-        buf.push(u8::try_from(self.0.len()).ok().filter(|length| *length < 251).ok_or("a decimal of over 250 characters")?);
+        buf.push(
+            u8::try_from(self.0.len())
+                .ok()
+                .filter(|length| *length < 251)
+                .ok_or("a decimal of over 250 characters")?,
+        );
         buf.extend_from_slice(self.0.as_bytes());
         Ok(IsNull::No)
     }

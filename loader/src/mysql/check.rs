@@ -1,7 +1,10 @@
 //! Every query is prepared before the first key is served, and everything that is wrong is said at once.
 
 use catalog::{Column, ColumnError, Dialect, Group, Problem, Report, Severity, schema::Schema};
-use sqlx::{AssertSqlSafe, Column as _, Executor as _, SqlSafeStr as _, Statement as _, mysql::{MySqlConnection, MySqlStatement}};
+use sqlx::{
+    AssertSqlSafe, Connection as _, Executor as _, SqlSafeStr as _, Statement as _,
+    mysql::{MySqlConnection, MySqlStatement},
+};
 
 use crate::{
     Error,
@@ -35,7 +38,9 @@ impl Mysql {
             Err(error) => return Err(self.pool.unavailable(&pool::reason(&error))),
         };
         lease.finish();
-        let is = |name: &str, value: &str| variables.get(name).is_some_and(|have| have.eq_ignore_ascii_case(value));
+        let is = |name: &str, value: &str| {
+            variables.get(name).is_some_and(|have| have.eq_ignore_ascii_case(value))
+        };
         let mut problems = Vec::new();
         let mut warn = |message: &str, remedy: &str| {
             problems.push(Problem {
@@ -83,6 +88,8 @@ impl Mysql {
 }
 
 async fn prepare(connection: &mut MySqlConnection, sql: &str) -> sqlx::Result<MySqlStatement> {
+    // A statement that was prepared before tells of the tables as they were then.
+    connection.clear_cached_statements().await?;
     connection.prepare(AssertSqlSafe(sql.to_owned()).into_sql_str()).await
 }
 
@@ -94,13 +101,13 @@ struct Problems<'a> {
 }
 
 impl Problems<'_> {
-    fn error(&mut self, message: String, remedy: String) {
+    fn error(&mut self, message: &str, remedy: impl Into<String>) {
         self.report.problems.push(Problem {
             file: self.place.clone(),
             line: None,
             severity: Severity::Error,
             message: format!("group {}: {message}", self.group.name),
-            remedy: Some(remedy),
+            remedy: Some(remedy.into()),
         });
     }
 
@@ -109,28 +116,32 @@ impl Problems<'_> {
         let statement = match statement {
             Ok(statement) => statement,
             Err(error) => {
-                self.error(format!("its query can't be prepared: {}", pool::reason(&error)), remedy(&error));
+                self.error(&format!("its query can't be prepared: {}", pool::reason(&error)), remedy(&error));
                 return false;
             }
         };
         let asked = statement.parameters().map_or(0, |params| params.either(<[_]>::len, |count| count));
         if asked != params {
             self.error(
-                format!("its query has {asked} placeholders where the catalog counts {params} parameters"),
-                "write parameters as {name}, and no ? of your own".to_owned(),
+                &format!("its query has {asked} placeholders where the catalog counts {params} parameters"),
+                "write parameters as {name}, and no ? of your own",
             );
         }
-        let names: Vec<&str> = statement.columns().iter().map(|column| column.name()).collect();
+        let names: Vec<&str> = statement.columns().iter().map(sqlx::Column::name).collect();
         if names.is_empty() {
-            self.error("its query returns no columns".to_owned(), "write a SELECT".to_owned());
+            self.error("its query returns no columns", "write a SELECT");
         }
-        let mut twice: Vec<&str> =
-            names.iter().enumerate().filter(|(at, name)| names[..*at].contains(name)).map(|(_, name)| *name).collect();
+        let mut twice: Vec<&str> = names
+            .iter()
+            .enumerate()
+            .filter(|(at, name)| names[..*at].contains(name))
+            .map(|(_, name)| *name)
+            .collect();
         twice.sort_unstable();
         twice.dedup();
         for name in twice {
             self.error(
-                format!("its query returns more than one column {name:?}"),
+                &format!("its query returns more than one column {name:?}"),
                 format!("give each a name of its own: SELECT .. AS {name}_2"),
             );
         }
@@ -140,7 +151,8 @@ impl Problems<'_> {
     fn batched(&mut self, statement: sqlx::Result<MySqlStatement>, params: usize) {
         let problem = match statement {
             Ok(statement) => {
-                let asked = statement.parameters().map_or(0, |params| params.either(<[_]>::len, |count| count));
+                let asked =
+                    statement.parameters().map_or(0, |params| params.either(<[_]>::len, |count| count));
                 if asked == params {
                     return;
                 }
@@ -149,8 +161,8 @@ impl Problems<'_> {
             Err(error) => pool::reason(&error),
         };
         self.error(
-            format!("the form of its query for many keys can't be prepared: {problem}"),
-            "write the query so that `WHERE column IN (..)` in the place of `WHERE column = {param}` is valid SQL".to_owned(),
+            &format!("the form of its query for many keys can't be prepared: {problem}"),
+            "write the query so that `WHERE column IN (..)` in the place of `WHERE column = {param}` is valid SQL",
         );
     }
 
@@ -161,8 +173,11 @@ impl Problems<'_> {
                 let empty = Column::Text { text: "", mysql_type: Some(&column.mysql_type) };
                 if let Err(error @ ColumnError::Type { .. }) = param.kind.normalize(empty) {
                     self.error(
-                        format!("{{{}:{}}} is compared with the column {}: {error}", param.name, param.kind, column.name),
-                        "give the parameter a type that the column has".to_owned(),
+                        &format!(
+                            "{{{}:{}}} is compared with the column {}: {error}",
+                            param.name, param.kind, column.name
+                        ),
+                        "give the parameter a type that the column has",
                     );
                 }
             }
@@ -179,7 +194,8 @@ fn remedy(error: &sqlx::Error) -> String {
         (_, Some(1064)) => "correct the query's SQL".to_owned(),
         (_, Some(1044 | 1142 | 1143)) => "GRANT SELECT on the table to the user of database.url".to_owned(),
         (sqlx::Error::Protocol(text), _) if text.contains("unknown column type") => {
-            "a column has a type that can't be read, like VECTOR: select VECTOR_TO_STRING(column) AS column".to_owned()
+            "a column has a type that can't be read, like VECTOR: select VECTOR_TO_STRING(column) AS column"
+                .to_owned()
         }
         _ => "run the query by hand to see what the server wants".to_owned(),
     }

@@ -10,7 +10,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use sqlx::{ConnectOptions as _, Connection as _, Executor as _, mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError}};
+use sqlx::{
+    ConnectOptions as _, Connection as _, Executor as _,
+    mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError},
+};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep, timeout},
@@ -23,7 +26,7 @@ use crate::Error;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// A connection that was not used for so long is closed.
-const LONGEST_IDLE: Duration = Duration::from_secs(300);
+const LONGEST_IDLE: Duration = Duration::from_mins(5);
 /// While the database stays down, the log says so this often.
 const REMINDER: Duration = Duration::from_secs(30);
 
@@ -123,7 +126,13 @@ impl Pool {
         down.map_or(Ok(()), |reason| Err(self.unavailable(&reason)))
     }
 
-    fn lease(&self, connection: MySqlConnection, slot: OwnedSemaphorePermit, generation: u64, reused: bool) -> Lease {
+    fn lease(
+        &self,
+        connection: MySqlConnection,
+        slot: OwnedSemaphorePermit,
+        generation: u64,
+        reused: bool,
+    ) -> Lease {
         Lease { connection, reused, generation, pool: self.me.clone(), _slot: slot }
     }
 
@@ -131,7 +140,10 @@ impl Pool {
         match timeout(self.connect_timeout, self.open()).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => Err(Failure::of(&error)),
-            Err(_) => Err(Failure { reason: format!("no connection within {:?}", self.connect_timeout), is_down: true }),
+            Err(_) => Err(Failure {
+                reason: format!("no connection within {:?}", self.connect_timeout),
+                is_down: true,
+            }),
         }
     }
 
@@ -143,8 +155,11 @@ impl Pool {
         // A query that nobody waits for any more shall not go on; MariaDB has another name for it and is left alone.
         let limit = format!("SET SESSION max_execution_time = {}", self.query_timeout.as_millis().max(1));
         match connection.execute(sqlx::AssertSqlSafe(limit)).await {
-            Err(error @ sqlx::Error::Database(_)) => tracing::debug!(%error, "the server has no max_execution_time"),
-            other => drop(other?),
+            Err(error @ sqlx::Error::Database(_)) => {
+                tracing::debug!(%error, "the server has no max_execution_time");
+            }
+            Err(error) => return Err(error),
+            Ok(_) => {}
         }
         Ok(connection)
     }
@@ -236,9 +251,10 @@ pub(crate) fn server_error(error: &sqlx::Error) -> Option<u16> {
 /// What went wrong, in the shortest words that still tell.
 pub(crate) fn reason(error: &sqlx::Error) -> String {
     match error {
-        sqlx::Error::Database(error) => error
-            .try_downcast_ref::<MySqlDatabaseError>()
-            .map_or_else(|| error.to_string(), |error| format!("{} (error {})", error.message(), error.number())),
+        sqlx::Error::Database(error) => error.try_downcast_ref::<MySqlDatabaseError>().map_or_else(
+            || error.to_string(),
+            |error| format!("{} (error {})", error.message(), error.number()),
+        ),
         sqlx::Error::Io(error) => error.to_string(),
         other => other.to_string(),
     }

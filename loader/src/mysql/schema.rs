@@ -6,7 +6,10 @@ use catalog::{
     Catalog, GroupId,
     schema::{Action, Field, ForeignKey, RowImageMode, Schema, Table},
 };
-use sqlx::{AssertSqlSafe, Row as _, mysql::{MySqlConnection, MySqlRow}};
+use sqlx::{
+    AssertSqlSafe, Row as _,
+    mysql::{MySqlConnection, MySqlRow},
+};
 
 use crate::{mysql::bind::Binding, plan::compared};
 
@@ -28,7 +31,10 @@ pub(super) fn databases(catalog: &Catalog) -> Option<Vec<String>> {
 }
 
 /// Reads columns, foreign keys and what the binary log holds.
-pub(super) async fn read(connection: &mut MySqlConnection, databases: Option<&[String]>) -> sqlx::Result<Schema> {
+pub(super) async fn read(
+    connection: &mut MySqlConnection,
+    databases: Option<&[String]>,
+) -> sqlx::Result<Schema> {
     let variables = variables(connection).await?;
     let version = variables.get("version").map_or("", String::as_str);
     Ok(Schema {
@@ -82,7 +88,10 @@ async fn tables(connection: &mut MySqlConnection, databases: Option<&[String]>) 
     Ok(tables)
 }
 
-async fn foreign_keys(connection: &mut MySqlConnection, databases: Option<&[String]>) -> sqlx::Result<Vec<ForeignKey>> {
+async fn foreign_keys(
+    connection: &mut MySqlConnection,
+    databases: Option<&[String]>,
+) -> sqlx::Result<Vec<ForeignKey>> {
     let sql = format!(
         "SELECT k.CONSTRAINT_NAME, k.TABLE_SCHEMA, k.TABLE_NAME, k.COLUMN_NAME, \
          k.REFERENCED_TABLE_SCHEMA, k.REFERENCED_TABLE_NAME, k.REFERENCED_COLUMN_NAME, r.DELETE_RULE, r.UPDATE_RULE \
@@ -148,7 +157,8 @@ fn text(row: &MySqlRow, index: usize) -> sqlx::Result<String> {
 
 /// MySQL writes the rows that foreign keys change to its binary log since 9.6; MariaDB doesn't.
 fn logs_cascades(version: &str) -> bool {
-    let mut numbers = version.split(|letter: char| !letter.is_ascii_digit()).map_while(|part| part.parse::<u32>().ok());
+    let mut numbers =
+        version.split(|letter: char| !letter.is_ascii_digit()).map_while(|part| part.parse::<u32>().ok());
     let major_minor = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     major_minor >= (9, 6) && !version.to_ascii_lowercase().contains("mariadb")
 }
@@ -159,9 +169,14 @@ mod tests {
 
     #[test]
     fn cascades_are_logged_from_mysql_9_6_on() {
-        for (version, logged) in
-            [("9.7.4", true), ("9.6.0-debug", true), ("9.5.1", false), ("8.4.3", false), ("10.11.18-MariaDB", false), ("", false)]
-        {
+        for (version, logged) in [
+            ("9.7.4", true),
+            ("9.6.0-debug", true),
+            ("9.5.1", false),
+            ("8.4.3", false),
+            ("10.11.18-MariaDB", false),
+            ("", false),
+        ] {
             assert_eq!(logs_cascades(version), logged, "{version}");
         }
     }

@@ -26,8 +26,13 @@ pub(crate) enum Form {
     Bit,
     Date,
     /// Digits of the fraction, where known; UTC for TIMESTAMP.
-    DateTime { digits: Option<usize>, utc: bool },
-    Time { digits: Option<usize> },
+    DateTime {
+        digits: Option<usize>,
+        utc: bool,
+    },
+    Time {
+        digits: Option<usize>,
+    },
     Text,
     Json,
     Bytes,
@@ -67,7 +72,12 @@ impl Form {
         let Ok(raw) = <&[u8] as Decode<MySql>>::decode(value) else { return Ok(Cell::Null) };
         self.decode(raw).ok_or_else(|| {
             let column = &row.columns()[index];
-            format!("column {} ({}) can't be read: its {} bytes have another form", column.name(), column.type_info(), raw.len())
+            format!(
+                "column {} ({}) can't be read: its {} bytes have another form",
+                column.name(),
+                column.type_info(),
+                raw.len()
+            )
         })
     }
 
@@ -118,7 +128,9 @@ fn fraction_digits(info: &MySqlTypeInfo, width: usize) -> Option<usize> {
 }
 
 fn ascii(raw: &[u8]) -> Option<&str> {
-    std::str::from_utf8(raw).ok().filter(|text| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'.')))
+    std::str::from_utf8(raw)
+        .ok()
+        .filter(|text| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'.')))
 }
 
 /// The parts of a date or time, cut by the length byte that comes first; missing parts are zero.
@@ -185,15 +197,27 @@ mod tests {
             (date_time(Some(0), false), &[0], "0000-00-00T00:00:00"),
             (date_time(Some(3), false), &[4, 0xea, 0x07, 11, 20], "2026-11-20T00:00:00.000"),
             (date_time(Some(0), true), &[7, 0xea, 0x07, 11, 20, 12, 34, 56], "2026-11-20T12:34:56Z"),
-            (date_time(Some(6), false), &[11, 0xea, 0x07, 11, 20, 12, 34, 56, 0x40, 0xe2, 1, 0], "2026-11-20T12:34:56.123456"),
-            (date_time(Some(2), true), &[11, 0xea, 0x07, 11, 20, 12, 34, 56, 0xd0, 0xfb, 1, 0], "2026-11-20T12:34:56.13Z"),
+            (
+                date_time(Some(6), false),
+                &[11, 0xea, 0x07, 11, 20, 12, 34, 56, 0x40, 0xe2, 1, 0],
+                "2026-11-20T12:34:56.123456",
+            ),
+            (
+                date_time(Some(2), true),
+                &[11, 0xea, 0x07, 11, 20, 12, 34, 56, 0xd0, 0xfb, 1, 0],
+                "2026-11-20T12:34:56.13Z",
+            ),
             (date_time(None, false), &[7, 0xea, 0x07, 11, 20, 12, 34, 56], "2026-11-20T12:34:56"),
             (Form::Time { digits: Some(0) }, &[0], "00:00:00"),
             (Form::Time { digits: Some(0) }, &[8, 1, 34, 0, 0, 0, 22, 59, 59], "-838:59:59"),
             (Form::Time { digits: Some(1) }, &[12, 0, 1, 0, 0, 0, 1, 2, 3, 0x20, 0xa1, 7, 0], "25:02:03.5"),
         ];
         for (form, raw, expected) in cases {
-            assert_eq!(json(*form, raw).as_deref(), Some(format!("\"{expected}\"").as_str()), "{form:?} {raw:?}");
+            assert_eq!(
+                json(*form, raw).as_deref(),
+                Some(format!("\"{expected}\"").as_str()),
+                "{form:?} {raw:?}"
+            );
         }
     }
 

@@ -48,11 +48,10 @@ pub(crate) fn declared(declared: &str) -> Form {
 pub(super) fn form(column: &SqliteColumn, schema: &Schema) -> Option<Form> {
     let ColumnOrigin::Table(origin) = column.origin() else { return Some(Form::Any) };
     let table = origin.table.rsplit('.').next().unwrap_or(&origin.table);
-    let field = schema
-        .tables
-        .iter()
-        .filter(|known| known.name.eq_ignore_ascii_case(table))
-        .find_map(|known| known.columns.iter().find(|field| field.name.eq_ignore_ascii_case(&origin.name)))?;
+    let field =
+        schema.tables.iter().filter(|known| known.name.eq_ignore_ascii_case(table)).find_map(|known| {
+            known.columns.iter().find(|field| field.name.eq_ignore_ascii_case(&origin.name))
+        })?;
     Some(declared(&field.mysql_type))
 }
 
@@ -79,7 +78,8 @@ impl Form {
     fn integer<'a>(self, number: i64) -> Cell<'a> {
         match self {
             Self::Decimal(scale) => {
-                let fraction = scale.filter(|scale| *scale > 0).map(|scale| format!(".{}", "0".repeat(scale)));
+                let fraction =
+                    scale.filter(|scale| *scale > 0).map(|scale| format!(".{}", "0".repeat(scale)));
                 Cell::Plain(format!("{number}{}", fraction.unwrap_or_default()).into())
             }
             _ => Cell::Signed(number),
@@ -114,7 +114,9 @@ fn decode<'r, T: Decode<'r, Sqlite>>(value: SqliteValueRef<'r>) -> Result<T, sql
 fn is_moment(text: &str) -> bool {
     text.len() >= 19
         && matches!(text.as_bytes()[10], b' ' | b'T')
-        && text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b' ' | b'T' | b'-' | b':' | b'.' | b'Z'))
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || matches!(byte, b' ' | b'T' | b'-' | b':' | b'.' | b'Z'))
 }
 
 #[cfg(test)]

@@ -1,0 +1,137 @@
+//! The MySQL server of these tests: the one of `FRESHLINE_TEST_MYSQL`, else a container that ends with the test process.
+
+use std::{
+    io::Write as _,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use catalog::{Catalog, Key};
+use daemon::config::{Database, DatabaseUrl};
+use loader::{Error, RowSource, mysql::Mysql};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Connection as _, MySqlConnection, mysql::MySqlConnectOptions,
+};
+
+const IMAGE: &str = "freshline/mysql:9.7";
+
+struct Server {
+    /// Without a database.
+    url: String,
+    /// Holds the container's standard input open; the container ends when it closes.
+    _container: Option<Child>,
+}
+
+/// The server's URL without a database, or `None`, said aloud, where there is neither a server nor a container engine.
+pub(crate) async fn url() -> Option<&'static str> {
+    static SERVER: OnceLock<Option<Server>> = OnceLock::new();
+    let server = SERVER.get_or_init(|| {
+        if let Ok(url) = std::env::var("FRESHLINE_TEST_MYSQL") {
+            return Some(Server { url: url.trim_end_matches('/').to_owned(), _container: None });
+        }
+        let server = start();
+        if server.is_none() {
+            // Not captured by the test harness, so that nobody takes a skipped test for a passed one.
+            let _ = writeln!(
+                std::io::stderr(),
+                "skipped: no container engine with {IMAGE} (deploy/images builds it), and FRESHLINE_TEST_MYSQL is not set"
+            );
+        }
+        server
+    });
+    let url = server.as_ref()?.url.as_str();
+    let options: MySqlConnectOptions = url.parse().unwrap();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(90);
+    while let Err(error) = options.connect().await {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "no MySQL at {}:{}: {error}",
+            options.get_host(),
+            options.get_port()
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Some(url)
+}
+
+fn start() -> Option<Server> {
+    let docker = |arguments: &[&str]| {
+        let output = Command::new("docker").args(arguments).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    docker(&["image", "inspect", IMAGE])?;
+    let name = format!("freshline-loader-{}", std::process::id());
+    let script = "mysql-start mysqld & server=$!; cat >/dev/null; kill $server; wait $server";
+    let container = Command::new("docker")
+        .args(["run", "--rm", "-i", "--name", &name, "-p", "127.0.0.1::3306", IMAGE, "sh", "-c", script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .ok()?;
+    let address = (0..300).find_map(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        docker(&["port", &name, "3306"]).filter(|address| !address.is_empty())
+    });
+    let address = address?.lines().next()?.to_owned();
+    Some(Server { url: format!("mysql://root:rootpw@{address}"), _container: Some(container) })
+}
+
+/// A database of its own with a catalog over it, where `shop.` stands for the database's name.
+pub(crate) struct Shop {
+    pub(crate) url: String,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) connection: MySqlConnection,
+    pub(crate) name: String,
+}
+
+impl Shop {
+    pub(crate) async fn create(schema: &str, catalog: &str) -> Option<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let server = url().await?;
+        let name = format!("loader_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let mut connection = MySqlConnection::connect(server).await.unwrap();
+        let create = format!("DROP DATABASE IF EXISTS {name}; CREATE DATABASE {name}; USE {name}; {schema}");
+        sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut connection).await.unwrap();
+        let catalog = Catalog::parse("test.toml", &catalog.replace("shop.", &format!("{name}.")))
+            .unwrap_or_else(|report| panic!("{report}"));
+        Some(Self { url: format!("{server}/{name}"), catalog: Arc::new(catalog), connection, name })
+    }
+
+    pub(crate) fn config(&self) -> Database {
+        Database { url: DatabaseUrl::new(self.url.clone()), ..Database::default() }
+    }
+
+    /// A source that has seen the database and checked its queries.
+    pub(crate) async fn source(&self) -> Arc<Mysql> {
+        let source = Mysql::connect(&self.config(), &self.catalog).unwrap();
+        source.ready().await.unwrap_or_else(|report| panic!("{report}"));
+        source
+    }
+
+    pub(crate) fn key(&self, key: &str) -> Key {
+        self.catalog.resolve(key).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    pub(crate) async fn load(&self, source: &Mysql, keys: &[&str]) -> Result<Vec<Option<String>>, Error> {
+        let keys: Vec<Key> = keys.iter().map(|key| self.key(key)).collect();
+        let values = source.load(&keys[0].group, &keys).await?;
+        Ok(values
+            .into_iter()
+            .map(|value| value.map(|json| String::from_utf8(json.to_vec()).unwrap()))
+            .collect())
+    }
+
+    pub(crate) async fn execute(&mut self, sql: &str) {
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut self.connection).await.unwrap();
+    }
+
+    pub(crate) async fn drop(mut self) {
+        let sql = format!("DROP DATABASE {}", self.name);
+        self.execute(&sql).await;
+    }
+}
