@@ -1,0 +1,203 @@
+//! From a message's bytes to what it says about rows and tables.
+//!
+//! Decoding borrows from the message and keeps only the columns that some rule needs. The columns of interest are
+//! learnt: the first message of a table that has rules adds that table's columns, and is read once more.
+
+pub mod canal;
+mod columns;
+mod ddl;
+mod row;
+mod zone;
+
+use std::sync::Arc;
+
+use catalog::{Catalog, Op, TableRules};
+use hashbrown::HashMap;
+use xxhash_rust::xxh3::xxh3_64;
+
+pub use columns::Columns;
+pub use row::{Cell, Image, Rows, Scratch};
+pub use zone::{Zone, ZoneError};
+
+/// What one message says. Its rows, if it has any, are in the [`Scratch`] that it was decoded into.
+#[derive(Debug)]
+pub struct Event {
+    /// The database that the message names.
+    pub database: String,
+    /// The table that the message names.
+    pub table: String,
+    /// When the statement ran on the server, in milliseconds since 1970; Canal knows only the second.
+    pub executed_ms: Option<i64>,
+    /// When the message was made, in milliseconds since 1970.
+    pub written_ms: Option<i64>,
+    /// What it means.
+    pub meaning: Meaning,
+}
+
+/// What a message means for the cache.
+#[derive(Debug)]
+pub enum Meaning {
+    /// Rows of a table that has rules changed.
+    Rows {
+        /// The table's rules.
+        rules: Arc<TableRules>,
+        /// What happened to all rows of the message.
+        op: Op,
+    },
+    /// Something changed without telling which rows.
+    Whole {
+        /// Where.
+        concerned: Concerned,
+        /// Why single keys can't be told.
+        reason: Reason,
+    },
+    /// A prepared transaction was committed; its rows came long before, unmarked.
+    XaCommit,
+    /// Nothing that a cache could hold has changed.
+    Nothing(Idle),
+}
+
+/// What may have changed as a whole.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Concerned {
+    /// These tables, as (database, table).
+    Tables(Vec<(String, String)>),
+    /// All tables of a database.
+    Database(String),
+    /// Any table.
+    Everything,
+}
+
+/// Why whole groups are flushed. A closed set, for metrics and logs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Reason {
+    /// TRUNCATE.
+    Truncate,
+    /// A table was made, changed, renamed or dropped.
+    Ddl,
+    /// A change was logged as a statement, without its rows.
+    Statement,
+    /// A prepared transaction was committed.
+    XaCommit,
+    /// A message could not be decoded.
+    Undecodable,
+    /// The group has never been read by this consumer group.
+    FirstStart,
+    /// Messages were lost: the offset to read next is not in the log.
+    OutOfRange,
+    /// The log ended where offsets are lower than what was read: the topic was made anew.
+    Rules(&'static str),
+    /// A node's backlog grew too long to be kept key by key.
+    Backlog,
+}
+
+impl Reason {
+    /// The name in metrics and logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Truncate => "truncate",
+            Self::Ddl => "ddl",
+            Self::Statement => "statement",
+            Self::XaCommit => "xa_commit",
+            Self::Undecodable => "undecodable",
+            Self::FirstStart => "first_start",
+            Self::OutOfRange => "out_of_range",
+            Self::Rules(label) => label,
+            Self::Backlog => "backlog",
+        }
+    }
+}
+
+/// Why a message changes nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Idle {
+    /// No rule and no query names its table.
+    NoRules,
+    /// A comment on the message after it (`QUERY` with `isDdl: false`).
+    Comment,
+    /// A prepared transaction was rolled back.
+    XaRollback,
+    /// A statement that changes no rows: an index, a routine, a new database.
+    NoRowsTouched,
+    /// A sign of life of the stream.
+    Heartbeat,
+}
+
+impl Idle {
+    /// The name in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::NoRules => "no_rules",
+            Self::Comment => "comment",
+            Self::XaRollback => "xa_rollback",
+            Self::NoRowsTouched => "no_rows_touched",
+            Self::Heartbeat => "heartbeat",
+        }
+    }
+}
+
+/// A message that can't be decoded.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{reason}")]
+pub struct Undecodable {
+    /// What is wrong, and what to do where that is known.
+    pub reason: String,
+    /// The table that it is about, as (database, table), if that much could be read.
+    pub table: Option<(String, String)>,
+}
+
+/// Decodes messages of one format against one catalog.
+pub struct Decoder {
+    catalog: Arc<Catalog>,
+    columns: Columns,
+    tables: HashMap<u64, Known>,
+    zone: Zone,
+}
+
+struct Known {
+    database: Box<str>,
+    table: Box<str>,
+    rules: Option<Arc<TableRules>>,
+}
+
+/// Tables kept in the decoder's own cache; a catalog with patterns may match any number of them.
+const MAX_KNOWN: usize = 65_536;
+
+impl Decoder {
+    /// Makes a decoder. `zone` is the time zone that the stream's TIMESTAMP columns are written in.
+    pub fn new(catalog: Arc<Catalog>, zone: Zone) -> Self {
+        Self { catalog, columns: Columns::default(), tables: HashMap::new(), zone }
+    }
+
+    /// Decodes one Canal message. The rows are left in `scratch`.
+    pub fn canal<'a>(&mut self, message: &'a [u8], scratch: &mut Scratch<'a>) -> Result<Event, Undecodable> {
+        canal::decode(self, message, scratch)
+    }
+
+    /// The columns of interest, which [`Image`]s are read by.
+    pub fn columns(&self) -> &Columns {
+        &self.columns
+    }
+
+    /// The rules of a table, and whether its columns were already of interest.
+    fn rules(&mut self, database: &str, table: &str) -> (Option<Arc<TableRules>>, bool) {
+        let hash = xxh3_64(database.as_bytes()).rotate_left(1) ^ xxh3_64(table.as_bytes());
+        if let Some(known) = self.tables.get(&hash)
+            && *known.database == *database
+            && *known.table == *table
+        {
+            return (known.rules.clone(), true);
+        }
+        let rules = self.catalog.table(database, table);
+        let mut complete = true;
+        for column in rules.iter().flat_map(|rules| rules.columns()) {
+            complete &= !self.columns.add(column);
+        }
+        if self.tables.len() >= MAX_KNOWN {
+            self.tables.clear();
+        }
+        let known = Known { database: database.into(), table: table.into(), rules: rules.clone() };
+        self.tables.insert(hash, known);
+        (rules, complete)
+    }
+}

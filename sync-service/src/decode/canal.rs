@@ -1,0 +1,150 @@
+//! Canal's flat messages: one rows event or statement each.
+//!
+//! The format is that of Canal's [`FlatMessage`](https://github.com/alibaba/canal/blob/master/protocol/src/main/java/com/alibaba/otter/canal/protocol/FlatMessage.java).
+//! `TiCDC` and Flink write the same fields in another order and with native JSON values; both are understood.
+
+mod envelope;
+
+use std::borrow::Cow;
+
+use catalog::Op;
+
+use self::envelope::{Envelope, Shape};
+use super::{Concerned, Decoder, Event, Idle, Meaning, Reason, Scratch, Undecodable, ddl};
+
+pub(super) fn decode<'a>(
+    decoder: &mut Decoder,
+    message: &'a [u8],
+    scratch: &mut Scratch<'a>,
+) -> Result<Event, Undecodable> {
+    let mut envelope = read(decoder, message, scratch, false)?;
+    let database = text(&envelope.database);
+    let table = text(&envelope.table);
+    let (rules, complete) = decoder.rules(database, table);
+    // The first message of a table teaches which columns to keep; floating point numbers are read again as text.
+    if !complete || envelope.inexact {
+        let exact = envelope.inexact;
+        envelope = read(decoder, message, scratch, exact)?;
+        if envelope.inexact && !exact {
+            envelope = read(decoder, message, scratch, true)?;
+        }
+    }
+    let database = text(&envelope.database).to_owned();
+    let table = text(&envelope.table).to_owned();
+    let undecodable = |reason: String| {
+        let told = !database.is_empty() && !table.is_empty();
+        Undecodable { reason, table: told.then(|| (database.clone(), table.clone())) }
+    };
+    if let Some(problem) = envelope.problem.take() {
+        return Err(undecodable(problem));
+    }
+    let kind = match &envelope.kind {
+        Some(kind) if !kind.is_empty() => kind.to_ascii_uppercase(),
+        _ => {
+            return Err(undecodable(
+                "message has no `type`; is the topic written by canal with flatMessage=true?".to_owned(),
+            ));
+        }
+    };
+    let op = match kind.as_str() {
+        "INSERT" => Some(Op::Insert),
+        "UPDATE" => Some(Op::Update),
+        "DELETE" => Some(Op::Delete),
+        _ => None,
+    };
+    let whole = |concerned: Option<Concerned>, reason: Reason| match concerned {
+        Some(concerned) => Meaning::Whole { concerned, reason },
+        None => Meaning::Nothing(Idle::NoRowsTouched),
+    };
+    let meaning = if let Some(op) = op {
+        if table.is_empty() || (database.is_empty() && rules.is_none()) {
+            return Err(undecodable(
+                "message names no database and table, so its rows can't be mapped to keys".to_owned(),
+            ));
+        }
+        match (rules, envelope.data) {
+            (None, _) => Meaning::Nothing(Idle::NoRules),
+            (Some(_), Shape::Absent | Shape::Null) => {
+                whole(Some(Concerned::Tables(vec![(database.clone(), table.clone())])), Reason::Statement)
+            }
+            (Some(rules), Shape::Rows) => {
+                let (new, old) = (scratch.data.len(), scratch.old.len());
+                if op == Op::Update && envelope.old == Shape::Rows && new != old {
+                    return Err(undecodable(format!("`data` has {new} rows and `old` has {old}")));
+                }
+                to_utc(decoder, scratch);
+                Meaning::Rows { rules, op }
+            }
+        }
+    } else {
+        let sql = text(&envelope.sql);
+        match kind.as_str() {
+            "XACOMMIT" => Meaning::XaCommit,
+            "XAROLLBACK" => Meaning::Nothing(Idle::XaRollback),
+            "TIDB_WATERMARK" => Meaning::Nothing(Idle::Heartbeat),
+            "QUERY" if !envelope.is_ddl.unwrap_or_else(|| ddl::is_ddl(sql)) => {
+                Meaning::Nothing(Idle::Comment)
+            }
+            "TRUNCATE" => whole(ddl::concerned(&kind, &database, &table, sql), Reason::Truncate),
+            "CREATE" | "ALTER" | "ERASE" | "DROP" | "RENAME" | "CINDEX" | "DINDEX" | "QUERY" => {
+                whole(ddl::concerned(&kind, &database, &table, sql), Reason::Ddl)
+            }
+            _ if envelope.is_ddl == Some(true) => {
+                whole(ddl::concerned(&kind, &database, &table, sql), Reason::Ddl)
+            }
+            _ => {
+                let kind: String = kind.chars().take(40).collect();
+                return Err(undecodable(format!("message has the unknown `type` {kind:?}")));
+            }
+        }
+    };
+    Ok(Event { database, table, executed_ms: envelope.executed_ms, written_ms: envelope.written_ms, meaning })
+}
+
+fn read<'a>(
+    decoder: &Decoder,
+    message: &'a [u8],
+    scratch: &mut Scratch<'a>,
+    exact: bool,
+) -> Result<Envelope<'a>, Undecodable> {
+    let first = message.iter().copied().find(|byte| !byte.is_ascii_whitespace());
+    let hint = match first {
+        None => Some("message is empty"),
+        Some(b'{') => None,
+        Some(_) => Some(
+            "message is not a JSON object; canal must write flat messages, set canal.mq.flatMessage=true",
+        ),
+    };
+    if let Some(hint) = hint {
+        return Err(Undecodable { reason: hint.to_owned(), table: None });
+    }
+    let mut envelope = Envelope::default();
+    match envelope.read(message, scratch, &decoder.columns, exact) {
+        Ok(()) => Ok(envelope),
+        Err(error) => {
+            // What stands before the break is trusted only if it is all of the name.
+            let (database, table) = (text(&envelope.database), text(&envelope.table));
+            let told = !database.is_empty() && !table.is_empty();
+            let table = told.then(|| (database.to_owned(), table.to_owned()));
+            Err(Undecodable { reason: format!("message is not valid json: {error}"), table })
+        }
+    }
+}
+
+fn text<'s>(field: &'s Option<Cow<'_, str>>) -> &'s str {
+    field.as_deref().unwrap_or_default()
+}
+
+/// Rewrites TIMESTAMP columns from the stream's zone.
+fn to_utc(decoder: &Decoder, scratch: &mut Scratch<'_>) {
+    if decoder.zone.is_utc() {
+        return;
+    }
+    let Scratch { data, old, types } = scratch;
+    let is_timestamp =
+        |text: &str| text.get(..9).is_some_and(|start| start.eq_ignore_ascii_case("timestamp"));
+    for (column, _) in types.iter().filter(|(_, text)| is_timestamp(text)) {
+        data.rewrite(*column, |text| decoder.zone.to_utc(text));
+        old.rewrite(*column, |text| decoder.zone.to_utc(text));
+    }
+}

@@ -1,0 +1,221 @@
+//! From a batch of messages to the keys and groups that they make stale.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use catalog::{Catalog, Effect, GroupId, Op, RowImage, Use};
+use hashbrown::{DefaultHashBuilder, HashSet};
+use tracing::warn;
+
+use crate::decode::{Concerned, Decoder, Meaning, Reason, Scratch, Undecodable, Zone};
+use crate::deliver::Removals;
+use crate::metrics::{PipelineMetrics, ReasonLabel};
+use crate::source::{Batch, Letter, Message};
+
+/// Maps batches against one catalog.
+pub(crate) struct Mapper {
+    catalog: Arc<Catalog>,
+    decoder: Decoder,
+    metrics: PipelineMetrics,
+    /// Groups by the database of a table that they read; `None` where a pattern may mean any database.
+    by_database: Vec<(Option<String>, GroupId)>,
+}
+
+/// What a batch came to.
+pub(crate) struct Mapped {
+    pub(crate) removals: Removals,
+    pub(crate) letters: Vec<Letter>,
+    /// Per message with changes: when its statement ran, and when its record was logged.
+    pub(crate) times: Vec<(Option<i64>, Option<i64>)>,
+}
+
+/// Keys and groups of one batch, each once.
+#[derive(Default)]
+struct Stale {
+    keys: HashSet<Arc<str>, DefaultHashBuilder>,
+    groups: BTreeMap<GroupId, &'static str>,
+}
+
+impl Mapper {
+    pub(crate) fn new(catalog: Arc<Catalog>, zone: Zone, metrics: PipelineMetrics) -> Self {
+        let mut by_database = Vec::new();
+        for table in catalog.tables().into_iter().filter(|table| table.effect != Use::Ignored) {
+            let database = table.table.split_once('.').map_or("", |(database, _)| database).to_owned();
+            let plain = database.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '$' || c == '-');
+            by_database.push(((plain && !database.is_empty()).then_some(database), table.group_id));
+        }
+        let decoder = Decoder::new(catalog.clone(), zone);
+        Self { catalog, decoder, metrics, by_database }
+    }
+
+    /// Maps one batch. What can't be decoded becomes a letter, and a flush of all that it may concern.
+    pub(crate) fn map(&mut self, batch: &Batch) -> Mapped {
+        let mut scratch = Scratch::default();
+        let mut stale = Stale::default();
+        let mut letters = Vec::new();
+        let mut times = Vec::with_capacity(batch.len());
+        for message in batch.messages() {
+            let payload = message.payload.unwrap_or_default();
+            self.metrics.bytes.inc_by(payload.len() as u64);
+            match self.decoder.canal(payload, &mut scratch) {
+                Ok(event) => {
+                    if self.apply(&event.meaning, &event.database, &message, &scratch, &mut stale) {
+                        times.push((event.executed_ms, message.timestamp_ms));
+                    }
+                }
+                Err(error) => letters.push(self.letter(&message, error, &mut stale)),
+            }
+        }
+        self.metrics.messages.inc_by(batch.len() as u64);
+        self.metrics.batch_messages.observe(batch.len() as f64);
+        self.metrics.batch_keys.observe(stale.keys.len() as f64);
+        Mapped { removals: self.removals(stale, batch.origin()), letters, times }
+    }
+
+    /// What a gap makes stale: everything.
+    pub(crate) fn everything(&self, reason: Reason, origin: String) -> Removals {
+        let mut stale = Stale::default();
+        self.flush(&Concerned::Everything, reason, &mut stale);
+        self.removals(stale, origin)
+    }
+
+    /// Notes what an event makes stale; says whether it may have changed anything.
+    fn apply(
+        &self,
+        meaning: &Meaning,
+        database: &str,
+        message: &Message<'_>,
+        scratch: &Scratch<'_>,
+        stale: &mut Stale,
+    ) -> bool {
+        match meaning {
+            Meaning::Rows { rules, op } => {
+                let columns = self.decoder.columns();
+                let rows = scratch.data.len();
+                self.metrics.rows.inc_by(rows as u64);
+                let mut emit = |effect: Effect| match effect {
+                    Effect::Remove(key) => {
+                        if !stale.keys.contains(key.as_str()) {
+                            stale.keys.insert(key.into());
+                        }
+                    }
+                    Effect::Flush { group, reason } => {
+                        stale.groups.entry(group).or_insert(reason.label());
+                    }
+                };
+                for row in 0..rows {
+                    // A row of nulls or of nothing at all has no images: the rules flush what reads the table.
+                    let image = scratch.data.any(row).then(|| scratch.image(row, columns));
+                    let image = image.as_ref().map(|image| image as &dyn RowImage);
+                    match op {
+                        Op::Insert => rules.map(*op, None, image, &mut emit),
+                        Op::Delete => rules.map(*op, image, None, &mut emit),
+                        Op::Update => {
+                            let before = scratch.before(row, columns);
+                            rules.map(
+                                *op,
+                                before.as_ref().map(|before| before as &dyn RowImage),
+                                image,
+                                &mut emit,
+                            );
+                        }
+                    }
+                }
+                true
+            }
+            Meaning::Whole { concerned, reason } => {
+                let groups = self.flush(concerned, *reason, stale);
+                if groups > 0 {
+                    let partition = message.partition.to_string();
+                    warn!(
+                        partition,
+                        offset = message.offset,
+                        reason = reason.label(),
+                        database,
+                        ?concerned,
+                        groups,
+                        "flushing groups"
+                    );
+                }
+                groups > 0
+            }
+            // The rows came when the transaction was prepared, unmarked, any time ago and perhaps to another instance.
+            Meaning::XaCommit => {
+                let groups = self.flush(&Concerned::Everything, Reason::XaCommit, stale);
+                warn!(partition = %message.partition, offset = message.offset, groups, "prepared transaction committed: flushing all groups");
+                true
+            }
+            Meaning::Nothing(idle) => {
+                self.metrics.ignored.get_or_create(&ReasonLabel { reason: idle.label() }).inc();
+                false
+            }
+        }
+    }
+
+    fn letter(&self, message: &Message<'_>, error: Undecodable, stale: &mut Stale) -> Letter {
+        let concerned = match &error.table {
+            Some(table) => Concerned::Tables(vec![table.clone()]),
+            None => Concerned::Everything,
+        };
+        let groups = self.flush(&concerned, Reason::Undecodable, stale);
+        self.metrics.undecodable.inc();
+        let table = error.table.map(|(database, table)| format!("{database}.{table}"));
+        warn!(
+            partition = %message.partition,
+            offset = message.offset,
+            reason = error.reason,
+            table = table.as_deref().unwrap_or("unknown"),
+            groups,
+            "message can't be decoded: it goes to the dead letters, and the groups that it may concern are flushed"
+        );
+        Letter {
+            partition: message.partition.clone(),
+            offset: message.offset,
+            timestamp_ms: message.timestamp_ms,
+            reason: error.reason,
+            table,
+            key: message.key.map(<[u8]>::to_vec),
+            payload: message.payload.map(<[u8]>::to_vec),
+        }
+    }
+
+    /// Notes the groups that read what is concerned, and returns how many they are.
+    fn flush(&self, concerned: &Concerned, reason: Reason, stale: &mut Stale) -> usize {
+        let mut groups: Vec<GroupId> = match concerned {
+            Concerned::Tables(tables) => {
+                let rules = tables.iter().filter_map(|(database, table)| self.catalog.table(database, table));
+                rules.flat_map(|rules| rules.readers().to_vec()).collect()
+            }
+            Concerned::Database(name) => {
+                let reads = |database: &Option<String>| {
+                    database.as_ref().is_none_or(|database| database.eq_ignore_ascii_case(name))
+                };
+                self.by_database
+                    .iter()
+                    .filter(|(database, _)| reads(database))
+                    .map(|(_, group)| *group)
+                    .collect()
+            }
+            Concerned::Everything => self.catalog.groups().iter().map(|group| group.id).collect(),
+        };
+        groups.sort_unstable();
+        groups.dedup();
+        for group in &groups {
+            stale.groups.entry(*group).or_insert(reason.label());
+        }
+        groups.len()
+    }
+
+    /// What goes to the nodes. Keys of groups that are flushed go too: a key costs little, and finding its group more.
+    fn removals(&self, stale: Stale, origin: String) -> Removals {
+        let mut groups = Vec::with_capacity(stale.groups.len());
+        for (group, reason) in stale.groups {
+            self.metrics.flushed(reason, 1);
+            groups.push(self.catalog.groups()[usize::from(group.0)].name.clone());
+        }
+        Removals { keys: stale.keys.into_iter().collect(), groups, origin: origin.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,238 @@
+//! What an operator asks of the sync service, in figures.
+
+use std::sync::Arc;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::offsets::Partition;
+
+/// Names a node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct NodeLabel {
+    node: String,
+}
+
+impl NodeLabel {
+    pub(crate) fn new(node: &str) -> Self {
+        Self { node: node.to_owned() }
+    }
+}
+
+/// Names a reason, from a closed set.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ReasonLabel {
+    pub(crate) reason: &'static str,
+}
+
+/// Names a partition.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct PartitionLabel {
+    topic: String,
+    partition: i32,
+}
+
+impl From<&Partition> for PartitionLabel {
+    fn from(partition: &Partition) -> Self {
+        Self { topic: partition.topic.to_string(), partition: partition.number }
+    }
+}
+
+/// What is measured on the way from a message to its acknowledgement.
+#[derive(Clone)]
+pub(crate) struct PipelineMetrics {
+    pub(crate) messages: Counter,
+    pub(crate) bytes: Counter,
+    pub(crate) rows: Counter,
+    pub(crate) ignored: Family<ReasonLabel, Counter>,
+    pub(crate) undecodable: Counter,
+    pub(crate) dead_letters: Counter,
+    pub(crate) dead_letter_failures: Counter,
+    pub(crate) flushes: Family<ReasonLabel, Counter>,
+    pub(crate) gaps: Family<ReasonLabel, Counter>,
+    pub(crate) batch_messages: Histogram,
+    pub(crate) batch_keys: Histogram,
+    pub(crate) commit_delay: Histogram,
+    pub(crate) log_delay: Histogram,
+    pub(crate) own_delay: Histogram,
+    pub(crate) unacknowledged: Gauge,
+    pub(crate) lag: Family<PartitionLabel, Gauge>,
+    pub(crate) commits: Counter,
+    pub(crate) commit_failures: Counter,
+}
+
+impl PipelineMetrics {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let delay = |from: f64| Histogram::new(exponential_buckets(from, 2.0, 20));
+        let metrics = Self {
+            messages: Counter::default(),
+            bytes: Counter::default(),
+            rows: Counter::default(),
+            ignored: Family::default(),
+            undecodable: Counter::default(),
+            dead_letters: Counter::default(),
+            dead_letter_failures: Counter::default(),
+            flushes: Family::default(),
+            gaps: Family::default(),
+            batch_messages: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
+            batch_keys: Histogram::new(exponential_buckets(1.0, 2.0, 18)),
+            commit_delay: delay(0.001),
+            log_delay: delay(0.001),
+            own_delay: delay(0.000_1),
+            unacknowledged: Gauge::default(),
+            lag: Family::default(),
+            commits: Counter::default(),
+            commit_failures: Counter::default(),
+        };
+        let all = metrics.clone();
+        registry.register("messages", "Messages read", all.messages);
+        registry.register_with_unit("message", "Bytes of message values read", Unit::Bytes, all.bytes);
+        registry.register("rows", "Row changes of tables that have rules", all.rows);
+        registry.register("ignored", "Messages that change nothing that is cached, by why", all.ignored);
+        registry.register("undecodable", "Messages that could not be decoded", all.undecodable);
+        registry.register("dead_letters", "Messages sent to the dead-letter topic", all.dead_letters);
+        registry.register(
+            "dead_letter_failures",
+            "Attempts to send a dead letter that failed",
+            all.dead_letter_failures,
+        );
+        registry.register(
+            "flushes",
+            "Groups flushed because single keys could not be told, by why",
+            all.flushes,
+        );
+        registry.register("gaps", "Partitions of which changes were missed, by why", all.gaps);
+        registry.register("batch_messages", "Messages of a batch", all.batch_messages);
+        registry.register("batch_keys", "Distinct keys of a batch", all.batch_keys);
+        registry.register_with_unit(
+            "commit_to_remove_delay",
+            "From a change's statement (Canal's `es`, known to the second) to its acknowledgement by all nodes",
+            Unit::Seconds,
+            all.commit_delay,
+        );
+        registry.register_with_unit(
+            "log_to_remove_delay",
+            "From the timestamp of a change's record in the log to its acknowledgement by all nodes",
+            Unit::Seconds,
+            all.log_delay,
+        );
+        registry.register_with_unit(
+            "own_delay",
+            "From the fetch of a batch to its acknowledgement by all nodes: this service's own part of the delay",
+            Unit::Seconds,
+            all.own_delay,
+        );
+        registry.register(
+            "unacknowledged",
+            "Claims of batches on partitions that wait for acknowledgements",
+            all.unacknowledged,
+        );
+        registry.register("lag", "Messages of a partition that are not acknowledged yet", all.lag);
+        registry.register("commits", "Commits of offsets", all.commits);
+        registry.register("commit_failures", "Commits of offsets that failed", all.commit_failures);
+        metrics
+    }
+
+    pub(crate) fn flushed(&self, reason: &'static str, groups: usize) {
+        self.flushes.get_or_create(&ReasonLabel { reason }).inc_by(groups as u64);
+    }
+}
+
+/// What is measured towards the nodes.
+#[derive(Clone)]
+pub(crate) struct DeliverMetrics {
+    pub(crate) requests: Counter,
+    pub(crate) request_keys: Histogram,
+    pub(crate) removes_sent: Counter,
+    pub(crate) removes_hit: Counter,
+    pub(crate) flushes_sent: Counter,
+    pub(crate) retries: Counter,
+    pub(crate) replans: Counter,
+    pub(crate) collapsed: Counter,
+    pub(crate) backlog: Family<NodeLabel, Gauge>,
+    pub(crate) slow: Family<NodeLabel, Gauge>,
+    pub(crate) membership_failures: Counter,
+    pub(crate) membership_down: Gauge,
+    pub(crate) epoch: Gauge,
+}
+
+impl DeliverMetrics {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            requests: Counter::default(),
+            request_keys: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
+            removes_sent: Counter::default(),
+            removes_hit: Counter::default(),
+            flushes_sent: Counter::default(),
+            retries: Counter::default(),
+            replans: Counter::default(),
+            collapsed: Counter::default(),
+            backlog: Family::default(),
+            slow: Family::default(),
+            membership_failures: Counter::default(),
+            membership_down: Gauge::default(),
+            epoch: Gauge::default(),
+        };
+        let all = metrics.clone();
+        registry.register("requests", "Requests that nodes acknowledged", all.requests);
+        registry.register("request_keys", "Keys of an acknowledged request", all.request_keys);
+        registry.register(
+            "removes_sent",
+            "Removals that nodes acknowledged, counted per node",
+            all.removes_sent,
+        );
+        registry.register("removes_hit", "Removals whose key was in a node's memory", all.removes_hit);
+        registry.register(
+            "flushes_sent",
+            "Group flushes that nodes acknowledged, counted per node",
+            all.flushes_sent,
+        );
+        registry.register("retries", "Requests that failed and were repeated", all.retries);
+        registry.register("replans", "Paths planned again because the membership had changed", all.replans);
+        registry.register(
+            "backlog_collapsed",
+            "Groups flushed because a slow node's backlog was full",
+            all.collapsed,
+        );
+        registry.register("backlog_keys", "Keys that wait for a node", all.backlog);
+        registry.register("node_slow", "1 while a node does not keep up", all.slow);
+        registry.register(
+            "membership_failures",
+            "Reads of the membership that failed",
+            all.membership_failures,
+        );
+        registry.register("membership_down", "1 while the membership can't be read", all.membership_down);
+        registry.register("ring_epoch", "Epoch of the ring that is known", all.epoch);
+        metrics
+    }
+}
+
+/// What the Kafka source measures.
+#[derive(Clone, Default)]
+pub(crate) struct SourceMetrics {
+    pub(crate) rebalances: Counter,
+    pub(crate) assigned: Gauge,
+    pub(crate) errors: Counter,
+}
+
+impl SourceMetrics {
+    pub(crate) fn register(registry: &mut Registry) -> Arc<Self> {
+        let metrics = Self::default();
+        registry.register(
+            "rebalances",
+            "Changes of the partitions that this instance owns",
+            metrics.rebalances.clone(),
+        );
+        registry.register(
+            "assigned_partitions",
+            "Partitions that this instance owns",
+            metrics.assigned.clone(),
+        );
+        registry.register("source_errors", "Errors of the client of the log", metrics.errors.clone());
+        Arc::new(metrics)
+    }
+}

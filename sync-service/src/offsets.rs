@@ -1,0 +1,411 @@
+//! Which offsets may be committed: per partition, the end of the contiguous acknowledged prefix.
+//!
+//! Batches may be acknowledged in any order, because removals commute; what is committed still never passes a batch
+//! that is not acknowledged. A partition that was revoked is forgotten: acknowledgements that come later for its old
+//! assignment change nothing, also if the same partition has been assigned again meanwhile.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::Notify;
+
+/// One partition of a topic.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Partition {
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// The partition's number in its topic.
+    pub number: i32,
+}
+
+impl Partition {
+    /// Names a partition.
+    pub fn new(topic: impl Into<Arc<str>>, number: i32) -> Self {
+        Self { topic: topic.into(), number }
+    }
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.topic, self.number)
+    }
+}
+
+/// The first offset of a partition that is not applied yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NextOffset {
+    /// The partition.
+    pub partition: Partition,
+    /// The offset of the message to read next.
+    pub next: i64,
+}
+
+/// A batch's claim on the partitions that its messages came from; shown again when all of it is acknowledged.
+///
+/// A ticket that is dropped holds back its partitions' commits until they are revoked: nothing is ever committed past it.
+#[derive(Debug)]
+#[must_use = "a batch that is never acknowledged holds back every later commit"]
+pub struct Ticket {
+    claims: Vec<Claim>,
+}
+
+#[derive(Debug)]
+struct Claim {
+    partition: Partition,
+    assignment: u64,
+    number: u64,
+}
+
+/// The state of all partitions that this instance owns.
+///
+/// The lock guards plain bookkeeping and is never held across a wait but that of its own condition variable.
+#[derive(Default)]
+pub struct Offsets {
+    state: Mutex<State>,
+    changed: Condvar,
+    idle: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    assignments: u64,
+    owned: HashMap<Partition, Owned>,
+    unacknowledged: usize,
+}
+
+struct Owned {
+    assignment: u64,
+    /// Number of the batch at the front of `waiting`.
+    first: u64,
+    waiting: VecDeque<Waiting>,
+    acknowledged: Option<i64>,
+    committed: Option<i64>,
+}
+
+struct Waiting {
+    next: i64,
+    acknowledged: bool,
+}
+
+impl Offsets {
+    /// Makes an empty one: nothing is owned.
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Takes over partitions. One that is owned already keeps its state.
+    pub fn assign(&self, partitions: &[Partition]) {
+        let state = &mut *self.state.lock();
+        for partition in partitions {
+            if state.owned.contains_key(partition) {
+                continue;
+            }
+            state.assignments += 1;
+            let owned = Owned {
+                assignment: state.assignments,
+                first: 0,
+                waiting: VecDeque::new(),
+                acknowledged: None,
+                committed: None,
+            };
+            state.owned.insert(partition.clone(), owned);
+        }
+    }
+
+    /// Gives partitions up and returns what may be committed for them at this moment.
+    pub fn revoke(&self, partitions: &[Partition]) -> Vec<NextOffset> {
+        let state = &mut *self.state.lock();
+        let mut last = Vec::new();
+        for partition in partitions {
+            let Some(owned) = state.owned.remove(partition) else { continue };
+            state.unacknowledged -= owned.unacknowledged();
+            if let Some(next) = owned.uncommitted() {
+                last.push(NextOffset { partition: partition.clone(), next });
+            }
+        }
+        self.note(state);
+        last
+    }
+
+    /// Waits on the calling thread until all batches of these partitions are acknowledged, or `limit` is over.
+    ///
+    /// Returns whether they are. For the source's own thread, when partitions are revoked.
+    pub fn wait_acknowledged(&self, partitions: &[Partition], limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        let mut state = self.state.lock();
+        loop {
+            let busy = partitions
+                .iter()
+                .any(|one| state.owned.get(one).is_some_and(|owned| owned.unacknowledged() > 0));
+            if !busy {
+                return true;
+            }
+            if self.changed.wait_until(&mut state, deadline).timed_out() {
+                return false;
+            }
+        }
+    }
+
+    /// Registers a batch: per partition, the next offset once all of its messages are applied.
+    ///
+    /// Batches of one partition must begin in the order of their offsets. Partitions that are not owned (any more) are
+    /// left out: their messages may be applied, but never committed.
+    pub fn begin(&self, ends: &[NextOffset]) -> Ticket {
+        let state = &mut *self.state.lock();
+        let mut claims = Vec::with_capacity(ends.len());
+        for end in ends {
+            let Some(owned) = state.owned.get_mut(&end.partition) else { continue };
+            let number = owned.first + owned.waiting.len() as u64;
+            owned.waiting.push_back(Waiting { next: end.next, acknowledged: false });
+            state.unacknowledged += 1;
+            claims.push(Claim { partition: end.partition.clone(), assignment: owned.assignment, number });
+        }
+        Ticket { claims }
+    }
+
+    /// Counts a batch as applied by everyone who had to.
+    pub fn acknowledge(&self, ticket: Ticket) {
+        let state = &mut *self.state.lock();
+        for claim in ticket.claims {
+            let Some(owned) = state.owned.get_mut(&claim.partition) else { continue };
+            if owned.assignment != claim.assignment {
+                continue;
+            }
+            let place = usize::try_from(claim.number - owned.first).expect("a queue's length fits");
+            owned.waiting[place].acknowledged = true;
+            state.unacknowledged -= 1;
+            while owned.waiting.front().is_some_and(|front| front.acknowledged) {
+                let front = owned.waiting.pop_front().expect("the front was just seen");
+                owned.first += 1;
+                owned.acknowledged = Some(front.next);
+            }
+        }
+        self.note(state);
+    }
+
+    /// Returns what may be committed and is not yet known to be.
+    pub fn committable(&self) -> Vec<NextOffset> {
+        let state = self.state.lock();
+        let due = state.owned.iter().filter_map(|(partition, owned)| {
+            Some(NextOffset { partition: partition.clone(), next: owned.uncommitted()? })
+        });
+        due.collect()
+    }
+
+    /// Notes what has been committed.
+    pub fn committed(&self, offsets: &[NextOffset]) {
+        let state = &mut *self.state.lock();
+        for offset in offsets {
+            if let Some(owned) = state.owned.get_mut(&offset.partition) {
+                owned.committed = owned.committed.max(Some(offset.next));
+            }
+        }
+    }
+
+    /// Returns the owned partitions, each with the end of its acknowledged prefix, if anything was acknowledged.
+    pub fn acknowledged(&self) -> Vec<(Partition, Option<i64>)> {
+        let state = self.state.lock();
+        state.owned.iter().map(|(partition, owned)| (partition.clone(), owned.acknowledged)).collect()
+    }
+
+    /// Says whether a partition is owned.
+    pub fn owns(&self, partition: &Partition) -> bool {
+        self.state.lock().owned.contains_key(partition)
+    }
+
+    /// Returns how many claims of batches on owned partitions are not acknowledged.
+    pub fn unacknowledged(&self) -> usize {
+        self.state.lock().unacknowledged
+    }
+
+    /// Waits until every batch is acknowledged. Cancel safe.
+    pub async fn drained(&self) {
+        loop {
+            let idle = self.idle.notified();
+            if self.unacknowledged() == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    fn note(&self, state: &State) {
+        self.changed.notify_all();
+        if state.unacknowledged == 0 {
+            self.idle.notify_waiters();
+        }
+    }
+}
+
+impl Owned {
+    fn unacknowledged(&self) -> usize {
+        self.waiting.iter().filter(|waiting| !waiting.acknowledged).count()
+    }
+
+    fn uncommitted(&self) -> Option<i64> {
+        self.acknowledged.filter(|next| self.committed.is_none_or(|committed| committed < *next))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn partition(number: i32) -> Partition {
+        Partition::new("shop", number)
+    }
+
+    fn end(number: i32, next: i64) -> NextOffset {
+        NextOffset { partition: partition(number), next }
+    }
+
+    #[test]
+    fn commit_waits_for_the_oldest_batch() {
+        let offsets = Offsets::new();
+        offsets.assign(&[partition(0)]);
+        let first = offsets.begin(&[end(0, 10)]);
+        let second = offsets.begin(&[end(0, 20)]);
+        offsets.acknowledge(second);
+        assert_eq!(offsets.committable(), []);
+        offsets.acknowledge(first);
+        assert_eq!(offsets.committable(), [end(0, 20)]);
+        offsets.committed(&[end(0, 20)]);
+        assert_eq!(offsets.committable(), []);
+    }
+
+    #[test]
+    fn acknowledgement_of_an_earlier_assignment_counts_for_nothing() {
+        let offsets = Offsets::new();
+        offsets.assign(&[partition(0)]);
+        let old = offsets.begin(&[end(0, 10)]);
+        assert_eq!(offsets.revoke(&[partition(0)]), []);
+        offsets.assign(&[partition(0)]);
+        let new = offsets.begin(&[end(0, 5)]);
+        offsets.acknowledge(old);
+        assert_eq!(offsets.committable(), []);
+        offsets.acknowledge(new);
+        assert_eq!(offsets.committable(), [end(0, 5)]);
+    }
+
+    #[test]
+    fn a_dropped_ticket_holds_back_later_commits() {
+        let offsets = Offsets::new();
+        offsets.assign(&[partition(0)]);
+        drop(offsets.begin(&[end(0, 1)]));
+        offsets.acknowledge(offsets.begin(&[end(0, 2)]));
+        assert_eq!(offsets.committable(), []);
+        assert_eq!(offsets.unacknowledged(), 1);
+    }
+
+    #[test]
+    fn revoke_hands_over_what_is_acknowledged() {
+        let offsets = Offsets::new();
+        offsets.assign(&[partition(0), partition(1)]);
+        offsets.acknowledge(offsets.begin(&[end(0, 3), end(1, 7)]));
+        let waiting = offsets.begin(&[end(1, 9)]);
+        assert!(!offsets.wait_acknowledged(&[partition(1)], Duration::ZERO));
+        assert!(offsets.wait_acknowledged(&[partition(0)], Duration::ZERO));
+        assert_eq!(offsets.revoke(&[partition(1)]), [end(1, 7)]);
+        offsets.acknowledge(waiting);
+        assert_eq!(offsets.committable(), [end(0, 3)]);
+        assert_eq!(offsets.unacknowledged(), 0);
+    }
+
+    #[tokio::test]
+    async fn drained_wakes_when_the_last_batch_is_acknowledged() {
+        let offsets = Offsets::new();
+        offsets.assign(&[partition(0)]);
+        let ticket = offsets.begin(&[end(0, 1)]);
+        let waiting = tokio::spawn({
+            let offsets = offsets.clone();
+            async move { offsets.drained().await }
+        });
+        tokio::task::yield_now().await;
+        offsets.acknowledge(ticket);
+        waiting.await.expect("the waiter must wake");
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Begin(i32),
+        Acknowledge(usize),
+        Commit,
+        Rebalance(i32),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => (0..3).prop_map(Step::Begin),
+            3 => (0..64_usize).prop_map(Step::Acknowledge),
+            1 => Just(Step::Commit),
+            1 => (0..3).prop_map(Step::Rebalance),
+        ]
+    }
+
+    proptest! {
+        // Against a naive list of everything that was read: a commit never passes a message of the current assignment
+        // that is not acknowledged, and reaches the last one once all are.
+        #[test]
+        fn commit_never_passes_an_unacknowledged_batch(steps in proptest::collection::vec(step(), 1..200)) {
+            let offsets = Offsets::new();
+            let all: Vec<_> = (0..3).map(partition).collect();
+            offsets.assign(&all);
+            let mut next = [0_i64; 3];
+            let mut committed = [0_i64; 3];
+            let mut assignment = [0_u32; 3];
+            let mut open: Vec<(i32, u32, i64, Ticket)> = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Begin(one) => {
+                        let index = usize::try_from(one).expect("small");
+                        next[index] += 1;
+                        let ticket = offsets.begin(&[end(one, next[index])]);
+                        open.push((one, assignment[index], next[index], ticket));
+                    }
+                    Step::Acknowledge(which) if !open.is_empty() => {
+                        let (.., ticket) = open.swap_remove(which % open.len());
+                        offsets.acknowledge(ticket);
+                    }
+                    Step::Acknowledge(_) => {}
+                    Step::Commit => {
+                        let due = offsets.committable();
+                        for offset in &due {
+                            committed[usize::try_from(offset.partition.number).expect("small")] = offset.next;
+                        }
+                        offsets.committed(&due);
+                    }
+                    Step::Rebalance(one) => {
+                        let index = usize::try_from(one).expect("small");
+                        for last in offsets.revoke(&[partition(one)]) {
+                            committed[index] = last.next;
+                        }
+                        offsets.assign(&[partition(one)]);
+                        assignment[index] += 1;
+                        next[index] = committed[index];
+                    }
+                }
+                for index in 0..3 {
+                    let oldest = open.iter()
+                        .filter(|(one, of, ..)| usize::try_from(*one) == Ok(index) && *of == assignment[index])
+                        .map(|(_, _, next, _)| *next)
+                        .min();
+                    if let Some(oldest) = oldest {
+                        prop_assert!(committed[index] < oldest);
+                    }
+                }
+            }
+            for (.., ticket) in open {
+                offsets.acknowledge(ticket);
+            }
+            prop_assert_eq!(offsets.unacknowledged(), 0);
+            for offset in offsets.committable() {
+                committed[usize::try_from(offset.partition.number).expect("small")] = offset.next;
+            }
+            prop_assert_eq!(committed, next);
+        }
+    }
+}

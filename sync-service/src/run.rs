@@ -1,0 +1,143 @@
+//! The whole process: configuration, port, membership, service.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use catalog::Catalog;
+use client::Peers;
+use daemon::admin::{self, Readiness};
+use daemon::config::{ClientSection, Cluster, Effective, KafkaSource, Layers, Problems, Telemetry};
+use ring::etcd::{EtcdMembership, Options};
+use ring::fixed::Fixed;
+use ring::{Member, MemberState, Membership, NodeId};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Sync;
+use crate::decode::Zone;
+use crate::service::Service;
+use crate::source::kafka::Kafka;
+
+/// Everything that a sync service process is configured by, checked.
+#[derive(Debug)]
+pub struct Settings {
+    /// `[sync]`.
+    pub sync: Sync,
+    /// `[source.kafka]`.
+    pub kafka: KafkaSource,
+    /// `[cluster]`.
+    pub cluster: Cluster,
+    /// `[client]`.
+    pub client: ClientSection,
+    /// `[telemetry]`.
+    pub telemetry: Telemetry,
+    /// Groups and rules.
+    pub catalog: Arc<Catalog>,
+    zone: Zone,
+}
+
+impl Settings {
+    /// Reads and checks all sections and the catalog; reports everything that is wrong at once.
+    pub fn load(layers: &Layers) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        let sync: Sync = layers.section("sync", &mut problems);
+        let kafka: KafkaSource = layers.section("source.kafka", &mut problems);
+        let cluster: Cluster = layers.section("cluster", &mut problems);
+        let client: ClientSection = layers.section("client", &mut problems);
+        let telemetry: Telemetry = layers.section("telemetry", &mut problems);
+        sync.check(layers, &mut problems);
+        kafka.check(layers, &mut problems);
+        cluster.check(layers, &mut problems);
+        client.check(layers, &mut problems);
+        telemetry.check(layers, &mut problems);
+        if cluster.etcd.is_empty() && cluster.members.is_empty() {
+            problems.push(format!(
+                "{}: neither cluster.etcd nor cluster.members is set, so no node can be found; write etcd = [\"http://etcd:2379\"] or members = [{{ id = \"node-1\", grpc = \"http://node-1:7400\" }}]",
+                layers.place("cluster")
+            ));
+        }
+        let zone = kafka.time_zone.parse().unwrap_or_else(|error| {
+            problems.push(format!("{}: {error}", layers.place("source.kafka.time_zone")));
+            Zone::default()
+        });
+        let catalog = Catalog::parse(layers.file_name(), layers.text())
+            .map_err(|report| {
+                for problem in &report.problems {
+                    problems.push(problem);
+                }
+            })
+            .ok();
+        problems.clone().into_result()?;
+        // Without problems there is a catalog.
+        let catalog = Arc::new(catalog.ok_or(problems)?);
+        Ok(Self { sync, kafka, cluster, client, telemetry, catalog, zone })
+    }
+
+    /// What is in effect, secrets hidden.
+    pub fn effective(&self) -> Effective {
+        Effective::default()
+            .with("sync", &self.sync)
+            .with("source.kafka", &self.kafka)
+            .with("cluster", &self.cluster)
+            .with("client", &self.client)
+            .with("telemetry", &self.telemetry)
+    }
+
+    /// Runs a sync service with these settings until `stop`; see [`run`].
+    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let registry = daemon::metrics::shared();
+        let listener = daemon::bind("sync.http", self.sync.http)?;
+        let peers = Peers::new(client::Config {
+            deadline: self.client.deadline,
+            connect_timeout: self.client.connect_timeout,
+            ..client::Config::default()
+        });
+        let membership: Arc<dyn Membership> = if self.cluster.etcd.is_empty() {
+            let members = self.cluster.members.iter().map(|member| Member {
+                id: NodeId::from(member.id.as_str()),
+                incarnation: 0,
+                grpc: member.grpc.clone(),
+                http: member.http.clone(),
+                weight: member.weight,
+                state: MemberState::Active,
+            });
+            Arc::new(Fixed::new(members.collect(), self.cluster.replicas))
+        } else {
+            let options =
+                Options::new(self.cluster.etcd.clone(), self.cluster.name.clone(), self.cluster.replicas);
+            EtcdMembership::connect(options).context("follow the membership")?
+        };
+        let source = Kafka::new(&self.kafka, &self.sync, &mut registry.lock())?;
+        let service = Service::new(self.sync, self.catalog, membership, peers, source, &mut registry.lock())
+            .with_zone(self.zone);
+        let readiness: Readiness = service.readiness();
+        let router = admin::router(registry, readiness, admin::healthy());
+        // The port outlives the pipeline, so that a shutdown can be watched.
+        let serving = CancellationToken::new();
+        let mut admin = tokio::spawn(admin::serve(listener, router, serving.clone()));
+        let service = service.run(stop);
+        tokio::pin!(service);
+        let result = tokio::select! {
+            result = &mut service => result,
+            ended = &mut admin => {
+                ended.context("serve the admin port")?.context("serve the admin port")?;
+                return Err(anyhow::anyhow!("the admin port ended by itself"));
+            }
+        };
+        serving.cancel();
+        // Bounded by the port's own grace; what it still has to say matters no more.
+        let _ = tokio::time::timeout(Duration::from_secs(6), admin).await;
+        result
+    }
+}
+
+/// Runs a sync service from its configuration until `stop`.
+///
+/// # Errors
+///
+/// A mistake in the configuration, a port that is taken, a property that librdkafka refuses, a message or gap that is
+/// declared to halt the service. Brokers, nodes or an etcd that are down are none: they are waited for, and `/readyz` and
+/// the log say so.
+pub async fn run(layers: &Layers, stop: CancellationToken) -> anyhow::Result<()> {
+    Settings::load(layers)?.run(stop).await
+}

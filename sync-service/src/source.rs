@@ -1,0 +1,256 @@
+//! Where changes come from: batches of raw messages, each with its place in a log.
+
+pub mod kafka;
+pub mod memory;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::decode::Reason;
+use crate::offsets::{NextOffset, Offsets, Partition, Ticket};
+
+/// A log of change messages, in partitions that are shared out among the instances of a consumer group.
+///
+/// The contract: partitions are told to [`Offsets`] when they are assigned and before they are given up; messages of a
+/// partition come in the order of their offsets, all of them, from the committed offset on; where that is not possible a
+/// [`Gap`] comes instead, before any message after it.
+#[async_trait]
+pub trait Source: Send + Sync + 'static {
+    /// Starts to read, in the background, until `stop`; then `events` is dropped. Partitions stay assigned until
+    /// [`close`](Self::close), so that what was read can still be committed.
+    fn start(
+        &self,
+        offsets: Arc<Offsets>,
+        batching: Batching,
+        events: mpsc::Sender<Event>,
+        stop: CancellationToken,
+    ) -> Result<(), Error>;
+
+    /// Commits offsets of owned partitions.
+    async fn commit(&self, offsets: &[NextOffset]) -> Result<(), Error>;
+
+    /// Keeps a message that can't be decoded. Returns when it is safe.
+    async fn dead_letter(&self, letter: &Letter) -> Result<(), Error>;
+
+    /// Gives up all partitions, after the last commit.
+    async fn close(&self);
+
+    /// Why nothing can be read at the moment, if so.
+    fn waits_for(&self) -> Option<String>;
+
+    /// The end of the log of each assigned partition, where it is known.
+    fn ends(&self) -> Vec<NextOffset>;
+}
+
+/// How messages become batches.
+#[derive(Clone, Copy, Debug)]
+pub struct Batching {
+    /// Most messages of a batch.
+    pub messages: usize,
+    /// How long a batch waits for more messages while earlier ones are under way.
+    pub wait: Duration,
+}
+
+/// What a source tells.
+#[derive(Debug)]
+pub enum Event {
+    /// Messages to apply.
+    Batch(Batch),
+    /// Changes were missed.
+    Gap(Gap),
+    /// The source can't go on; the process should stop.
+    Failed(Error),
+}
+
+/// Changes of a partition that were never seen: everything that was cached before must go.
+#[derive(Debug)]
+pub struct Gap {
+    /// Where.
+    pub partition: Partition,
+    /// [`Reason::FirstStart`] or [`Reason::OutOfRange`].
+    pub reason: Reason,
+    /// What was missed and where reading goes on; for the log.
+    pub detail: String,
+    /// To be acknowledged when the flush is: then reading may start after the gap for good.
+    pub ticket: Ticket,
+}
+
+/// Messages, in one buffer.
+#[derive(Debug)]
+pub struct Batch {
+    buffer: Vec<u8>,
+    messages: Vec<Place>,
+    partitions: Vec<Partition>,
+    /// When the first message was handed over by the log's client.
+    pub fetched_at: Instant,
+    /// To be acknowledged when all messages are applied.
+    pub ticket: Ticket,
+}
+
+#[derive(Debug)]
+struct Place {
+    partition: usize,
+    offset: i64,
+    timestamp_ms: Option<i64>,
+    key: Option<Range<usize>>,
+    payload: Option<Range<usize>>,
+}
+
+/// One message of a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// Where it comes from.
+    pub partition: &'a Partition,
+    /// Its place there.
+    pub offset: i64,
+    /// The log's own time, in milliseconds since 1970.
+    pub timestamp_ms: Option<i64>,
+    /// Its key, if it has one.
+    pub key: Option<&'a [u8]>,
+    /// Its value, if it has one.
+    pub payload: Option<&'a [u8]>,
+}
+
+impl Batch {
+    /// How many messages there are.
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// The messages, in the order of their offsets per partition.
+    pub fn messages(&self) -> impl Iterator<Item = Message<'_>> {
+        self.messages.iter().map(|place| Message {
+            partition: &self.partitions[place.partition],
+            offset: place.offset,
+            timestamp_ms: place.timestamp_ms,
+            key: place.key.clone().map(|range| &self.buffer[range]),
+            payload: place.payload.clone().map(|range| &self.buffer[range]),
+        })
+    }
+
+    /// Where its newest message comes from: `topic/partition@offset`.
+    pub fn origin(&self) -> String {
+        self.messages().last().map_or_else(String::new, |last| format!("{}@{}", last.partition, last.offset))
+    }
+}
+
+/// A batch in the making.
+#[derive(Default, Debug)]
+pub struct BatchBuilder {
+    buffer: Vec<u8>,
+    messages: Vec<Place>,
+    partitions: Vec<(Partition, i64)>,
+    fetched_at: Option<Instant>,
+}
+
+impl BatchBuilder {
+    /// How many messages are in.
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// How many bytes are in.
+    pub fn bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// The partitions that messages are in from, each with its next offset after them.
+    pub fn ends(&self) -> impl Iterator<Item = (&Partition, i64)> {
+        self.partitions.iter().map(|(partition, next)| (partition, *next))
+    }
+
+    /// Copies a message in.
+    pub fn push(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+        timestamp_ms: Option<i64>,
+        key: Option<&[u8]>,
+        payload: Option<&[u8]>,
+    ) {
+        self.fetched_at.get_or_insert_with(Instant::now);
+        let known =
+            self.partitions.iter().position(|(known, _)| known.number == partition && *known.topic == *topic);
+        let index = known.unwrap_or_else(|| {
+            self.partitions.push((Partition::new(topic, partition), 0));
+            self.partitions.len() - 1
+        });
+        self.partitions[index].1 = offset + 1;
+        let mut copy = |bytes: Option<&[u8]>| {
+            bytes.map(|bytes| {
+                let start = self.buffer.len();
+                self.buffer.extend_from_slice(bytes);
+                start..self.buffer.len()
+            })
+        };
+        let (key, payload) = (copy(key), copy(payload));
+        self.messages.push(Place { partition: index, offset, timestamp_ms, key, payload });
+    }
+
+    /// Takes what is in as a batch that `offsets` knows of, and is empty again.
+    pub fn finish(&mut self, offsets: &Offsets) -> Batch {
+        let built = std::mem::take(self);
+        let ends: Vec<_> = built
+            .partitions
+            .iter()
+            .map(|(partition, next)| NextOffset { partition: partition.clone(), next: *next })
+            .collect();
+        Batch {
+            ticket: offsets.begin(&ends),
+            buffer: built.buffer,
+            messages: built.messages,
+            partitions: built.partitions.into_iter().map(|(partition, _)| partition).collect(),
+            fetched_at: built.fetched_at.unwrap_or_else(Instant::now),
+        }
+    }
+}
+
+/// A message that can't be decoded, with all that is needed to look into it and to send it again.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Letter {
+    /// Where it comes from.
+    pub partition: Partition,
+    /// Its place there.
+    pub offset: i64,
+    /// The log's own time, in milliseconds since 1970.
+    pub timestamp_ms: Option<i64>,
+    /// What is wrong with it.
+    pub reason: String,
+    /// `database.table`, if that much could be read.
+    pub table: Option<String>,
+    /// Its key as it came.
+    pub key: Option<Vec<u8>>,
+    /// Its value as it came.
+    pub payload: Option<Vec<u8>>,
+}
+
+/// What can go wrong with a source.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration can't work; only a person can help.
+    #[error("{0}")]
+    Config(String),
+    /// The log is not reachable or refuses for now; trying again may help.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Something was declared to end the service.
+    #[error("{0}")]
+    Halted(String),
+}

@@ -1,0 +1,165 @@
+//! Whether Kafka can be read, and what to say if it can't.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tracing::{info, warn};
+
+/// How often the same trouble is logged.
+const REMIND: Duration = Duration::from_secs(10);
+
+/// What is known of brokers and topics. Logs every change of state, and reminds of what lasts.
+pub(super) struct Health {
+    brokers: String,
+    topics: String,
+    group: String,
+    /// Guards plain facts, set by callbacks and read by the service.
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    connected: bool,
+    joined: bool,
+    down: Option<Trouble>,
+    missing: Option<Trouble>,
+    last: Option<Trouble>,
+}
+
+struct Trouble {
+    reason: String,
+    since: Instant,
+    told: Instant,
+}
+
+impl Health {
+    pub(super) fn new(brokers: String, topics: Vec<String>, group: String) -> Self {
+        Self { brokers, topics: topics.join(", "), group, state: Mutex::default() }
+    }
+
+    /// No broker answers.
+    pub(super) fn brokers_down(&self, reason: &str) {
+        let mut state = self.state.lock();
+        state.connected = false;
+        if note(&mut state.down, reason) {
+            let since = since(state.down.as_ref());
+            warn!(
+                brokers = self.brokers,
+                topics = self.topics,
+                reason,
+                ?since,
+                "kafka is not reachable, trying again"
+            );
+        }
+    }
+
+    /// What statistics say.
+    pub(super) fn brokers(&self, up: bool) {
+        let mut state = self.state.lock();
+        if up && !std::mem::replace(&mut state.connected, true) {
+            info!(brokers = self.brokers, "connected to kafka");
+        }
+        if up && let Some(trouble) = state.down.take() {
+            info!(brokers = self.brokers, after = ?trouble.since.elapsed(), "kafka is reachable again");
+        }
+        if !up {
+            let reason = state
+                .last
+                .as_ref()
+                .map_or_else(|| "no broker is connected".to_owned(), |last| last.reason.clone());
+            state.connected = false;
+            if note(&mut state.down, &reason) {
+                let since = since(state.down.as_ref());
+                warn!(
+                    brokers = self.brokers,
+                    topics = self.topics,
+                    reason,
+                    ?since,
+                    "kafka is not reachable, trying again"
+                );
+            }
+        }
+    }
+
+    /// A topic is not there, or may not be read.
+    pub(super) fn topic_missing(&self, reason: &str) {
+        let mut state = self.state.lock();
+        if note(&mut state.missing, reason) {
+            let since = since(state.missing.as_ref());
+            warn!(
+                brokers = self.brokers,
+                topics = self.topics,
+                reason,
+                ?since,
+                "a topic can't be read, trying again: create it, or mend source.kafka.topics"
+            );
+        }
+    }
+
+    /// Any other error of the client; it recovers by itself.
+    pub(super) fn trouble(&self, reason: &str) {
+        let mut state = self.state.lock();
+        if note(&mut state.last, reason) {
+            warn!(brokers = self.brokers, reason, "kafka client reports an error");
+        }
+    }
+
+    /// Partitions were assigned, perhaps none.
+    pub(super) fn assigned(&self, any: bool) {
+        let mut state = self.state.lock();
+        state.joined = true;
+        if any && let Some(trouble) = state.missing.take() {
+            info!(topics = self.topics, after = ?trouble.since.elapsed(), "topics are readable again");
+        }
+    }
+
+    pub(super) fn closed(&self) {
+        let mut state = self.state.lock();
+        state.joined = false;
+        info!(group = self.group, "left the consumer group");
+    }
+
+    /// What is waited for, if anything.
+    pub(super) fn waits_for(&self) -> Option<String> {
+        let state = self.state.lock();
+        let ago =
+            |trouble: &Trouble| format!("for {}s: {}", trouble.since.elapsed().as_secs(), trouble.reason);
+        if let Some(trouble) = &state.down {
+            return Some(format!("kafka at {} is not reachable {}", self.brokers, ago(trouble)));
+        }
+        if let Some(trouble) = &state.missing {
+            return Some(format!("a topic of {} can't be read {}", self.topics, ago(trouble)));
+        }
+        (!state.joined).then(|| {
+            format!(
+                "waiting for partitions of {} in the group {} from {}",
+                self.topics, self.group, self.brokers
+            )
+        })
+    }
+}
+
+/// Notes a trouble; says whether to log it: it is new, another one, or has lasted.
+fn note(trouble: &mut Option<Trouble>, reason: &str) -> bool {
+    let now = Instant::now();
+    match trouble {
+        Some(trouble) if trouble.reason == reason && now - trouble.told < REMIND => false,
+        Some(trouble) => {
+            // Reasons alternate while a client tries one address after the other.
+            let tell = now - trouble.told >= Duration::from_secs(1);
+            reason.clone_into(&mut trouble.reason);
+            if tell {
+                trouble.told = now;
+            }
+            tell
+        }
+        None => {
+            *trouble = Some(Trouble { reason: reason.to_owned(), since: now, told: now });
+            true
+        }
+    }
+}
+
+fn since(trouble: Option<&Trouble>) -> Duration {
+    trouble.map_or(Duration::ZERO, |trouble| trouble.since.elapsed())
+}
