@@ -241,7 +241,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(ProptestConfig::with_cases(1000))]
 
         /// Whatever mix of late reads, late events and raised epochs an observer gets: its view is the truth at its epoch, and epochs rise.
         #[test]
@@ -291,10 +291,10 @@ mod tests {
             Epoch(2),
             "node 1 came and went, so the list is the same, and so is the epoch"
         );
-        view.events(events[1..3].to_vec());
+        view.events(events[1..2].to_vec());
         assert_eq!((view.ring().members().len(), view.ring().epoch()), (1, Epoch(2)));
         view.raise(Epoch(4));
-        assert_eq!(view.ring().epoch(), Epoch(4));
+        assert_eq!((view.ring().members().len(), view.ring().epoch()), (1, Epoch(4)));
         view.raise(Epoch(5));
         assert_eq!(view.ring().epoch(), Epoch(4), "nobody knows yet what revision 5 did");
         view.events(events[3..].to_vec());
