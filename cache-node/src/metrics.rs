@@ -152,6 +152,8 @@ impl NodeMetrics {
             "Keys read from the database because they may not be served from memory here",
             through.clone(),
         );
+        // Closures, so that each guard of a family is gone before the next is asked for.
+        let forwarded = |result| forwards_family.get_or_create(&ResultLabel { result }).clone();
         let detour = |reason| through.get_or_create(&ReasonLabel { reason }).clone();
 
         let metrics = Self {
@@ -164,8 +166,8 @@ impl NodeMetrics {
             flushes: Counter::default(),
             unknown_groups: Counter::default(),
             apply_seconds: seconds(),
-            forwards: forwards_family.get_or_create(&ResultLabel { result: "ok" }).clone(),
-            forwards_failed: forwards_family.get_or_create(&ResultLabel { result: "failed" }).clone(),
+            forwards: forwarded("ok"),
+            forwards_failed: forwarded("failed"),
             fenced_reads: detour("fenced"),
             stray_reads: detour("not_held"),
             detour_reads: detour("owner_unreachable"),

@@ -58,8 +58,8 @@ impl Server {
     /// Serves a node until `stop`, then stops in the order in which work flows: not ready, out of the ring, on serving
     /// until routing has noticed, no new connections, requests drained, lease given back. Every wait has a bound.
     ///
-    /// The node joins the ring once both ports serve. Dropping the future closes the ports at once and leaves the lease
-    /// to run out.
+    /// The node joins the ring once both ports serve. Dropping the future takes no new connections at once, serves
+    /// those that are open until their callers hang up, and leaves the lease to the registration.
     ///
     /// # Errors
     ///

@@ -11,7 +11,7 @@ use ring::{Epoch, Member, MemberState, Membership as _, NodeId, memory::Registry
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub const CATALOG: &str = r#"
+pub(crate) const CATALOG: &str = r#"
 [[group]]
 name  = "user"
 key   = "user:{id:u64}"
@@ -27,25 +27,25 @@ ttl   = "10m"
 "#;
 
 /// A database, a membership, and the nodes started so far.
-pub struct Stack {
-    pub database: Memory,
-    pub registry: Arc<Registry>,
-    pub catalog: Arc<Catalog>,
-    pub config: Config,
+pub(crate) struct Stack {
+    pub(crate) database: Memory,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) config: Config,
 }
 
 /// One node that serves.
-pub struct Running {
-    pub node: Arc<Node>,
-    pub member: Member,
-    pub readiness: Readiness,
-    pub http: SocketAddr,
-    pub stop: CancellationToken,
-    pub served: JoinHandle<anyhow::Result<()>>,
+pub(crate) struct Running {
+    pub(crate) node: Arc<Node>,
+    pub(crate) member: Member,
+    pub(crate) readiness: Readiness,
+    pub(crate) http: SocketAddr,
+    pub(crate) stop: CancellationToken,
+    pub(crate) served: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Stack {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let config = Config {
             grpc: "127.0.0.1:0".parse().unwrap(),
             http: "127.0.0.1:0".parse().unwrap(),
@@ -65,12 +65,12 @@ impl Stack {
     }
 
     /// The newest epoch there is.
-    pub fn registry_epoch(&self) -> Epoch {
+    pub(crate) fn registry_epoch(&self) -> Epoch {
         self.registry.ring().epoch()
     }
 
     /// Starts a node and waits until it is in the ring, of which all others know.
-    pub async fn start(&self, id: &str) -> Running {
+    pub(crate) async fn start(&self, id: &str) -> Running {
         let running = self.begin(id);
         let mut waits = running.readiness.subscribe();
         waits.wait_for(|waits| waits.is_empty()).await.unwrap();
@@ -78,7 +78,7 @@ impl Stack {
     }
 
     /// Starts a node.
-    pub fn begin(&self, id: &str) -> Running {
+    pub(crate) fn begin(&self, id: &str) -> Running {
         let (server, parts) = self.parts(id);
         let (http, member) = (server.http_addr(), self.member(id, &server));
         let registry = daemon::metrics::shared();
@@ -89,7 +89,7 @@ impl Stack {
     }
 
     /// What a node is made of, and its ports.
-    pub fn parts(&self, id: &str) -> (Server, Parts) {
+    pub(crate) fn parts(&self, id: &str) -> (Server, Parts) {
         let server = Server::bind(self.config.grpc, self.config.http).unwrap();
         let member = self.member(id, &server);
         let parts = Parts {
@@ -121,7 +121,7 @@ impl Stack {
 
 impl Running {
     /// Keys of the group `user` that this node owns now.
-    pub fn keys(&self, count: usize) -> Vec<String> {
+    pub(crate) fn keys(&self, count: usize) -> Vec<String> {
         let ring = self.node.ring();
         (0u64..)
             .map(|id| format!("user:{id}"))
@@ -131,12 +131,12 @@ impl Running {
     }
 
     /// A key that this node owns now.
-    pub fn key(&self) -> String {
+    pub(crate) fn key(&self) -> String {
         self.keys(1).remove(0)
     }
 
     /// Stops it as a signal would, and waits until it has ended.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stop.cancel();
         tokio::time::timeout(Duration::from_secs(20), self.served)
             .await
@@ -147,6 +147,6 @@ impl Running {
 }
 
 /// A row of `user`.
-pub fn row(key: &str, version: u32) -> String {
+pub(crate) fn row(key: &str, version: u32) -> String {
     format!(r#"{{"id":{},"name":"v{version}"}}"#, key.rsplit(':').next().unwrap())
 }
