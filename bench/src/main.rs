@@ -1,0 +1,107 @@
+//! Side-by-side measurements: `cargo run --release -p freshline-bench` lists them, `... -- NAME` runs one.
+//!
+//! Each sets up what it compares with, in the same run and on the same cores, bounds its time, and prints a Markdown table that ends in
+//! lines `ratio NAME VALUE`.
+
+mod catalog_file;
+mod constant;
+mod core;
+mod decode;
+mod delay;
+mod follower;
+mod get;
+mod kafka;
+mod messages;
+mod nodes;
+mod report;
+mod side;
+mod spread;
+mod sync;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use report::Report;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "freshline-bench",
+    about = "Side-by-side measurements of Freshline; without a name, the list of them"
+)]
+struct Args {
+    #[command(subcommand)]
+    measurement: Option<Measurement>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Measurement {
+    /// Commit-to-remove delay through real MySQL, Canal, Kafka, etcd and 3 nodes; Freshline's own part apart
+    Delay(delay::Options),
+    /// Canal messages per second of the sync service on one core, against a bare Kafka consumer of the same topic
+    Sync(sync::Options),
+    /// gRPC Get and `GetMany` of one node, against a bare tonic service that returns a constant
+    Get(get::Options),
+    /// Canal messages decoded and mapped to keys per second on one core, against `serde_json` reading them
+    Decode(decode::Options),
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let Some(measurement) = args.measurement else {
+        list();
+        return ExitCode::SUCCESS;
+    };
+    if cfg!(debug_assertions) {
+        eprintln!(
+            "warning: this is a development build, so nothing that it prints is a figure; run it with --release"
+        );
+    }
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "error".into()),
+        )
+        .init();
+    match measure(measurement) {
+        Ok(report) => {
+            print!("{report}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("freshline-bench: failed to {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(measurement: Measurement) -> anyhow::Result<Report> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // What is dropped at a Ctrl-C removes its containers.
+    let report = runtime.block_on(async {
+        tokio::select! {
+            () = daemon::shutdown::signal() => Err(anyhow::anyhow!("measure: interrupted")),
+            report = async {
+                match measurement {
+                    Measurement::Delay(options) => delay::measure(options).await,
+                    Measurement::Sync(options) => sync::measure(options).await,
+                    Measurement::Get(options) => get::measure(options).await,
+                    Measurement::Decode(options) => decode::measure(options).await,
+                }
+            } => report,
+        }
+    });
+    runtime.shutdown_timeout(std::time::Duration::from_secs(10));
+    report
+}
+
+/// Prints what there is to measure.
+fn list() {
+    println!("Measurements, each run with `cargo run --release -p freshline-bench -- NAME`:\n");
+    for measurement in Args::command().get_subcommands() {
+        println!("{:8} {}", measurement.get_name(), measurement.get_about().unwrap_or_default());
+    }
+    println!(
+        "\n`NAME --help` shows what can be set. `delay` and `sync` need the container engine and the images of deploy/images."
+    );
+}
