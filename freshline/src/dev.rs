@@ -1,8 +1,133 @@
-//! The embedded stack.
+//! `freshline dev`: the whole stack in one process, and the tour of it.
 
-pub(crate) mod broker;
-pub(crate) mod canal;
-pub(crate) mod capture;
+mod broker;
+mod canal;
+mod capture;
 pub(crate) mod database;
-pub(crate) mod shop;
-pub(crate) mod tail;
+mod files;
+mod shop;
+mod stack;
+pub(crate) mod state;
+mod tail;
+mod tour;
+mod watch;
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::{cli::Ended, output::Output};
+
+use files::{Files, Place};
+use stack::{Ports, Stack};
+
+/// What is logged of the parts inside, unless the file or the environment says otherwise: what a person should act on.
+const LOG: &str = "warn";
+
+/// How the embedded stack is to run.
+#[derive(Debug, Args)]
+pub(crate) struct DevArgs {
+    /// The first port: nodes take it and the one after, each 10 higher; the sync service the third. 0: any free ports
+    #[arg(long, value_name = "PORT", default_value_t = 7400)]
+    port_base: u16,
+    /// Where the database and the catalog live; without it a new temporary directory
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Your own catalog, on the SQLite file that its [database] url names
+    #[arg(long, short, value_name = "FILE", conflicts_with = "dir")]
+    config: Option<PathBuf>,
+    /// Show what the stack does with the sample shop, on free ports, and end
+    #[arg(long, conflicts_with_all = ["config", "dir"])]
+    tour: bool,
+    /// Keep the temporary directory at the end
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Runs the stack until Ctrl-C, or the tour.
+pub(crate) async fn run(args: DevArgs, output: &Output) -> anyhow::Result<Ended> {
+    if args.tour {
+        return tour::run(args.keep, output).await;
+    }
+    let place = match (args.dir, args.config) {
+        (_, Some(config)) => Place::Config(config),
+        (Some(dir), None) => Place::Dir(dir),
+        (None, None) => Place::Temporary { keep: args.keep },
+    };
+    let ports = if args.port_base == 0 { Ports::Free } else { Ports::From(args.port_base) };
+    let stack = Stack::start(Files::prepare(place).await?, ports, LOG).await?;
+    let ended = tokio::select! {
+        () = daemon::shutdown::signal() => Ok(()),
+        served = serve(&stack, output) => served,
+    };
+    output.note("\nstopping");
+    stack.state().remove();
+    stack.stop().await;
+    ended.map(|()| Ended::Done)
+}
+
+/// Says what runs where, then follows what happens. Ends only with an error.
+async fn serve(stack: &Stack, output: &Output) -> anyhow::Result<()> {
+    stack.ready().await?;
+    stack.state().write()?;
+    if output.json {
+        output.value(&stack.state())?;
+    } else {
+        describe(stack, output)?;
+    }
+    tokio::select! {
+        error = stack.failed() => Err(error),
+        followed = watch::follow(stack, output) => followed,
+    }
+}
+
+fn describe(stack: &Stack, output: &Output) -> anyhow::Result<()> {
+    let files = &stack.files;
+    output.line(output.bold("Freshline runs, all of it in this process. Ctrl-C ends it."))?;
+    output.line("")?;
+    let mut rows = vec![
+        ("database".to_owned(), format!("SQLite, {}", files.database.display())),
+        ("catalog".to_owned(), files.catalog.display().to_string()),
+        ("broker".to_owned(), format!("{}, topic {}", stack.broker.address(), stack.topic)),
+    ];
+    for node in &stack.nodes {
+        rows.push((
+            format!("node {}", node.member.id),
+            format!("gRPC {}, HTTP {}", node.member.grpc, node.member.http),
+        ));
+    }
+    rows.push(("sync service".to_owned(), format!("HTTP {}", stack.sync_http)));
+    output.facts(&rows.iter().map(|(name, value)| (name.as_str(), value.clone())).collect::<Vec<_>>())?;
+    output.line("")?;
+    output.line("Try, in another terminal:")?;
+    let me = command();
+    if files.sample {
+        for line in [
+            "get user:42 -v",
+            "sql \"UPDATE users SET city = 'Reykjavik' WHERE id = 42\"",
+            "get user:42 -v",
+            "explain user:42",
+            "get user:42:orders",
+            "check --config CATALOG",
+            "ring",
+            "stats",
+        ] {
+            let line = line.replace("CATALOG", &files.catalog.display().to_string());
+            output.line(format!("  {me} {line}"))?;
+        }
+    } else {
+        output.line(format!("  {me} get KEY -v"))?;
+        output.line(format!("  {me} sql \"UPDATE ...\""))?;
+    }
+    output.line(format!("  sqlite3 {} \"...\"", files.database.display()))?;
+    output.line(format!("  curl {}/v1/stats", stack.nodes[0].member.http))?;
+    output.line("")?;
+    output.line("Removals, as they happen:")
+}
+
+/// How this program is called from where it was started.
+fn command() -> String {
+    let me = std::env::current_exe().unwrap_or_else(|_| "freshline".into());
+    let here = std::env::current_dir().unwrap_or_default();
+    me.strip_prefix(&here).unwrap_or(&me).display().to_string()
+}

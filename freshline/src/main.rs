@@ -1,1 +1,7 @@
-fn main() {}
+//! The `freshline` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    freshline::main()
+}

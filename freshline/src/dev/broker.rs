@@ -19,7 +19,8 @@ impl Broker {
     pub(crate) fn start(topics: &[(&str, i32)]) -> anyhow::Result<Self> {
         let (stop, stopped) = mpsc::channel::<()>();
         let (started, address) = mpsc::channel();
-        let topics: Vec<_> = topics.iter().map(|(name, partitions)| ((*name).to_owned(), *partitions)).collect();
+        let topics: Vec<_> =
+            topics.iter().map(|(name, partitions)| ((*name).to_owned(), *partitions)).collect();
         // The cluster's handle stays on the thread that made it.
         let thread = thread::Builder::new()
             .name("broker".into())
@@ -42,7 +43,8 @@ impl Broker {
                 }
             })
             .context("start the broker's thread")?;
-        let address = address.recv().context("the broker's thread ended")?.context("start the in-process broker")?;
+        let address =
+            address.recv().context("the broker's thread ended")?.context("start the in-process broker")?;
         Ok(Self { address, stop: Some(stop), thread: Some(thread) })
     }
 

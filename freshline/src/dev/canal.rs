@@ -60,6 +60,8 @@ impl Op {
 pub(crate) struct Record {
     pub(crate) partition: i32,
     pub(crate) payload: String,
+    /// When its first change was made, in milliseconds since 1970.
+    pub(crate) at: i64,
 }
 
 /// Turns changes into messages, in the order of the changes.
@@ -76,7 +78,12 @@ impl Writer {
     }
 
     /// Writes row changes; those of tables that are no longer there are written with the columns that they have.
-    pub(crate) fn rows(&mut self, changes: &[Change], tables: &BTreeMap<String, Table>, now: i64) -> Vec<Record> {
+    pub(crate) fn rows(
+        &mut self,
+        changes: &[Change],
+        tables: &BTreeMap<String, Table>,
+        now: i64,
+    ) -> Vec<Record> {
         self.batch += 1;
         let mut records = Vec::new();
         let mut open: Option<Open<'_>> = None;
@@ -85,7 +92,10 @@ impl Writer {
             let (data, old) = rendered(change, table);
             let partition = self.partition(table, &data);
             let fits = open.as_ref().is_some_and(|o| {
-                o.table == change.table && o.op == change.op && o.partition == partition && o.bytes < ROWS_BYTES
+                o.table == change.table
+                    && o.op == change.op
+                    && o.partition == partition
+                    && o.bytes < ROWS_BYTES
             });
             if !fits && let Some(done) = open.take() {
                 records.push(self.close(done, tables, now));
@@ -94,7 +104,7 @@ impl Writer {
                 table: &change.table,
                 op: change.op,
                 partition,
-                es: change.at / 1000 * 1000,
+                at: change.at,
                 data: Vec::new(),
                 old: Vec::new(),
                 changed: BTreeSet::new(),
@@ -127,7 +137,7 @@ impl Writer {
             ts: now,
             kind,
         };
-        Record { partition: 0, payload: json(&message) }
+        Record { partition: 0, payload: json(&message), at: now }
     }
 
     fn close(&self, open: Open<'_>, tables: &BTreeMap<String, Table>, now: i64) -> Record {
@@ -137,11 +147,13 @@ impl Writer {
         let message = Flat {
             data: Some(&open.data),
             database: &self.database,
-            es: open.es,
+            es: open.at / 1000 * 1000,
             gtid: "",
             id: self.batch,
             is_ddl: false,
-            mysql_type: Some(Pairs(columns.iter().map(|c| (c.name.clone(), mysql_type(&c.declared))).collect())),
+            mysql_type: Some(Pairs(
+                columns.iter().map(|c| (c.name.clone(), mysql_type(&c.declared))).collect(),
+            )),
             old: (open.op == Op::Update).then_some(&open.old),
             pk_names: (!primary_key.is_empty()).then_some(primary_key),
             sql: "",
@@ -150,7 +162,7 @@ impl Writer {
             ts: now,
             kind: open.op.name(),
         };
-        Record { partition: open.partition, payload: json(&message) }
+        Record { partition: open.partition, payload: json(&message), at: open.at }
     }
 
     /// `partitionHash=.*\\..*:$pk$`: Java's hash of the primary key's values. Tables without one go by their name.
@@ -159,7 +171,9 @@ impl Writer {
         let hash = if primary_key.is_empty() {
             table.map_or(0, |t| java_hash(&t.name))
         } else {
-            let value = |name: &str| data.0.iter().find(|(n, _)| n == name).and_then(|(_, v)| v.as_deref()).unwrap_or("");
+            let value = |name: &str| {
+                data.0.iter().find(|(n, _)| n == name).and_then(|(_, v)| v.as_deref()).unwrap_or("")
+            };
             primary_key.iter().fold(0, |hash, name| hash ^ java_hash(value(name)))
         };
         (i64::from(hash).abs() % i64::from(self.partitions)) as i32
@@ -171,7 +185,7 @@ struct Open<'a> {
     table: &'a str,
     op: Op,
     partition: i32,
-    es: i64,
+    at: i64,
     data: Vec<Pairs<Option<String>>>,
     old: Vec<Pairs<Option<String>>>,
     /// Canal never forgets within a message: `old` of a later row names the columns of the earlier ones as well.
@@ -188,7 +202,8 @@ impl Open<'_> {
                     self.changed.insert(name.clone());
                 }
             }
-            self.old.push(Pairs(before.0.into_iter().filter(|(name, _)| self.changed.contains(name)).collect()));
+            self.old
+                .push(Pairs(before.0.into_iter().filter(|(name, _)| self.changed.contains(name)).collect()));
         }
         self.data.push(data);
     }
@@ -235,7 +250,10 @@ impl<V: Serialize> Serialize for Pairs<V> {
 }
 
 /// `data`, and for an UPDATE the row before, both with all columns in the table's order.
-fn rendered(change: &Change, table: Option<&Table>) -> (Pairs<Option<String>>, Option<Pairs<Option<String>>>) {
+fn rendered(
+    change: &Change,
+    table: Option<&Table>,
+) -> (Pairs<Option<String>>, Option<Pairs<Option<String>>>) {
     let empty = Row::new();
     let row = |image: Option<&Row>| {
         let image = image.unwrap_or(&empty);
@@ -269,7 +287,11 @@ fn render(value: &Value, column: &Column) -> Option<String> {
         Value::Object(_) | Value::Array(_) => {
             let bytes = unhex(value.get("hex").and_then(Value::as_str).unwrap_or_default());
             let padded = mysql_type(&column.declared).starts_with("binary");
-            let end = if padded { bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1) } else { bytes.len() };
+            let end = if padded {
+                bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1)
+            } else {
+                bytes.len()
+            };
             return Some(bytes[..end].iter().map(|b| char::from(*b)).collect());
         }
     };
@@ -289,7 +311,11 @@ fn decimal(value: &Value, scale: usize) -> Option<String> {
     };
     let (whole, fraction) = plain.split_once('.').unwrap_or((&plain, ""));
     let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
-    if whole.is_empty() || !digits(whole.trim_start_matches('-')) || !digits(fraction) || fraction.len() > scale {
+    if whole.is_empty()
+        || !digits(whole.trim_start_matches('-'))
+        || !digits(fraction)
+        || fraction.len() > scale
+    {
         return None;
     }
     if scale == 0 {
@@ -305,7 +331,9 @@ fn decimal(value: &Value, scale: usize) -> Option<String> {
 fn scale(declared: &str) -> Option<usize> {
     let lower = declared.to_ascii_lowercase();
     let arguments = lower.strip_prefix("decimal").or_else(|| lower.strip_prefix("numeric"))?.trim();
-    let Some(inner) = arguments.strip_prefix('(').and_then(|rest| rest.split(')').next()) else { return Some(0) };
+    let Some(inner) = arguments.strip_prefix('(').and_then(|rest| rest.split(')').next()) else {
+        return Some(0);
+    };
     Some(inner.split_once(',').map_or(0, |(_, scale)| scale.trim().parse().unwrap_or(0)))
 }
 
@@ -381,7 +409,11 @@ mod tests {
     }
 
     fn tables() -> BTreeMap<String, Table> {
-        let columns = vec![column("id", "INTEGER", 1), column("total", "DECIMAL(10,2)", 0), column("note", "VARCHAR(20)", 0)];
+        let columns = vec![
+            column("id", "INTEGER", 1),
+            column("total", "DECIMAL(10,2)", 0),
+            column("note", "VARCHAR(20)", 0),
+        ];
         BTreeMap::from([("orders".to_owned(), Table::of("orders", columns))])
     }
 
@@ -411,13 +443,25 @@ mod tests {
         assert_eq!(message["data"].as_array().unwrap().len(), 3);
         assert_eq!(message["old"], Value::Null);
         let big = change(Op::Insert, Value::Null, json!({"id": 1, "total": 1, "note": "x".repeat(5000)}));
-        assert_eq!(Writer::new("shop", 1).rows(&vec![big; 4], &tables(), 0).len(), 2, "two of 5 kB pass 8 kB");
+        assert_eq!(
+            Writer::new("shop", 1).rows(&vec![big; 4], &tables(), 0).len(),
+            2,
+            "two of 5 kB pass 8 kB"
+        );
     }
 
     #[test]
     fn old_keeps_the_columns_of_earlier_rows_in_the_message() {
-        let first = change(Op::Update, json!({"id": 1, "total": 1, "note": "a"}), json!({"id": 1, "total": 2, "note": "a"}));
-        let second = change(Op::Update, json!({"id": 2, "total": 1, "note": "a"}), json!({"id": 2, "total": 1, "note": "b"}));
+        let first = change(
+            Op::Update,
+            json!({"id": 1, "total": 1, "note": "a"}),
+            json!({"id": 1, "total": 2, "note": "a"}),
+        );
+        let second = change(
+            Op::Update,
+            json!({"id": 2, "total": 1, "note": "a"}),
+            json!({"id": 2, "total": 1, "note": "b"}),
+        );
         let records = Writer::new("shop", 1).rows(&[first, second], &tables(), 0);
         let message: Value = serde_json::from_str(&records[0].payload).unwrap();
         assert_eq!(message["old"], json!([{"total": "1.0"}, {"total": "1.0", "note": "a"}]));
@@ -442,7 +486,11 @@ mod tests {
             (Value::Null, "TEXT", None),
         ];
         for (value, declared, expected) in cases {
-            assert_eq!(render(&value, &column("c", declared, 0)).as_deref(), expected, "{value} as {declared}");
+            assert_eq!(
+                render(&value, &column("c", declared, 0)).as_deref(),
+                expected,
+                "{value} as {declared}"
+            );
         }
     }
 

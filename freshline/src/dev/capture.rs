@@ -61,10 +61,11 @@ pub(crate) async fn tables(connection: &mut SqliteConnection) -> sqlx::Result<BT
     for name in names {
         let mut columns = Vec::new();
         // `hidden` is 1 for the hidden columns of virtual tables; 2 and 3 are generated columns, which Canal sends too.
-        let rows = sqlx::query("SELECT name, type, pk FROM pragma_table_xinfo(?) WHERE hidden <> 1 ORDER BY cid")
-            .bind(&name)
-            .fetch_all(&mut *connection)
-            .await?;
+        let rows =
+            sqlx::query("SELECT name, type, pk FROM pragma_table_xinfo(?) WHERE hidden <> 1 ORDER BY cid")
+                .bind(&name)
+                .fetch_all(&mut *connection)
+                .await?;
         for row in rows {
             columns.push(Column { name: row.get(0), declared: row.get(1), primary_key: row.get(2) });
         }
@@ -161,9 +162,8 @@ fn triggers(table: &Table) -> Vec<(String, String)> {
     );
     if !table.unique.is_empty() {
         let row = image(&on, &table.columns);
-        let collides = |set: &Vec<String>| {
-            join(set.iter().map(|c| format!("{on}.{0} = NEW.{0}", quoted(c))), " AND ")
-        };
+        let collides =
+            |set: &Vec<String>| join(set.iter().map(|c| format!("{on}.{0} = NEW.{0}", quoted(c))), " AND ");
         let any = join(table.unique.iter().map(|set| format!("({})", collides(set))), " OR ");
         let from = format!(" FROM {on} WHERE {any}");
         add("replace", &format!("BEFORE INSERT ON {on}"), note(&table.name, "DELETE", &row, "NULL", &from));
@@ -302,7 +302,10 @@ mod tests {
     async fn awkward_names_and_wide_tables_are_captured() {
         let columns: Vec<String> = (0..150).map(|i| format!("c{i} INT DEFAULT {i}")).collect();
         let mut db = SqliteConnection::connect("sqlite::memory:").await.unwrap();
-        let schema = format!("CREATE TABLE \"it's \"\"odd\"\"\" (id INTEGER PRIMARY KEY, \"a b\" TEXT, {})", columns.join(", "));
+        let schema = format!(
+            "CREATE TABLE \"it's \"\"odd\"\"\" (id INTEGER PRIMARY KEY, \"a b\" TEXT, {})",
+            columns.join(", ")
+        );
         sqlx::raw_sql(AssertSqlSafe(schema)).execute(&mut db).await.unwrap();
         let found = tables(&mut db).await.unwrap();
         install(&mut db, &found).await.unwrap();
@@ -319,7 +322,8 @@ mod tests {
         let found = tables(&mut db).await.unwrap();
         assert!(install(&mut db, &found).await.unwrap());
         run(&mut db, "INSERT INTO b VALUES (1)").await;
-        let table: String = sqlx::query_scalar("SELECT tbl FROM _freshline_changes").fetch_one(&mut db).await.unwrap();
+        let table: String =
+            sqlx::query_scalar("SELECT tbl FROM _freshline_changes").fetch_one(&mut db).await.unwrap();
         assert_eq!(table, "b");
     }
 }

@@ -21,7 +21,7 @@ pub(crate) async fn open(file: &Path) -> anyhow::Result<SqliteConnection> {
 
 /// Opens the file under the name of its schema, so that `users` and `shop.users` are the same table, as in MySQL.
 pub(crate) async fn open_as(file: &Path, schema: &str) -> anyhow::Result<SqliteConnection> {
-    let mut connection = options().in_memory(true).connect().await.context("open SQLite")?;
+    let mut connection = options().filename(":memory:").connect().await.context("open SQLite")?;
     let attach = format!("ATTACH ? AS \"{}\"", schema.replace('"', "\"\""));
     sqlx::query(AssertSqlSafe(attach))
         .bind(file.to_string_lossy().into_owned())
@@ -48,11 +48,6 @@ pub(crate) async fn create(file: &Path, script: impl FnOnce() -> String) -> anyh
         .await
         .with_context(|| format!("fill the database {}", file.display()))?;
     Ok(true)
-}
-
-/// The name under which a file's tables are known, as MySQL's database name: the file's name without its ending.
-pub(crate) fn schema_of(file: &Path) -> String {
-    file.file_stem().map_or_else(|| "main".to_owned(), |stem| stem.to_string_lossy().into_owned())
 }
 
 fn options() -> SqliteConnectOptions {

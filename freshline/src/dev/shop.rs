@@ -10,12 +10,30 @@ const USERS: u64 = 200;
 const ORDERS: u64 = 500;
 
 const FIRST: [&str; 20] = [
-    "Ada", "Alan", "Barbara", "Claude", "Donald", "Edsger", "Frances", "Grace", "Hedy", "Ivan", "Joan", "Karen",
-    "Leslie", "Margaret", "Niklaus", "Ole", "Radia", "Sophie", "Tony", "Whitfield",
+    "Ada",
+    "Alan",
+    "Barbara",
+    "Claude",
+    "Donald",
+    "Edsger",
+    "Frances",
+    "Grace",
+    "Hedy",
+    "Ivan",
+    "Joan",
+    "Karen",
+    "Leslie",
+    "Margaret",
+    "Niklaus",
+    "Ole",
+    "Radia",
+    "Sophie",
+    "Tony",
+    "Whitfield",
 ];
 const LAST: [&str; 17] = [
-    "Abel", "Berg", "Cruz", "Dahl", "Engel", "Fischer", "Garcia", "Holm", "Ito", "Jansen", "Kim", "Lopez", "Moreau",
-    "Novak", "Okafor", "Petrov", "Rossi",
+    "Abel", "Berg", "Cruz", "Dahl", "Engel", "Fischer", "Garcia", "Holm", "Ito", "Jansen", "Kim", "Lopez",
+    "Moreau", "Novak", "Okafor", "Petrov", "Rossi",
 ];
 const CITIES: [&str; 9] =
     ["Berlin", "Kyoto", "Lagos", "Lima", "Lisbon", "Oslo", "Porto", "Toronto", "Wellington"];
@@ -87,9 +105,15 @@ pub(crate) fn script() -> String {
     sql
 }
 
-fn insert(sql: &mut String, into: &str, ids: std::ops::RangeInclusive<u64>, mut row: impl FnMut(u64) -> String) {
+fn insert(
+    sql: &mut String,
+    into: &str,
+    ids: std::ops::RangeInclusive<u64>,
+    mut row: impl FnMut(u64) -> String,
+) {
     let rows: Vec<String> = ids.map(|id| format!("({})", row(id))).collect();
-    writeln!(sql, "INSERT INTO {into} VALUES\n{};", rows.join(",\n")).expect("a String takes what is written to it");
+    writeln!(sql, "INSERT INTO {into} VALUES\n{};", rows.join(",\n"))
+        .expect("a String takes what is written to it");
 }
 
 fn pick(of: &[&'static str], at: u64) -> &'static str {

@@ -2,7 +2,12 @@
 //!
 //! A change leaves the outbox when the broker has acknowledged its message, so a crash sends it again and loses none.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use anyhow::Context;
 use rdkafka::{
@@ -24,6 +29,8 @@ use super::{
 const POLL: Duration = Duration::from_millis(4);
 /// The most changes read from the outbox at once.
 const BATCH: i64 = 2000;
+/// How many messages [`Sent`] knows.
+const REMEMBERED: usize = 10_000;
 /// How long to wait after an error, such as a file that another process has locked.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -36,6 +43,36 @@ pub(crate) struct Tail {
     tables: BTreeMap<String, Table>,
     schema_version: i64,
     data_version: i64,
+    sent: Arc<Sent>,
+}
+
+/// When the changes of the newest messages were made, by partition and offset. Canal's messages tell it in whole seconds.
+#[derive(Debug, Default)]
+pub(crate) struct Sent {
+    /// Bounded by [`REMEMBERED`].
+    times: Mutex<BTreeMap<(i32, i64), i64>>,
+}
+
+impl Sent {
+    /// How long ago the change at `topic/partition@offset` was made.
+    pub(crate) fn age(&self, origin: &str) -> Option<Duration> {
+        let (partition, offset) = origin.rsplit_once('/')?.1.split_once('@')?;
+        let at = *self.lock().get(&(partition.parse().ok()?, offset.parse().ok()?))?;
+        Some(Duration::from_millis(u64::try_from(now() - at).unwrap_or_default()))
+    }
+
+    fn remember(&self, place: (i32, i64), at: i64) {
+        let mut times = self.lock();
+        times.insert(place, at);
+        while times.len() > REMEMBERED {
+            times.pop_first();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(i32, i64), i64>> {
+        // A map of times is whole after any panic.
+        self.times.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Tail {
@@ -46,6 +83,7 @@ impl Tail {
         brokers: &str,
         topic: &str,
         partitions: i32,
+        sent: Arc<Sent>,
     ) -> anyhow::Result<Self> {
         let mut connection = database::open(file).await?;
         let tables = capture::tables(&mut connection).await.context("read the schema")?;
@@ -60,9 +98,8 @@ impl Tail {
             .context("create the producer")?;
         let writer = Writer::new(schema, partitions);
         // -1: the first round always looks, for what an earlier run left behind.
-        let tail =
-            Self { connection, producer, topic: topic.to_owned(), writer, tables, schema_version, data_version: -1 };
-        Ok(tail)
+        let (topic, data_version) = (topic.to_owned(), -1);
+        Ok(Self { connection, producer, topic, writer, tables, schema_version, data_version, sent })
     }
 
     /// Delivers changes until `stop`.
@@ -149,12 +186,19 @@ impl Tail {
         let mut deliveries = Vec::with_capacity(records.len());
         for record in records {
             // As Canal's: no key, an explicit partition.
-            let message = FutureRecord::<(), _>::to(&self.topic).payload(&record.payload).partition(record.partition);
-            let delivery = self.producer.send_result(message).map_err(|(error, _)| error).context("produce")?;
-            deliveries.push(delivery);
+            let message =
+                FutureRecord::<(), _>::to(&self.topic).payload(&record.payload).partition(record.partition);
+            let delivery =
+                self.producer.send_result(message).map_err(|(error, _)| error).context("produce")?;
+            deliveries.push((delivery, record.at));
         }
-        for delivery in deliveries {
-            delivery.await.context("the producer is gone")?.map_err(|(error, _)| error).context("produce")?;
+        for (delivery, at) in deliveries {
+            let place = delivery
+                .await
+                .context("the producer is gone")?
+                .map_err(|(error, _)| error)
+                .context("produce")?;
+            self.sent.remember((place.partition, place.offset), at);
         }
         Ok(())
     }
@@ -183,4 +227,63 @@ async fn pragma(connection: &mut SqliteConnection, sql: &'static str) -> anyhow:
 fn now() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::{
+        Message, Offset, TopicPartitionList,
+        consumer::{BaseConsumer, Consumer},
+    };
+    use serde_json::Value;
+
+    use super::{super::broker::Broker, *};
+
+    /// Reads messages of all partitions until `count` are there.
+    fn read(brokers: &str, count: usize) -> Vec<Value> {
+        let consumer: BaseConsumer =
+            ClientConfig::new().set("bootstrap.servers", brokers).set("group.id", "test").create().unwrap();
+        let mut partitions = TopicPartitionList::new();
+        for partition in 0..3 {
+            partitions.add_partition_offset("shop", partition, Offset::Beginning).unwrap();
+        }
+        consumer.assign(&partitions).unwrap();
+        let mut messages = Vec::new();
+        while messages.len() < count {
+            let message = consumer.poll(Duration::from_secs(20)).expect("a message arrives").unwrap();
+            messages.push(serde_json::from_slice(message.payload().unwrap()).unwrap());
+        }
+        messages
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_another_connection_writes_arrives_and_the_outbox_is_emptied() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("shop.db");
+        database::create(&file, super::super::shop::script).await.unwrap();
+        let broker = Broker::start(&[("shop", 3)]).unwrap();
+        let tail = Tail::open(&file, "shop", broker.address(), "shop", 3, Arc::default()).await.unwrap();
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(tail.run(stop.clone()));
+
+        let mut user = database::open_as(&file, "shop").await.unwrap();
+        sqlx::raw_sql("UPDATE shop.users SET name = 'Ada' WHERE id = 42").execute(&mut user).await.unwrap();
+        sqlx::raw_sql("CREATE TABLE shop.notes (id INTEGER PRIMARY KEY); ").execute(&mut user).await.unwrap();
+        let address = broker.address().to_owned();
+        let messages = tokio::task::spawn_blocking(move || read(&address, 2)).await.unwrap();
+        let kinds: Vec<_> =
+            messages.iter().map(|m| (m["type"].as_str().unwrap(), m["table"].as_str().unwrap())).collect();
+        assert!(kinds.contains(&("UPDATE", "users")) && kinds.contains(&("CREATE", "notes")), "{kinds:?}");
+
+        // The CREATE left after the new table's triggers were in place.
+        sqlx::raw_sql("INSERT INTO notes VALUES (1)").execute(&mut user).await.unwrap();
+        let address = broker.address().to_owned();
+        let messages = tokio::task::spawn_blocking(move || read(&address, 3)).await.unwrap();
+        assert!(messages.iter().any(|m| m["type"] == "INSERT" && m["data"][0]["id"] == "1"));
+
+        stop.cancel();
+        running.await.unwrap();
+        let tail = Tail::open(&file, "shop", broker.address(), "shop", 3, Arc::default()).await.unwrap();
+        drop(tail);
+    }
 }

@@ -1,0 +1,228 @@
+//! The command line: what can be asked, and how it is explained.
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::{commands, connect::Connect, dev, output::Output};
+
+const ABOUT: &str = "Keeps a cache true to its MySQL database.";
+const EXAMPLES: &str = "\
+Examples:
+  freshline dev                          the whole stack on this machine, nothing to install
+  freshline get user:42                  the value of one key, from whichever node holds it
+  freshline explain user:42              owner, age, TTL and last removal of a key
+  freshline check --config freshline.toml --database mysql://app:secret@db/shop
+
+Exit status: 0 done, 1 failed or no such row, 2 command line not understood.";
+
+/// The command line as a whole.
+#[derive(Debug, Parser)]
+#[command(name = "freshline", version, about = ABOUT, after_help = EXAMPLES, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How a command ended that met no error.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// It did what it was asked for.
+    Done,
+    /// It has said itself what was wrong.
+    Failed,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the whole stack in one process: SQLite, a broker, three nodes, the sync service
+    #[command(after_help = "\
+Examples:
+  freshline dev                       run until Ctrl-C, with the sample shop
+  freshline dev --tour                show what it does, then end; exits 0 if all of it happened
+  freshline dev --dir shop --keep     keep the database in ./shop and continue with it next time
+  freshline dev --config mine.toml    your own catalog, on the SQLite file of its [database] url")]
+    Dev(dev::DevArgs),
+
+    /// Print the value of a key
+    #[command(after_help = "\
+Examples:
+  freshline get user:42               the value, indented
+  freshline get user:42 --raw         the value exactly as the node sent it
+  freshline get user:42 -v            and on standard error where it came from
+  freshline get user:42 --json        value, outcome, node, age and TTL as one object
+
+A row that does not exist ends with status 1.")]
+    Get {
+        /// The key, such as user:42
+        key: String,
+        /// Print the value's bytes as they are
+        #[arg(long, conflicts_with = "json")]
+        raw: bool,
+        /// Say on standard error how the key was answered
+        #[arg(long, short)]
+        verbose: bool,
+        #[command(flatten)]
+        connect: Connect,
+    },
+
+    /// Print the values of many keys, one line each
+    #[command(after_help = "\
+Examples:
+  freshline get-many user:1 user:2 product:7
+  freshline get-many user:{1..100} --json")]
+    GetMany {
+        /// The keys
+        #[arg(required = true)]
+        keys: Vec<String>,
+        /// Say for each key how it was answered
+        #[arg(long, short)]
+        verbose: bool,
+        #[command(flatten)]
+        connect: Connect,
+    },
+
+    /// Remove keys from every node
+    #[command(after_help = "\
+Examples:
+  freshline del user:42 user:42:orders
+
+Row changes remove keys by themselves; this is for changes that no stream carries.")]
+    Del {
+        /// The keys
+        #[arg(required = true)]
+        keys: Vec<String>,
+        #[command(flatten)]
+        connect: Connect,
+    },
+
+    /// Drop every entry of whole groups, on every node
+    #[command(after_help = "\
+Examples:
+  freshline flush user user_orders
+  freshline flush --all")]
+    Flush {
+        /// The groups, by name
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        groups: Vec<String>,
+        /// Every group
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        connect: Connect,
+    },
+
+    /// Tell all that the owner of a key knows about it
+    #[command(after_help = "\
+Examples:
+  freshline explain user:42           slot, owner, entry, age, TTL, last removal and where it came from")]
+    Explain {
+        /// The key
+        key: String,
+        #[command(flatten)]
+        connect: Connect,
+    },
+
+    /// Print the members and their shares of the keyspace
+    Ring {
+        #[command(flatten)]
+        connect: Connect,
+    },
+
+    /// Print each node's counters and sizes
+    Stats {
+        /// Also per group
+        #[arg(long)]
+        groups: bool,
+        #[command(flatten)]
+        connect: Connect,
+    },
+
+    /// Check a catalog, and with --database whether the live schema bears it
+    #[command(after_help = "\
+Examples:
+  freshline check                               ./freshline.toml
+  freshline check --config shop.toml
+  freshline check --config shop.toml --database mysql://app:secret@127.0.0.1:3306/shop
+  freshline check --config shop.toml --database sqlite:shop.db
+
+Prints which table's changes make which group's keys stale. Errors end with status 1, warnings do not.")]
+    Check(CheckArgs),
+
+    /// Run plain SQL on the database of the running `freshline dev`
+    #[command(after_help = "\
+Examples:
+  freshline sql \"UPDATE users SET name = 'Ada' WHERE id = 42\"
+  freshline sql \"SELECT * FROM shop.users LIMIT 3\"
+  freshline sql --dir shop \"SELECT count(*) FROM orders\"
+
+Any other program may write the file as well, the sqlite3 shell for one: triggers see its changes too.")]
+    Sql {
+        /// One or more statements
+        sql: String,
+        /// The directory of the stack (`freshline dev --dir`); without it, the one that was started last
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+
+    /// Print completions for a shell
+    #[command(after_help = "\
+Examples:
+  freshline completions bash > ~/.local/share/bash-completion/completions/freshline
+  freshline completions zsh > ~/.zfunc/_freshline")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What `check` is asked.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// The file with the catalog; without it ./freshline.toml
+    #[arg(long, short, value_name = "FILE", env = "FRESHLINE__CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// A live database to check against: mysql://user:password@host/database or sqlite:FILE
+    #[arg(long, value_name = "URL")]
+    pub(crate) database: Option<String>,
+}
+
+/// Runs one command.
+pub(crate) async fn run(command: Command, output: &Output) -> anyhow::Result<Ended> {
+    match command {
+        Command::Dev(args) => dev::run(args, output).await,
+        Command::Get { key, raw, verbose, connect } => {
+            commands::get(&connect.client().await?, &key, raw, verbose, output).await
+        }
+        Command::GetMany { keys, verbose, connect } => {
+            commands::get_many(&connect.client().await?, &keys, verbose, output).await
+        }
+        Command::Del { keys, connect } => commands::del(&connect.client().await?, &keys, output).await,
+        Command::Flush { groups, all: _, connect } => {
+            commands::flush(&connect.client().await?, &groups, output).await
+        }
+        Command::Explain { key, connect } => commands::explain(&connect.client().await?, &key, output).await,
+        Command::Ring { connect } => commands::ring(&connect.client().await?, output),
+        Command::Stats { groups, connect } => commands::stats(&connect.client().await?, groups, output).await,
+        Command::Check(args) => commands::check(&args, output).await,
+        Command::Sql { sql, dir } => commands::sql(&sql, dir.as_deref(), output).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "freshline", &mut std::io::stdout());
+            Ok(Ended::Done)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

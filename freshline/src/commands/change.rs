@@ -1,0 +1,34 @@
+//! `del` and `flush`.
+
+use anyhow::Context;
+use client::Client;
+use serde_json::json;
+
+use crate::{cli::Ended, output::Output};
+
+pub(crate) async fn del(client: &Client, keys: &[String], output: &Output) -> anyhow::Result<Ended> {
+    let removed = client.remove(keys).await.context("remove from every node")?;
+    if output.json {
+        output.value(&json!({ "keys": keys.len(), "removed": removed }))?;
+    } else {
+        output.line(match removed {
+            0 => "nothing to remove: not in memory on any node".to_owned(),
+            1 => "removed 1 entry from memory".to_owned(),
+            more => format!("removed {more} entries from memory"),
+        })?;
+    }
+    Ok(Ended::Done)
+}
+
+/// `groups` empty means all.
+pub(crate) async fn flush(client: &Client, groups: &[String], output: &Output) -> anyhow::Result<Ended> {
+    client.flush(groups).await.context("flush on every node")?;
+    if output.json {
+        output.value(&json!({ "flushed": groups, "all": groups.is_empty() }))?;
+    } else if groups.is_empty() {
+        output.line("flushed every group")?;
+    } else {
+        output.line(format!("flushed {}", groups.join(", ")))?;
+    }
+    Ok(Ended::Done)
+}

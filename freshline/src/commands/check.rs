@@ -1,0 +1,180 @@
+//! `check`: the configuration and its catalog, and whether a live schema bears it.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use catalog::{Catalog, Group, Origin, Problem, Report, Severity, TableUse, Use};
+use daemon::config::{
+    ClientSection, Cluster, Database, DatabaseUrl, KafkaSource, Layers, Problems, Telemetry,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    cli::{CheckArgs, Ended},
+    output::Output,
+};
+
+/// How long a live database may take to answer.
+const PATIENCE: Duration = Duration::from_secs(15);
+const DEFAULT_FILE: &str = "freshline.toml";
+
+pub(crate) async fn check(args: &CheckArgs, output: &Output) -> anyhow::Result<Ended> {
+    let file = args.config.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("read {}: name the file with --config", file.display()))?;
+    let mut findings = sections(file);
+    let catalog = match Catalog::parse(&file.display().to_string(), &text) {
+        Ok(catalog) => {
+            findings.report(&Report { problems: catalog.warnings().to_vec() });
+            Some(Arc::new(catalog))
+        }
+        Err(report) => {
+            findings.report(&report);
+            None
+        }
+    };
+    if let (Some(url), Some(catalog)) = (&args.database, &catalog) {
+        findings.report(&live(url, catalog).await?);
+    }
+    let uses = catalog.as_ref().map(|catalog| catalog.tables()).unwrap_or_default();
+    let groups = catalog.as_ref().map(|catalog| catalog.groups()).unwrap_or_default();
+    if output.json {
+        output.value(&json!({
+            "file": file.display().to_string(),
+            "ok": findings.errors.is_empty(),
+            "errors": findings.errors,
+            "warnings": findings.warnings,
+            "groups": groups.iter().map(|group| object(group, &uses)).collect::<Vec<_>>(),
+        }))?;
+    } else {
+        for group in groups {
+            describe(group, &uses, output)?;
+        }
+        for warning in &findings.warnings {
+            output.note(warning);
+        }
+        for error in &findings.errors {
+            output.note(error);
+        }
+        let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+        let verdict = format!(
+            "{}: {}, {}, {}",
+            file.display(),
+            count(groups.len(), "group"),
+            count(findings.errors.len(), "error"),
+            count(findings.warnings.len(), "warning")
+        );
+        if findings.errors.is_empty() {
+            output.line(output.green(&verdict))?;
+        } else {
+            output.error(&verdict);
+        }
+    }
+    Ok(if findings.errors.is_empty() { Ended::Done } else { Ended::Failed })
+}
+
+#[derive(Default)]
+struct Findings {
+    errors: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl Findings {
+    fn report(&mut self, report: &Report) {
+        for problem in &report.problems {
+            let list = match problem.severity {
+                Severity::Error => &mut self.errors,
+                Severity::Warning => &mut self.warnings,
+            };
+            list.push(Problem::to_string(problem));
+        }
+    }
+}
+
+/// What is wrong with the sections that every binary reads.
+fn sections(file: &Path) -> Findings {
+    let mut problems = Problems::default();
+    match Layers::load(Some(file)) {
+        Ok(layers) => {
+            layers.section::<Cluster>("cluster", &mut problems).check(&layers, &mut problems);
+            layers.section::<ClientSection>("client", &mut problems).check(&layers, &mut problems);
+            layers.section::<Telemetry>("telemetry", &mut problems).check(&layers, &mut problems);
+            // A catalog alone has neither, and that is fine here.
+            let database: Database = layers.section("database", &mut problems);
+            if layers.has("database") {
+                database.check(&layers, &mut problems);
+            }
+            let source: KafkaSource = layers.section("source.kafka", &mut problems);
+            if layers.has("source.kafka") {
+                source.check(&layers, &mut problems);
+            }
+        }
+        Err(more) => problems.extend(more),
+    }
+    Findings { errors: problems.to_string().lines().map(String::from).collect(), warnings: Vec::new() }
+}
+
+/// Reads the live schema, tries every query, and compares.
+async fn live(url: &str, catalog: &Arc<Catalog>) -> anyhow::Result<Report> {
+    let database = Database { url: DatabaseUrl::new(url), ..Database::default() };
+    let source = loader::open(&database, catalog).context("open the database")?;
+    tokio::time::timeout(PATIENCE, source.check())
+        .await
+        .with_context(|| format!("check against {}: it did not answer within {PATIENCE:?}", database.url))?
+        .context("check against the live schema")
+}
+
+fn describe(group: &Group, uses: &[TableUse], output: &Output) -> anyhow::Result<()> {
+    output.line(format!("{}  {}", output.bold(&group.name), output.dim(&group.template.to_string())))?;
+    for use_ in uses.iter().filter(|use_| use_.group == group.name) {
+        output.line(format!("  {} {} {}", use_.table, output.dim("->"), effect(use_)))?;
+    }
+    Ok(())
+}
+
+/// `removes user:{id}, when name or city changed`.
+fn effect(use_: &TableUse) -> String {
+    let mut text = match &use_.effect {
+        Use::Keys(template) => format!("removes {template}"),
+        Use::Flush => "flushes the group".to_owned(),
+        Use::Ignored => "nothing, ignored".to_owned(),
+    };
+    if !use_.when_changed.is_empty() {
+        text.push_str(&format!(", when {} changed", use_.when_changed.join(" or ")));
+    }
+    match use_.origin {
+        Origin::Query | Origin::Ignore => text,
+        Origin::Rule(line) => format!("{text} (rule at line {line})"),
+    }
+}
+
+fn object(group: &Group, uses: &[TableUse]) -> Value {
+    let tables: Vec<Value> = uses
+        .iter()
+        .filter(|use_| use_.group == group.name)
+        .map(|use_| {
+            let (effect, keys) = match &use_.effect {
+                Use::Keys(template) => ("keys", Some(template)),
+                Use::Flush => ("flush", None),
+                Use::Ignored => ("ignore", None),
+            };
+            let (origin, line) = match use_.origin {
+                Origin::Query => ("query", None),
+                Origin::Rule(line) => ("rule", Some(line)),
+                Origin::Ignore => ("ignore", None),
+            };
+            json!({
+                "table": use_.table, "effect": effect, "keys": keys, "when_changed": use_.when_changed,
+                "origin": origin, "line": line,
+            })
+        })
+        .collect();
+    json!({
+        "name": &*group.name,
+        "key": group.template.to_string(),
+        "query": group.query.text(),
+        "ttl_seconds": group.ttl.as_secs_f64(),
+        "negative_ttl_seconds": group.negative_ttl.as_secs_f64(),
+        "tables": tables,
+    })
+}

@@ -1,0 +1,99 @@
+//! `get` and `get-many`.
+
+use anyhow::Context;
+use client::{Answer, Client};
+use serde::Serialize;
+
+use crate::{
+    cli::Ended,
+    output::{self, Output},
+};
+
+pub(crate) async fn get(
+    client: &Client,
+    key: &str,
+    raw: bool,
+    verbose: bool,
+    output: &Output,
+) -> anyhow::Result<Ended> {
+    let answer = client.get(key).await.with_context(|| format!("get {key}"))?;
+    if verbose {
+        output.note(&provenance(&answer));
+    }
+    if output.json {
+        output.value(&Keyed { key, answer: Some(&answer), error: None })?;
+    }
+    let Some(value) = &answer.value else {
+        let kept = answer.ttl.map_or_else(
+            || "not cached".to_owned(),
+            |ttl| format!("negative entry on {}, for {} more", answer.node, output::duration(ttl)),
+        );
+        output.error(&format!("no such row: {key} ({kept})"));
+        return Ok(Ended::Failed);
+    };
+    if raw {
+        output.bytes(value)?;
+    } else if !output.json {
+        // Numbers keep their digits: the text is indented, not read as numbers.
+        output.line(output::indented(value))?;
+    }
+    Ok(Ended::Done)
+}
+
+pub(crate) async fn get_many(
+    client: &Client,
+    keys: &[String],
+    verbose: bool,
+    output: &Output,
+) -> anyhow::Result<Ended> {
+    let keys_text: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let answers = client.get_many(&keys_text).await;
+    let failed = answers.iter().any(Result::is_err);
+    if output.json {
+        let objects: Vec<Keyed<'_>> = keys
+            .iter()
+            .zip(&answers)
+            .map(|(key, answer)| Keyed {
+                key,
+                answer: answer.as_ref().ok(),
+                error: answer.as_ref().err().map(ToString::to_string),
+            })
+            .collect();
+        output.value(&objects)?;
+    } else {
+        for (key, answer) in keys.iter().zip(&answers) {
+            match answer {
+                Ok(answer) => {
+                    let value = answer.value.as_deref().map_or_else(|| output.dim("no such row"), compact);
+                    output.line(format!("{}  {value}", output.bold(key)))?;
+                    if verbose {
+                        output.note(&format!("  {}", provenance(answer)));
+                    }
+                }
+                Err(error) => output.error(&format!("failed to get {key}: {error}")),
+            }
+        }
+    }
+    Ok(if failed { Ended::Failed } else { Ended::Done })
+}
+
+/// `hit from node b, 1.2s old, 9m 58s to live`.
+pub(crate) fn provenance(answer: &Answer) -> String {
+    let ttl =
+        answer.ttl.map_or_else(|| "not kept".to_owned(), |ttl| format!("{} to live", output::duration(ttl)));
+    format!("{} from node {}, {} old, {ttl}", answer.outcome, answer.node, output::duration(answer.age))
+}
+
+/// The answer's own fields, and the key before them.
+#[derive(Serialize)]
+struct Keyed<'a> {
+    key: &'a str,
+    #[serde(flatten)]
+    answer: Option<&'a Answer>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+fn compact(value: &[u8]) -> String {
+    String::from_utf8_lossy(value).into_owned()
+}

@@ -1,0 +1,126 @@
+//! How the node commands find the nodes.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context;
+use clap::Args;
+use client::Client;
+use daemon::config::{ClientSection, Cluster, Layers, Problems};
+
+use ring::etcd::EtcdMembership;
+
+use crate::dev::state::State;
+
+const DEFAULT_NODE: &str = "http://127.0.0.1:7400";
+
+/// Where the nodes are.
+#[derive(Debug, Args)]
+pub(crate) struct Connect {
+    /// A node's gRPC address; any node will do, more are tried in turn.
+    /// Without it: the running `freshline dev`, or else http://127.0.0.1:7400
+    // One underscore: two would make it a field of the configuration.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "FRESHLINE_NODES",
+        value_delimiter = ',',
+        help_heading = "Where the nodes are"
+    )]
+    node: Vec<String>,
+    /// Find the nodes by the [cluster] section of this file (etcd or a fixed list)
+    #[arg(long, short, value_name = "FILE", conflicts_with = "node", help_heading = "Where the nodes are")]
+    config: Option<PathBuf>,
+}
+
+/// How long etcd may take to tell the members.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// A person waits longer than an application, and a node's own deadlines end sooner.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+impl Connect {
+    /// A client that knows the nodes.
+    pub(crate) async fn client(&self) -> anyhow::Result<Client> {
+        match &self.config {
+            Some(file) => by_config(file).await,
+            None => {
+                let seeds = self.seeds();
+                let named = seeds.join(", ");
+                Client::from_seeds(seeds, client::Config { deadline: DEADLINE, ..client::Config::default() })
+                    .await
+                    .with_context(|| {
+                        format!(
+                            "reach a node at {named}; start one with `freshline dev`, or name one with --node"
+                        )
+                    })
+            }
+        }
+    }
+
+    fn seeds(&self) -> Vec<String> {
+        let named: Vec<String> =
+            self.node.iter().map(|url| url.trim()).filter(|url| !url.is_empty()).map(with_scheme).collect();
+        if !named.is_empty() {
+            return named;
+        }
+        State::running()
+            .map(|state| state.nodes)
+            .filter(|nodes| !nodes.is_empty())
+            .unwrap_or_else(|| vec![DEFAULT_NODE.to_owned()])
+    }
+}
+
+/// `node-1:7400` means `http://node-1:7400`.
+fn with_scheme(url: &str) -> String {
+    if url.contains("://") { url.to_owned() } else { format!("http://{url}") }
+}
+
+async fn by_config(file: &Path) -> anyhow::Result<Client> {
+    let read = |problems: Problems| anyhow::anyhow!("read the configuration:\n{problems}");
+    let layers = Layers::load(Some(file)).map_err(read)?;
+    let mut problems = Problems::default();
+    let cluster: Cluster = layers.section("cluster", &mut problems);
+    let section: ClientSection = layers.section("client", &mut problems);
+    cluster.check(&layers, &mut problems);
+    section.check(&layers, &mut problems);
+    problems.into_result().map_err(read)?;
+    let config = client::Config {
+        deadline: section.deadline.max(DEADLINE),
+        retries: section.retries,
+        connect_timeout: section.connect_timeout,
+        breaker_failures: section.breaker_failures,
+        breaker_cool_down: section.breaker_cool_down,
+        ..client::Config::default()
+    };
+    if !cluster.members.is_empty() {
+        let seeds = cluster.members.iter().map(|member| member.grpc.clone()).collect();
+        return Client::from_seeds(seeds, config)
+            .await
+            .with_context(|| format!("reach a node of {}", file.display()));
+    }
+    anyhow::ensure!(
+        !cluster.etcd.is_empty(),
+        "find nodes by {}: it has neither etcd nor members in [cluster]; name a node with --node",
+        file.display()
+    );
+    let options = ring::etcd::Options::new(cluster.etcd.clone(), &cluster.name, cluster.replicas);
+    let membership = EtcdMembership::connect(options).context("connect to etcd")?;
+    tokio::time::timeout(PATIENCE, membership.ready())
+        .await
+        .with_context(|| format!("reach etcd at {} within {PATIENCE:?}", cluster.etcd.join(", ")))?
+        .context("read the members from etcd")?;
+    Ok(Client::from_membership(membership, config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_are_named_with_or_without_scheme() {
+        let connect = Connect { node: vec!["a:7400".into(), " ".into(), "https://b".into()], config: None };
+        assert_eq!(connect.seeds(), ["http://a:7400", "https://b"]);
+    }
+}
