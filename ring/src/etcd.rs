@@ -75,6 +75,8 @@ struct Shared {
     view: Mutex<View>,
     ring: watch::Sender<Arc<Ring>>,
     reads: SharedRead<Result<Arc<Ring>, Error>>,
+    /// One at a time reaches for an epoch; whoever waits mostly finds it reached.
+    reaching: tokio::sync::Mutex<()>,
 }
 
 impl EtcdMembership {
@@ -101,6 +103,7 @@ impl EtcdMembership {
             view: Mutex::new(View::new(ring.clone())),
             ring: watch::Sender::new(ring),
             reads: SharedRead::default(),
+            reaching: tokio::sync::Mutex::default(),
         });
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let follow = watching::follow(shared.clone());
@@ -152,11 +155,7 @@ impl Membership for EtcdMembership {
     }
 
     async fn catch_up(&self, epoch: Epoch) -> Result<Arc<Ring>, Error> {
-        if let Some(ring) = self.shared.raise(epoch) {
-            return Ok(ring);
-        }
-        let ring = self.shared.read().await?;
-        self.shared.raise(epoch).ok_or(Error::Ahead { wanted: epoch, found: ring.epoch() })
+        self.shared.reach(epoch).await
     }
 }
 
@@ -187,10 +186,43 @@ impl Shared {
         Ok(self.update(|view| view.read(revision, entries)))
     }
 
-    /// A ring at `epoch` or later, if the view is known up to there.
-    fn raise(&self, epoch: Epoch) -> Option<Arc<Ring>> {
-        let ring = self.update(|view| view.raise(epoch));
-        (ring.epoch() >= epoch).then_some(ring)
+    /// A ring at `epoch` or later. Reads the members as of that very revision, so that a list that has not changed since gets the epoch that
+    /// was asked for; with the newest revision instead, two parties could drive each other's epochs up for ever.
+    async fn reach(&self, epoch: Epoch) -> Result<Arc<Ring>, Error> {
+        let ring = self.ring();
+        if ring.epoch() >= epoch {
+            return Ok(ring);
+        }
+        let _turn = self.reaching.lock().await;
+        let ring = self.ring();
+        if ring.epoch() >= epoch {
+            return Ok(ring);
+        }
+        let known = self.view.lock().known();
+        let options =
+            GetOptions::new().with_prefix().with_revision(i64::try_from(epoch.0).unwrap_or(i64::MAX));
+        let answer = self
+            .link
+            .try_call(link::CALL, async |client| client.kv_client().get(&*self.prefix, Some(options)).await)
+            .await;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) if error.says("future revision") => {
+                return Err(Error::Ahead { wanted: epoch, found: Epoch(known) });
+            }
+            Err(error) if error.says("compacted") => {
+                // Nobody can tell any more what the list was at that epoch, so ours takes the newest.
+                self.read().await?;
+                return Ok(self.update(View::reach_known));
+            }
+            Err(error) => return Err(self.link.unavailable("read the members", &error)),
+        };
+        let revision = link::revision(answer.header());
+        if revision < known {
+            return Err(Error::WentBack { known: Epoch(known), found: Epoch(revision) });
+        }
+        let entries = answer.kvs().iter().filter_map(|kv| Entry::new(&self.prefix, kv)).collect();
+        Ok(self.update(|view| view.reach(epoch, entries)))
     }
 
     /// Changes the view and shows its ring if that became another one.

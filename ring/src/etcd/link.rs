@@ -123,6 +123,13 @@ impl std::fmt::Display for CallError {
     }
 }
 
+impl CallError {
+    /// Whether etcd itself refused the call, with these words among others. Its codes alone don't tell apart what matters here.
+    pub(super) fn says(&self, words: &str) -> bool {
+        matches!(self, Self::Etcd(etcd_client::Error::GRpcStatus(status)) if status.message().contains(words))
+    }
+}
+
 /// The revision that an answer was given at.
 pub(super) fn revision(header: Option<&ResponseHeader>) -> u64 {
     header.map_or(0, |header| unsigned(header.revision()))

@@ -123,10 +123,7 @@ impl View {
         }
         let first = self.known == 0;
         self.known = revision;
-        let unchanged = entries.len() == self.entries.len()
-            && entries.iter().all(|entry| {
-                self.entries.get(&entry.id).is_some_and(|(modified, _)| *modified == entry.modified)
-            });
+        let unchanged = self.has(&entries);
         if unchanged && !first {
             return;
         }
@@ -161,11 +158,32 @@ impl View {
         self.known = self.known.max(revision);
     }
 
-    /// Raises the ring's epoch to `epoch`, if the members are known up to there: they are the same as at the ring's epoch.
-    pub(super) fn raise(&mut self, epoch: Epoch) {
-        if self.ring.epoch() < epoch && epoch.0 <= self.known {
-            self.show(epoch.0);
+    /// Takes in all entries as of `epoch`, which may be before what is known, and raises the ring's epoch to it or beyond.
+    ///
+    /// That the members are the same at the ring's epoch and at a later `known` does not tell that they were so at an epoch between: *B joins at
+    /// 11 and is gone at 12; we read at 10 and at 12; somebody at 11 asks for 11. If we called our list 11, two lists would have one epoch, and
+    /// our acknowledgement would not tell the other that its plan is outdated.* So this needs the entries of that very revision.
+    pub(super) fn reach(&mut self, epoch: Epoch, entries: Vec<Entry>) {
+        let same = self.has(&entries);
+        self.read(epoch.0, entries);
+        if self.ring.epoch() < epoch {
+            self.show(if same { epoch.0 } else { self.known });
         }
+    }
+
+    /// Raises the ring's epoch to the revision up to which the members are known.
+    pub(super) fn reach_known(&mut self) {
+        if self.ring.epoch().0 < self.known {
+            self.show(self.known);
+        }
+    }
+
+    /// Whether `entries` are all there are, each at the same revision.
+    fn has(&self, entries: &[Entry]) -> bool {
+        let known = |entry: &Entry| {
+            self.entries.get(&entry.id).is_some_and(|(modified, _)| *modified == entry.modified)
+        };
+        entries.len() == self.entries.len() && entries.iter().all(known)
     }
 
     fn show(&mut self, revision: u64) {
@@ -228,14 +246,14 @@ mod tests {
     enum Step {
         Read(prop::sample::Index),
         Watch(usize),
-        Raise(prop::sample::Index),
+        Reach(prop::sample::Index),
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let step = prop_oneof![
             any::<prop::sample::Index>().prop_map(Step::Read),
             (1_usize..4).prop_map(Step::Watch),
-            any::<prop::sample::Index>().prop_map(Step::Raise),
+            any::<prop::sample::Index>().prop_map(Step::Reach),
         ];
         proptest::collection::vec(step, 1..20)
     }
@@ -266,7 +284,13 @@ mod tests {
                         view.events(events[from..to].to_vec());
                         watched = Some(to);
                     }
-                    Step::Raise(to) => view.raise(Epoch(to.index(states.len()) as u64 + 1)),
+                    Step::Reach(at) => {
+                        let at = at.index(states.len());
+                        if view.known() > 0 {
+                            view.reach(Epoch(at as u64 + 1), states[at].clone());
+                            prop_assert!(view.ring().epoch().0 > at as u64);
+                        }
+                    }
                 }
                 let ring = view.ring();
                 prop_assert!(ring.epoch() >= epoch);
@@ -293,12 +317,20 @@ mod tests {
         );
         view.events(events[1..2].to_vec());
         assert_eq!((view.ring().members().len(), view.ring().epoch()), (1, Epoch(2)));
-        view.raise(Epoch(4));
+        view.reach(Epoch(4), states[3].clone());
         assert_eq!((view.ring().members().len(), view.ring().epoch()), (1, Epoch(4)));
-        view.raise(Epoch(5));
-        assert_eq!(view.ring().epoch(), Epoch(4), "nobody knows yet what revision 5 did");
         view.events(events[3..].to_vec());
         assert_eq!(view.ring().epoch(), Epoch(5));
+    }
+
+    #[test]
+    fn an_epoch_that_had_another_list_is_not_given_to_ours() {
+        let (_, states) = play(&vec![(0, Some(1)), (1, Some(1)), (1, None)]);
+        let mut view = View::new(Arc::new(Ring::empty(1)));
+        view.read(2, states[1].clone());
+        view.read(4, states[3].clone());
+        view.reach(Epoch(3), states[2].clone());
+        assert_eq!((view.ring().members().len(), view.ring().epoch()), (1, Epoch(4)));
     }
 
     #[test]

@@ -114,6 +114,20 @@ async fn a_read_without_a_change_raises_no_epoch_until_someone_asks_for_it() {
     assert!(matches!(observer.catch_up(Epoch(revision.0 + 9)).await, Err(Error::Ahead { .. })));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_epoch_that_was_compacted_can_still_be_reached() {
+    let Some(etcd) = Etcd::start().await else { return };
+    let observer = observer(etcd.endpoint()).await;
+    let _node = registered(&observer, "a").await;
+    let mut client = etcd.client().await;
+    let mut put =
+        async || client.put("/somebody/else", "1", None).await.unwrap().header().unwrap().revision();
+    let (wanted, last) = (put().await.unsigned_abs(), put().await);
+    client.compact(last, None).await.unwrap();
+    let ring = observer.catch_up(Epoch(wanted)).await.unwrap();
+    assert!(ring.epoch() >= Epoch(wanted) && ids(&ring) == ["a"]);
+}
+
 /// Ends the lease of a node's key behind its back.
 async fn revoke(client: &mut Client, id: &str) {
     let found = client.get(format!("/freshline/shop/members/{id}"), None).await.unwrap();
