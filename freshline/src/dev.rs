@@ -21,9 +21,6 @@ use crate::{cli::Ended, output::Output};
 use files::{Files, Place};
 use stack::{Ports, Stack};
 
-/// What is logged of the parts inside, unless the file or the environment says otherwise: what a person should act on.
-const LOG: &str = "warn";
-
 /// How the embedded stack is to run.
 #[derive(Debug, Args)]
 pub(crate) struct DevArgs {
@@ -55,7 +52,7 @@ pub(crate) async fn run(args: DevArgs, output: &Output) -> anyhow::Result<Ended>
         (None, None) => Place::Temporary { keep: args.keep },
     };
     let ports = if args.port_base == 0 { Ports::Free } else { Ports::From(args.port_base) };
-    let stack = Stack::start(Files::prepare(place).await?, ports, LOG).await?;
+    let stack = Stack::start(Files::prepare(place).await?, ports).await?;
     let ended = tokio::select! {
         () = daemon::shutdown::signal() => Ok(()),
         served = serve(&stack, output) => served,
@@ -69,6 +66,7 @@ pub(crate) async fn run(args: DevArgs, output: &Output) -> anyhow::Result<Ended>
 /// Says what runs where, then follows what happens. Ends only with an error.
 async fn serve(stack: &Stack, output: &Output) -> anyhow::Result<()> {
     stack.ready().await?;
+    stack.log()?;
     stack.state().write()?;
     if output.json {
         output.value(&stack.state())?;
@@ -91,10 +89,7 @@ fn describe(stack: &Stack, output: &Output) -> anyhow::Result<()> {
         ("broker".to_owned(), format!("{}, topic {}", stack.broker.address(), stack.topic)),
     ];
     for node in &stack.nodes {
-        rows.push((
-            format!("node {}", node.member.id),
-            format!("gRPC {}, HTTP {}", node.member.grpc, node.member.http),
-        ));
+        rows.push((format!("node {}", node.id), format!("gRPC {}, HTTP {}", node.grpc, node.http)));
     }
     rows.push(("sync service".to_owned(), format!("HTTP {}", stack.sync_http)));
     output.facts(&rows.iter().map(|(name, value)| (name.as_str(), value.clone())).collect::<Vec<_>>())?;
@@ -120,7 +115,7 @@ fn describe(stack: &Stack, output: &Output) -> anyhow::Result<()> {
         output.line(format!("  {me} sql \"UPDATE ...\""))?;
     }
     output.line(format!("  sqlite3 {} \"...\"", files.database.display()))?;
-    output.line(format!("  curl {}/v1/stats", stack.nodes[0].member.http))?;
+    output.line(format!("  curl {}/v1/stats", stack.nodes[0].http))?;
     output.line("")?;
     output.line("Removals, as they happen:")
 }

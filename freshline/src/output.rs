@@ -87,14 +87,6 @@ impl Output {
         self.paint("32", text)
     }
 
-    pub(crate) fn red(&self, text: &str) -> String {
-        self.paint("31", text)
-    }
-
-    pub(crate) fn yellow(&self, text: &str) -> String {
-        self.paint("33", text)
-    }
-
     fn paint(&self, code: &str, text: &str) -> String {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }

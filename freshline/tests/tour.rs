@@ -69,11 +69,11 @@ fn the_tour_shows_all_that_it_promises() {
     let (out, err) = text(&output);
     assert!(output.status.success(), "{out}\n{err}");
     for step in [
-        "miss from node",
-        "hit from node",
-        "removed from node",
-        "fresh from every node",
-        "negative_hit",
+        "miss, filled by node b",
+        "hit on node b",
+        "removed from b",
+        "the new value from each",
+        "hit on node a: no such row",
         "All of it happened",
     ] {
         assert!(out.contains(step), "no `{step}` in:\n{out}\n{err}");

@@ -16,7 +16,7 @@ use daemon::{
     config::{ClientSection, Cluster, Database, KafkaSource, Layers, Problems, Properties, Telemetry},
     metrics::SharedRegistry,
 };
-use loader::{Limits, Loader, sqlite::Sqlite};
+use loader::{Limits, Loader, RowSource, sqlite::Sqlite};
 use ring::{Member, MemberState, NodeId, memory::Registry};
 use sync_service::{Delivered, Service, source::kafka::Kafka};
 use tokio::{
@@ -34,6 +34,7 @@ use super::{
 
 const NODES: [&str; 3] = ["a", "b", "c"];
 const PARTITIONS: i32 = 3;
+const LOG: &str = "warn";
 /// How long the stack may take until it is ready. Most of it is the consumer group's first rebalance.
 const START: Duration = Duration::from_secs(20);
 /// How long the sync service may take for each step of its end.
@@ -81,10 +82,11 @@ struct Settings {
     database: Database,
     client: ClientSection,
     source: KafkaSource,
+    telemetry: Telemetry,
 }
 
 impl Settings {
-    fn load(file: &Path, log: &str) -> anyhow::Result<Self> {
+    fn load(file: &Path) -> anyhow::Result<Self> {
         let read = |problems: Problems| anyhow::anyhow!("read the configuration:\n{problems}");
         let layers = Layers::load(Some(file)).map_err(read)?;
         let mut problems = Problems::default();
@@ -98,7 +100,7 @@ impl Settings {
         let database: Database = layers.section("database", &mut problems);
         let client: ClientSection = layers.section("client", &mut problems);
         let source: KafkaSource = layers.section("source.kafka", &mut problems);
-        let mut telemetry: Telemetry = layers.section("telemetry", &mut problems);
+        let telemetry: Telemetry = layers.section("telemetry", &mut problems);
         node.check(&layers, &mut problems);
         sync.check(&layers, &mut problems);
         cluster.check(&layers, &mut problems);
@@ -108,11 +110,10 @@ impl Settings {
             Ok(catalog) if problems.is_empty() => Arc::new(catalog),
             _ => return Err(read(problems)),
         };
-        if !layers.has("telemetry.log") {
-            log.clone_into(&mut telemetry.log);
+        if layers.has("telemetry.log") {
+            daemon::telemetry::init(&telemetry).context("start logging")?;
         }
-        daemon::telemetry::init(&telemetry).context("start logging")?;
-        Ok(Self { catalog, node, sync, cluster, database, client, source })
+        Ok(Self { catalog, node, sync, cluster, database, client, source, telemetry })
     }
 }
 
@@ -121,7 +122,8 @@ pub(crate) struct Stack {
     pub(crate) files: Files,
     /// What the catalog's queries call the database; Canal's messages say the same.
     pub(crate) schema: String,
-    pub(crate) nodes: Vec<RunningNode>,
+    /// As they are known to the ring.
+    pub(crate) nodes: Vec<Member>,
     pub(crate) sync_http: String,
     pub(crate) topic: String,
     pub(crate) broker: Broker,
@@ -129,6 +131,7 @@ pub(crate) struct Stack {
     /// When the changes of the newest messages were made.
     pub(crate) sent: Arc<Sent>,
     delivered: broadcast::Receiver<Delivered>,
+    telemetry: Telemetry,
     readiness: Vec<(String, Readiness)>,
     /// What brought a part to its end, if one ended by itself.
     failure: watch::Sender<Option<String>>,
@@ -138,16 +141,10 @@ pub(crate) struct Stack {
     stream_tasks: TaskTracker,
 }
 
-/// One of the nodes.
-pub(crate) struct RunningNode {
-    pub(crate) node: Arc<Node>,
-    pub(crate) member: Member,
-}
-
 impl Stack {
     /// Starts everything; [`ready`](Self::ready) waits until it serves.
-    pub(crate) async fn start(files: Files, ports: Ports, log: &str) -> anyhow::Result<Self> {
-        let settings = Settings::load(&files.catalog, log)?;
+    pub(crate) async fn start(files: Files, ports: Ports) -> anyhow::Result<Self> {
+        let settings = Settings::load(&files.catalog)?;
         // Every port is held before any work.
         let mut servers = Vec::new();
         for (at, id) in NODES.iter().enumerate() {
@@ -168,6 +165,9 @@ impl Stack {
         };
         let dead_letters = settings.source.dead_letter_topic.as_str();
         let broker = Broker::start(&[(topic.as_str(), PARTITIONS), (dead_letters, 1)])?;
+        let report =
+            Sqlite::open(&files.database, &settings.catalog)?.check().await.context("read the schema")?;
+        anyhow::ensure!(report.is_ok(), "use {}:\n{report}", files.catalog.display());
         let sent = Arc::new(Sent::default());
         let tail =
             Tail::open(&files.database, &schema, broker.address(), &topic, PARTITIONS, sent.clone()).await?;
@@ -183,6 +183,7 @@ impl Stack {
             topic,
             broker,
             membership,
+            telemetry: settings.telemetry.clone(),
             sent,
             delivered: service.delivered(),
             readiness: Vec::new(),
@@ -260,14 +261,14 @@ impl Stack {
         };
         let readiness = Readiness::new();
         self.readiness.push((format!("node {id}"), readiness.clone()));
-        let served = server.serve(node.clone(), registry, readiness, self.nodes_stop.clone());
+        let served = server.serve(node, registry, readiness, self.nodes_stop.clone());
         let failure = self.failure.clone();
         self.nodes_tasks.spawn(async move {
             if let Err(error) = served.await {
                 failure.send_replace(Some(format!("run node {id}: {error:#}")));
             }
         });
-        self.nodes.push(RunningNode { node, member });
+        self.nodes.push(member);
         Ok(())
     }
 
@@ -292,6 +293,15 @@ impl Stack {
         }
     }
 
+    /// Logs what a person should act on, where neither the file nor the environment says what to log.
+    ///
+    /// Called when the stack is ready: before, it is normal that parts wait for each other.
+    pub(crate) fn log(&self) -> anyhow::Result<()> {
+        let telemetry = Telemetry { log: LOG.to_owned(), ..self.telemetry.clone() };
+        // Does nothing if logging has been started before.
+        daemon::telemetry::init(&telemetry).context("start logging")
+    }
+
     /// Waits until a part ends by itself; never, if none does.
     pub(crate) async fn failed(&self) -> anyhow::Error {
         let mut failure = self.failure.subscribe();
@@ -308,7 +318,7 @@ impl Stack {
             dir: self.files.dir.clone(),
             database: self.files.database.clone(),
             schema: self.schema.clone(),
-            nodes: self.nodes.iter().map(|node| node.member.grpc.clone()).collect(),
+            nodes: self.nodes.iter().map(|member| member.grpc.clone()).collect(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use client::{Answer, Client, EntryState, Explanation, Outcome};
 use ring::{Member, Membership, fixed::Fixed, slot_of};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, SqliteConnection};
 use tokio::time::{Instant, timeout};
 
@@ -26,6 +26,9 @@ const GONE: Duration = Duration::from_secs(5);
 /// How often a node is asked whether an entry is gone.
 const POLL: Duration = Duration::from_micros(500);
 
+/// About as long as a node keeps nothing of a key after its removal; only saves questions.
+const QUARANTINE: Duration = Duration::from_millis(20);
+
 const USER: &str = "user:42";
 const ORDERS: &str = "user:42:orders";
 const NOBODY: &str = "user:4242";
@@ -33,7 +36,7 @@ const NOBODY: &str = "user:4242";
 pub(crate) async fn run(keep: bool, output: &Output) -> anyhow::Result<Ended> {
     let began = Instant::now();
     let files = Files::prepare(Place::Temporary { keep }).await?;
-    let stack = Stack::start(files, Ports::Free, "error").await?;
+    let stack = Stack::start(files, Ports::Free).await?;
     let toured = timeout(BOUND, async {
         stack.ready().await.context("start the stack")?;
         Tour::new(&stack, output, began).await?.walk().await
@@ -82,16 +85,14 @@ impl<'a> Tour<'a> {
     }
 
     async fn walk(mut self) -> anyhow::Result<()> {
-        self.say(
-            format!("{} nodes, the sync service, a broker and SQLite", self.doors.len()),
+        let nodes: Vec<&str> = self.doors.iter().map(|(member, _)| member.id.as_str()).collect();
+        self.done(
+            &format!("SQLite, broker, sync service and nodes {} are up", nodes.join(", ")),
             self.began.elapsed(),
         )?;
 
+        self.title("Read a key through a node that does not own it")?;
         let owner = self.owner(USER)?;
-        self.title(&format!(
-            "A key is read through node {}; its owner {owner} fills it",
-            self.stranger(USER)?.0.id
-        ))?;
         let first = self.through_stranger(USER).await?;
         ensure!(
             first.outcome == Outcome::Miss && first.node == owner,
@@ -102,20 +103,21 @@ impl<'a> Tour<'a> {
             again.outcome == Outcome::Hit && again.value == first.value,
             "read {USER} again as a hit: got {again:?}"
         );
+        self.show(&again)?;
 
-        self.title("A row changes by plain SQL, and the entry is gone from every node")?;
+        self.title("Change its row with plain SQL")?;
         self.change("UPDATE users SET city = 'Reykjavik' WHERE id = 42", USER).await?;
         self.everywhere(USER, |value| value["city"] == "Reykjavik").await?;
+        self.kept(USER).await?;
 
-        self.title("Lists follow their rows")?;
+        self.title("A list follows its rows")?;
         let before = self.read(ORDERS).await?;
         let count = rows(&before);
-        self.settle(ORDERS).await?;
         self.change("INSERT INTO orders(user_id, status, total_cents) VALUES (42, 'new', 1999)", ORDERS)
             .await?;
         self.everywhere(ORDERS, |value| value.as_array().map(Vec::len) == Some(count + 1)).await?;
 
-        self.title("A row that does not exist is cached as such, until it does")?;
+        self.title("A row that does not exist is remembered, until it does")?;
         let missing = self.read(NOBODY).await?;
         ensure!(missing.value.is_none(), "read {NOBODY} as a row that does not exist: got {missing:?}");
         let known = self.read(NOBODY).await?;
@@ -123,19 +125,17 @@ impl<'a> Tour<'a> {
             known.outcome == Outcome::NegativeHit,
             "read {NOBODY} again from a negative entry: got {known:?}"
         );
-        self.change(
-            "INSERT INTO users(id, name, email, city) VALUES (4242, 'New Here', 'new@example.com', 'Oslo')",
-            NOBODY,
-        )
-        .await?;
-        self.everywhere(NOBODY, |value| value["name"] == "New Here").await
+        let insert =
+            "INSERT INTO users(id, name, email, city) VALUES (4242, 'Ada', 'ada@example.com', 'Oslo')";
+        self.change(insert, NOBODY).await?;
+        self.everywhere(NOBODY, |value| value["name"] == "Ada").await
     }
 
     /// Reads by the ring: straight from the owner.
     async fn read(&self, key: &str) -> anyhow::Result<Answer> {
         let asked = Instant::now();
         let answer = self.client.get(key).await.with_context(|| format!("read {key}"))?;
-        self.answered(key, &answer, asked.elapsed())?;
+        self.answered(key, &answer, "", asked.elapsed())?;
         Ok(answer)
     }
 
@@ -145,26 +145,29 @@ impl<'a> Tour<'a> {
         let asked = Instant::now();
         let answer =
             client.get(key).await.with_context(|| format!("read {key} through node {}", member.id))?;
-        self.answered(key, &answer, asked.elapsed())?;
+        self.answered(key, &answer, &format!(" through {}", member.id), asked.elapsed())?;
         Ok(answer)
     }
 
     /// Runs a statement and measures how long the key's entry outlives the commit.
     async fn change(&mut self, sql: &str, key: &str) -> anyhow::Result<()> {
-        let entry = self.client.explain(key).await.with_context(|| format!("look at {key}"))?;
-        ensure!(entry.entry != EntryState::Absent, "find {key} in memory before its row changes: {entry:?}");
+        let before = self.client.explain(key).await.with_context(|| format!("look at {key}"))?;
+        ensure!(
+            before.entry != EntryState::Absent,
+            "find {key} in memory before its row changes: {before:?}"
+        );
+        self.aside(sql)?;
         sqlx::query(AssertSqlSafe(sql.to_owned()))
             .execute(&mut self.sql)
             .await
             .with_context(|| format!("run {sql}"))?;
         let committed = Instant::now();
-        self.say(sql.to_owned(), Duration::ZERO)?;
         let gone = timeout(GONE, self.gone(key))
             .await
             .with_context(|| format!("see {key} removed within {GONE:?} after {sql}"))??;
         let delay = committed.elapsed();
         let origin = gone.last_removal.map(|removal| removal.origin).unwrap_or_default();
-        self.say(format!("{key} removed from node {}, by {origin}, after the commit:", gone.node), delay)
+        self.done(&format!("{key} removed from {} by change {origin}; after the commit:", gone.node), delay)
     }
 
     /// Waits until the owner says that it has no entry.
@@ -178,29 +181,39 @@ impl<'a> Tour<'a> {
         }
     }
 
-    /// Reads until the value is stored: what is read within the quarantine after a removal is served but not kept.
-    async fn settle(&self, key: &str) -> anyhow::Result<()> {
-        loop {
-            let answer = self.client.get(key).await.with_context(|| format!("read {key}"))?;
-            if answer.outcome == Outcome::Hit {
-                return Ok(());
+    /// Reads until the value is in memory again: what is read within the quarantine after a removal is served, not kept.
+    async fn kept(&self, key: &str) -> anyhow::Result<()> {
+        let asked = Instant::now();
+        let answer = timeout(GONE, async {
+            loop {
+                let answer = self.client.get(key).await.with_context(|| format!("read {key}"))?;
+                if answer.outcome == Outcome::Hit {
+                    return anyhow::Ok(answer);
+                }
+                tokio::time::sleep(QUARANTINE).await;
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        });
+        let answer =
+            answer.await.with_context(|| format!("find {key} in memory again within {GONE:?}"))??;
+        self.answered(key, &answer, " once the quarantine is over", asked.elapsed())?;
+        self.show(&answer)
     }
 
     /// Asks every node and checks what it says.
     async fn everywhere(&self, key: &str, fresh: impl Fn(&Value) -> bool) -> anyhow::Result<()> {
         let asked = Instant::now();
-        let mut outcomes = Vec::new();
+        let mut nodes = Vec::new();
         for (member, client) in &self.doors {
             let answer =
                 client.get(key).await.with_context(|| format!("read {key} through node {}", member.id))?;
             let value = parsed(&answer)?;
             ensure!(fresh(&value), "read the new value of {key} through node {}: got {value}", member.id);
-            outcomes.push(format!("{} ({})", member.id, answer.outcome));
+            nodes.push(member.id.as_str());
         }
-        self.say(format!("{key} is fresh from every node: {}", outcomes.join(", ")), asked.elapsed())
+        self.done(
+            &format!("get {key} through {}: the new value from each", nodes.join(", ")),
+            asked.elapsed(),
+        )
     }
 
     fn owner(&self, key: &str) -> anyhow::Result<String> {
@@ -224,25 +237,36 @@ impl<'a> Tour<'a> {
         self.output.line(self.output.bold(text))
     }
 
-    fn answered(&self, key: &str, answer: &Answer, took: Duration) -> anyhow::Result<()> {
-        let what = match &answer.value {
-            None => "no such row".to_owned(),
-            Some(_) => match parsed(answer)? {
-                Value::Array(rows) => format!("{} rows", rows.len()),
-                value => value.to_string(),
-            },
+    fn answered(&self, key: &str, answer: &Answer, how: &str, took: Duration) -> anyhow::Result<()> {
+        let node = &answer.node;
+        let what = match (&answer.value, answer.outcome) {
+            (None, Outcome::NegativeHit) => format!("hit on node {node}: no such row"),
+            (None, _) => format!("miss, node {node} finds no such row"),
+            (Some(_), Outcome::Hit) => format!("hit on node {node}"),
+            (Some(_), Outcome::Miss) => format!("miss, filled by node {node}"),
+            (Some(_), Outcome::Shared) => format!("miss, shared on node {node}"),
+            (Some(_), _) => format!("read through by node {node}"),
         };
-        self.say(format!("get {key}: {} from node {}, {what}", answer.outcome, answer.node), took)
+        self.done(&format!("get {key}{how}: {what}"), took)
     }
 
-    fn say(&self, text: String, took: Duration) -> anyhow::Result<()> {
+    fn show(&self, answer: &Answer) -> anyhow::Result<()> {
+        self.aside(&String::from_utf8_lossy(answer.value.as_deref().unwrap_or_default()))
+    }
+
+    /// A line that is no step of its own.
+    fn aside(&self, text: &str) -> anyhow::Result<()> {
+        if self.output.json { Ok(()) } else { self.output.line(format!("    {}", self.output.dim(text))) }
+    }
+
+    /// A step that went well.
+    fn done(&self, text: &str, took: Duration) -> anyhow::Result<()> {
         if self.output.json {
-            return self
-                .output
-                .line(serde_json::json!({ "step": text, "ms": took.as_secs_f64() * 1e3 }).to_string());
+            let ms = took.as_secs_f64() * 1e3;
+            return self.output.line(json!({ "step": text, "ms": ms }).to_string());
         }
-        let time = if took.is_zero() { String::new() } else { output::duration(took) };
-        self.output.line(format!("  {} {text}  {}", self.output.green("✓"), self.output.dim(&time)))
+        let (mark, time) = (self.output.green("✓"), output::duration(took));
+        self.output.line(format!("  {mark} {text:<68} {time:>6}"))
     }
 }
 
