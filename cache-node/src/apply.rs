@@ -103,16 +103,13 @@ impl Node {
     /// Flushes the groups that this node's catalog has; of others it can hold nothing.
     fn flush_known(&self, names: &[String]) {
         for name in names {
-            match self.catalog.group(name) {
-                Some(group) => {
-                    self.gate.flush(group.id.0);
-                    self.metrics.flushes.inc();
-                    tracing::info!(node = %self.id, group = %group.name, "flushed");
-                }
-                None => {
-                    self.metrics.unknown_groups.inc();
-                    tracing::warn!(node = %self.id, group = name, "asked to flush a group that the catalog does not have");
-                }
+            if let Some(group) = self.catalog.group(name) {
+                self.gate.flush(group.id.0);
+                self.metrics.flushes.inc();
+                tracing::info!(node = %self.id, group = %group.name, "flushed");
+            } else {
+                self.metrics.unknown_groups.inc();
+                tracing::warn!(node = %self.id, group = name, "asked to flush a group that the catalog does not have");
             }
         }
     }

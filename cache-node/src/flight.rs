@@ -22,8 +22,10 @@ pub(crate) type Landing = watch::Receiver<Option<Outcome>>;
 /// All fills under way.
 #[derive(Debug)]
 pub(crate) struct Flights {
-    shards: Box<[Mutex<HashMap<Arc<str>, Arc<Flight>>>]>,
+    shards: Box<[Mutex<Shard>]>,
 }
+
+type Shard = HashMap<Arc<str>, Arc<Flight>>;
 
 /// One fill under way.
 #[derive(Debug)]
@@ -92,7 +94,7 @@ impl Flights {
         self.shard(crate::gate::hash(key)).lock().contains_key(key)
     }
 
-    fn shard(&self, hash: u64) -> &Mutex<HashMap<Arc<str>, Arc<Flight>>> {
+    fn shard(&self, hash: u64) -> &Mutex<Shard> {
         &self.shards[(hash >> 48) as usize % SHARDS]
     }
 }

@@ -45,7 +45,7 @@ impl Node {
         match timeout(left, self.life.registration().leave()).await {
             Ok(Ok(())) => tracing::info!(node = %self.id, "gave the lease back"),
             Ok(Err(error)) => {
-                tracing::warn!(node = %self.id, %error, "lease not given back, it will run out")
+                tracing::warn!(node = %self.id, %error, "lease not given back, it will run out");
             }
             Err(_) => tracing::warn!(node = %self.id, "lease not given back in time, it will run out"),
         }

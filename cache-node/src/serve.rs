@@ -117,7 +117,7 @@ impl Server {
         };
         tokio::select! {
             ended = &mut ports => return ended.and(Err(anyhow::anyhow!("keep a port open: it closed by itself"))),
-            begun = begin => begun?,
+            joined = begin => joined?,
         }
 
         let (leave, grace) = (node.config().leave, node.config().grace);
@@ -137,7 +137,7 @@ impl Server {
         match timeout_at(until, ports).await {
             Ok(ended) => ended?,
             Err(_) => {
-                tracing::warn!(node = %node.id(), ?grace, "connections left open at the end of the grace period")
+                tracing::warn!(node = %node.id(), ?grace, "connections left open at the end of the grace period");
             }
         }
         node.shutdown(until.saturating_duration_since(Instant::now()).max(Duration::from_secs(1))).await;

@@ -94,7 +94,7 @@ impl Slots {
             return None;
         }
         let previous = last.ring.replace(ring.epoch());
-        let (mut gained, mut lost, mut count) = (0, 0, 0);
+        let (mut gained, mut given_up, mut count) = (0, 0, 0);
         for (number, held) in self.held.iter().enumerate() {
             let holds = Slot::new(number as u16).is_some_and(|slot| ring.holds(&self.node, slot));
             let held_before = held.acquisition.load(Acquire) != 0;
@@ -104,12 +104,12 @@ impl Slots {
                 gained += 1;
             } else if !holds && held_before {
                 held.acquisition.store(0, Release);
-                lost += 1;
+                given_up += 1;
             }
         }
         self.count.store(count, Release);
         self.epoch.store(ring.epoch().0, Release);
-        Some(Change { epoch: ring.epoch(), previous, gained, lost })
+        Some(Change { epoch: ring.epoch(), previous, gained, lost: given_up })
     }
 
     /// Begins every held slot anew, as if all had been lost and gained: nothing filled before is ever served or stored.

@@ -55,8 +55,8 @@ pub enum Inserted {
 impl Store {
     /// An empty store.
     pub fn new(bounds: Bounds, registry: &mut prometheus_client::registry::Registry) -> Self {
-        let share = bounds.negative_share.clamp(0.0, 0.9);
-        let negative = (bounds.memory as f64 * share) as u64;
+        #[expect(clippy::cast_sign_loss, reason = "the share is clamped to what is not negative")]
+        let negative = (bounds.memory as f64 * bounds.negative_share.clamp(0.0, 0.9)) as u64;
         let largest = entry::weight(256, bounds.max_value as usize) as u64;
         Self {
             values: Part::new(bounds.memory - negative, largest),
@@ -260,7 +260,7 @@ mod tests {
             value: value.map(|len| Bytes::from(vec![b'x'; len])),
             stamp: STAMP,
             filled: now,
-            expires: now + Duration::from_secs(60),
+            expires: now + Duration::from_mins(1),
         }
     }
 

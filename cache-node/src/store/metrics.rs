@@ -1,3 +1,5 @@
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::{Registry, Unit},
@@ -9,9 +11,9 @@ use crate::metrics::{Cause, CauseLabel};
 #[derive(Debug)]
 pub(super) struct StoreMetrics {
     dropped: Family<CauseLabel, Counter>,
-    entries: Gauge,
-    negative_entries: Gauge,
-    bytes: Gauge,
+    entries: Gauge<u64, AtomicU64>,
+    negative_entries: Gauge<u64, AtomicU64>,
+    bytes: Gauge<u64, AtomicU64>,
 }
 
 impl StoreMetrics {
@@ -26,8 +28,8 @@ impl StoreMetrics {
         registry.register("entries", "Values in memory", metrics.entries.clone());
         registry.register("negative_entries", "Negative entries in memory", metrics.negative_entries.clone());
         registry.register_with_unit("memory", "Memory taken by entries", Unit::Bytes, metrics.bytes.clone());
-        let limit = Gauge::<i64>::default();
-        limit.set(i64::try_from(capacity).unwrap_or(i64::MAX));
+        let limit = Gauge::<u64, AtomicU64>::default();
+        limit.set(capacity);
         registry.register_with_unit("memory_limit", "Memory that entries may take", Unit::Bytes, limit);
         for cause in [Cause::Capacity, Cause::Expired, Cause::Flushed, Cause::SlotLost] {
             metrics.dropped(cause, 0);
@@ -44,8 +46,8 @@ impl StoreMetrics {
     }
 
     pub(super) fn publish(&self, sizes: &Sizes) {
-        self.entries.set(sizes.entries as i64);
-        self.negative_entries.set(sizes.negative_entries as i64);
-        self.bytes.set(sizes.bytes as i64);
+        self.entries.set(sizes.entries);
+        self.negative_entries.set(sizes.negative_entries);
+        self.bytes.set(sizes.bytes);
     }
 }

@@ -144,7 +144,7 @@ async fn an_applications_removal_reaches_all_nodes_or_names_those_it_did_not_rea
     stack.registry.register(gone); // a member that can't be reached
     match a.node.remove(&keys, Hop::First).await {
         Err(Error::Unacknowledged { nodes }) => {
-            assert!(nodes.len() == 1 && nodes[0].starts_with("gone "), "{nodes:?}")
+            assert!(nodes.len() == 1 && nodes[0].starts_with("gone "), "{nodes:?}");
         }
         other => panic!("{other:?}"),
     }

@@ -171,12 +171,12 @@ async fn a_node_waits_for_its_database_says_so_and_stops_when_told() {
     let (readiness, stop) = (Readiness::new(), CancellationToken::new());
     readiness.wait("database", "waiting for mysql://db/shop");
     let prepared = std::future::pending::<anyhow::Result<()>>();
-    let served = tokio::spawn(server.serve_when(prepared, node, registry, readiness, stop.clone()));
+    let running = tokio::spawn(server.serve_when(prepared, node, registry, readiness, stop.clone()));
     let (status, _, body) = http(http_addr, "GET", "/readyz").await;
     assert!(status == 503 && body.contains("waiting for mysql://db/shop"), "{body}");
     assert_eq!(http(http_addr, "GET", "/healthz").await.0, 200);
     stop.cancel();
-    served.await.unwrap().unwrap();
+    running.await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

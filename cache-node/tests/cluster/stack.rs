@@ -1,6 +1,6 @@
 //! A small cluster whose database and membership do what a test says.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use cache_node::{Config, Node, Parts, Server};
 use catalog::Catalog;
@@ -73,25 +73,25 @@ impl Stack {
     pub(crate) async fn start(&self, id: &str) -> Running {
         let running = self.begin(id);
         let mut waits = running.readiness.subscribe();
-        waits.wait_for(|waits| waits.is_empty()).await.unwrap();
+        waits.wait_for(BTreeMap::is_empty).await.unwrap();
         running
     }
 
     /// Starts a node.
     pub(crate) fn begin(&self, id: &str) -> Running {
-        let (server, parts) = self.parts(id);
-        let (http, member) = (server.http_addr(), self.member(id, &server));
+        let (server, made_of) = self.parts(id);
+        let (http, member) = (server.http_addr(), member(id, &server));
         let registry = daemon::metrics::shared();
-        let node = Node::start(self.config.clone(), parts, &mut registry.lock());
+        let node = Node::start(self.config.clone(), made_of, &mut registry.lock());
         let (readiness, stop) = (Readiness::new(), CancellationToken::new());
-        let served = tokio::spawn(server.serve(node.clone(), registry, readiness.clone(), stop.clone()));
-        Running { node, member, readiness, http, stop, served }
+        let serving = tokio::spawn(server.serve(node.clone(), registry, readiness.clone(), stop.clone()));
+        Running { node, member, readiness, http, stop, served: serving }
     }
 
     /// What a node is made of, and its ports.
     pub(crate) fn parts(&self, id: &str) -> (Server, Parts) {
         let server = Server::bind(self.config.grpc, self.config.http).unwrap();
-        let member = self.member(id, &server);
+        let member = member(id, &server);
         let parts = Parts {
             catalog: self.catalog.clone(),
             loader: Loader::new(
@@ -105,17 +105,6 @@ impl Stack {
             id: member.id,
         };
         (server, parts)
-    }
-
-    fn member(&self, id: &str, server: &Server) -> Member {
-        Member {
-            id: NodeId::from(id),
-            incarnation: 0,
-            grpc: format!("http://{}", server.grpc_addr()),
-            http: format!("http://{}", server.http_addr()),
-            weight: 1,
-            state: MemberState::Joining,
-        }
     }
 }
 
@@ -149,4 +138,15 @@ impl Running {
 /// A row of `user`.
 pub(crate) fn row(key: &str, version: u32) -> String {
     format!(r#"{{"id":{},"name":"v{version}"}}"#, key.rsplit(':').next().unwrap())
+}
+
+fn member(id: &str, server: &Server) -> Member {
+    Member {
+        id: NodeId::from(id),
+        incarnation: 0,
+        grpc: format!("http://{}", server.grpc_addr()),
+        http: format!("http://{}", server.http_addr()),
+        weight: 1,
+        state: MemberState::Joining,
+    }
 }
