@@ -186,8 +186,12 @@ pub(crate) struct CheckArgs {
     /// The file with the catalog; without it ./freshline.toml
     #[arg(long, short, value_name = "FILE", env = "FRESHLINE__CONFIG")]
     pub(crate) config: Option<PathBuf>,
-    /// A live database to check against: mysql://user:password@host/database or sqlite:FILE
-    #[arg(long, value_name = "URL")]
+    /// A live database to check against
+    #[arg(
+        long,
+        value_name = "URL",
+        help = "A live database: mysql://user:password@host/database or sqlite:FILE"
+    )]
     pub(crate) database: Option<String>,
 }
 

@@ -19,8 +19,7 @@ const DEFAULT_NODE: &str = "http://127.0.0.1:7400";
 /// Where the nodes are.
 #[derive(Debug, Args)]
 pub(crate) struct Connect {
-    /// A node's gRPC address; any node will do, more are tried in turn.
-    /// Without it: the running `freshline dev`, or else http://127.0.0.1:7400
+    /// A node's gRPC address; any will do, more are tried in turn. Default: the running `freshline dev`, or port 7400 here
     // One underscore: two would make it a field of the configuration.
     #[arg(
         long,
@@ -38,25 +37,20 @@ pub(crate) struct Connect {
 /// How long etcd may take to tell the members.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A person waits longer than an application, and a node's own deadlines end sooner.
-const DEADLINE: Duration = Duration::from_secs(5);
+const DEADLINE: Duration = Duration::from_secs(3);
 
 impl Connect {
     /// A client that knows the nodes.
     pub(crate) async fn client(&self) -> anyhow::Result<Client> {
-        match &self.config {
-            Some(file) => by_config(file).await,
-            None => {
-                let seeds = self.seeds();
-                let named = seeds.join(", ");
-                Client::from_seeds(seeds, client::Config { deadline: DEADLINE, ..client::Config::default() })
-                    .await
-                    .with_context(|| {
-                        format!(
-                            "reach a node at {named}; start one with `freshline dev`, or name one with --node"
-                        )
-                    })
-            }
+        if let Some(file) = &self.config {
+            return by_config(file).await;
         }
+        let seeds = self.seeds();
+        let named = seeds.join(", ");
+        let config = client::Config { deadline: DEADLINE, ..client::Config::default() };
+        Client::from_seeds(seeds, config).await.with_context(|| {
+            format!("reach a node at {named}; start one with `freshline dev`, or name one with --node")
+        })
     }
 
     fn seeds(&self) -> Vec<String> {

@@ -22,11 +22,13 @@ impl Output {
     }
 
     /// Prints one line of data.
+    #[expect(clippy::unused_self, reason = "all that is printed goes through here")]
     pub(crate) fn line(&self, text: impl AsRef<str>) -> anyhow::Result<()> {
         written(writeln!(io::stdout().lock(), "{}", text.as_ref()))
     }
 
     /// Prints bytes as they are.
+    #[expect(clippy::unused_self, reason = "all that is printed goes through here")]
     pub(crate) fn bytes(&self, bytes: &[u8]) -> anyhow::Result<()> {
         let mut out = io::stdout().lock();
         written(out.write_all(bytes).and_then(|()| out.flush()))
@@ -65,6 +67,7 @@ impl Output {
     }
 
     /// Says something beside the data, on standard error.
+    #[expect(clippy::unused_self, reason = "all that is printed goes through here")]
     pub(crate) fn note(&self, text: &str) {
         // Nobody is left to tell if standard error is gone.
         let _ = writeln!(io::stderr().lock(), "{text}");
@@ -214,7 +217,7 @@ mod tests {
                 r#"{"id":18446744073709551615,"d":1.10}"#,
                 "{\n  \"id\": 18446744073709551615,\n  \"d\": 1.10\n}",
             ),
-            (r#"[]"#, "[]"),
+            ("[]", "[]"),
             (r#"[{"a":{}},null]"#, "[\n  {\n    \"a\": {}\n  },\n  null\n]"),
             (r#"{"t":"a, \"b\": {c} \\"}"#, "{\n  \"t\": \"a, \\\"b\\\": {c} \\\\\"\n}"),
             ("{ \"a\" : 1 }", "{\n  \"a\": 1\n}"),

@@ -91,7 +91,7 @@ impl Findings {
     }
 }
 
-/// What is wrong with the sections that every binary reads.
+/// What is wrong with the sections beside the catalog.
 fn sections(file: &Path) -> Findings {
     let mut problems = Problems::default();
     match Layers::load(Some(file)) {
@@ -99,6 +99,8 @@ fn sections(file: &Path) -> Findings {
             layers.section::<Cluster>("cluster", &mut problems).check(&layers, &mut problems);
             layers.section::<ClientSection>("client", &mut problems).check(&layers, &mut problems);
             layers.section::<Telemetry>("telemetry", &mut problems).check(&layers, &mut problems);
+            layers.section::<cache_node::Config>("node", &mut problems).check(&layers, &mut problems);
+            layers.section::<sync_service::config::Sync>("sync", &mut problems).check(&layers, &mut problems);
             // A catalog alone has neither, and that is fine here.
             let database: Database = layers.section("database", &mut problems);
             if layers.has("database") {
@@ -116,6 +118,9 @@ fn sections(file: &Path) -> Findings {
 
 /// Reads the live schema, tries every query, and compares.
 async fn live(url: &str, catalog: &Arc<Catalog>) -> anyhow::Result<Report> {
+    if let Some(path) = url.strip_prefix("sqlite:").map(|path| path.strip_prefix("//").unwrap_or(path)) {
+        anyhow::ensure!(Path::new(path).is_file(), "open the database: there is no file {path}");
+    }
     let database = Database { url: DatabaseUrl::new(url), ..Database::default() };
     let source = loader::open(&database, catalog).context("open the database")?;
     tokio::time::timeout(PATIENCE, source.check())
@@ -140,7 +145,9 @@ fn effect(use_: &TableUse) -> String {
         Use::Ignored => "nothing, ignored".to_owned(),
     };
     if !use_.when_changed.is_empty() {
-        text.push_str(&format!(", when {} changed", use_.when_changed.join(" or ")));
+        text += ", when ";
+        text += &use_.when_changed.join(" or ");
+        text += " changed";
     }
     match use_.origin {
         Origin::Query | Origin::Ignore => text,

@@ -35,7 +35,8 @@ fn facts(e: &Explanation) -> Vec<(&'static str, String)> {
     );
     let mut holders = if e.owner.is_empty() { "nobody".to_owned() } else { e.owner.clone() };
     if !e.replicas.is_empty() {
-        holders.push_str(&format!(", replicas {}", e.replicas.join(", ")));
+        holders += ", replicas ";
+        holders += &e.replicas.join(", ");
     }
     let mut facts = vec![
         ("key", e.key.clone()),

@@ -98,7 +98,7 @@ impl Writer {
                     && o.bytes < ROWS_BYTES
             });
             if !fits && let Some(done) = open.take() {
-                records.push(self.close(done, tables, now));
+                records.push(self.close(&done, tables, now));
             }
             let message = open.get_or_insert_with(|| Open {
                 table: &change.table,
@@ -113,7 +113,7 @@ impl Writer {
             message.push(data, old);
         }
         if let Some(done) = open.take() {
-            records.push(self.close(done, tables, now));
+            records.push(self.close(&done, tables, now));
         }
         records
     }
@@ -140,7 +140,7 @@ impl Writer {
         Record { partition: 0, payload: json(&message), at: now }
     }
 
-    fn close(&self, open: Open<'_>, tables: &BTreeMap<String, Table>, now: i64) -> Record {
+    fn close(&self, open: &Open<'_>, tables: &BTreeMap<String, Table>, now: i64) -> Record {
         let table = tables.get(open.table);
         let primary_key = table.map(Table::primary_key).unwrap_or_default();
         let columns = table.map(|t| t.columns.as_slice()).unwrap_or_default();

@@ -119,7 +119,9 @@ pub(crate) async fn install(
     );
     for (name, sql) in &present {
         if wanted.get(name) != Some(sql) {
-            script.push_str(&format!("DROP TRIGGER {};", quoted(name)));
+            script += "DROP TRIGGER ";
+            script += &quoted(name);
+            script += ";";
         }
     }
     for (name, sql) in &wanted {

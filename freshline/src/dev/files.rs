@@ -70,10 +70,10 @@ impl Files {
     }
 
     fn own(file: &Path) -> anyhow::Result<Self> {
-        let layers = Layers::load(Some(file)).map_err(read)?;
+        let layers = Layers::load(Some(file)).map_err(|problems| read(&problems))?;
         let mut problems = Problems::default();
         let section: Database = layers.section("database", &mut problems);
-        problems.into_result().map_err(read)?;
+        problems.into_result().map_err(|problems| read(&problems))?;
         let url = section.url.expose();
         let Some(path) = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:")) else {
             bail!(
@@ -94,6 +94,6 @@ impl Files {
     }
 }
 
-fn read(problems: Problems) -> anyhow::Error {
+fn read(problems: &Problems) -> anyhow::Error {
     anyhow::anyhow!("read the configuration:\n{problems}")
 }

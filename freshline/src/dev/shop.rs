@@ -86,7 +86,7 @@ pub(crate) fn script() -> String {
     let mut items = Vec::new();
     insert(&mut sql, "orders(id, user_id, status, total_cents, created_at)", 1..=ORDERS, |id| {
         let mut total = 0;
-        for line in 0..1 + mix(id) % 3 {
+        for line in 0..=mix(id) % 3 {
             let product = 1 + mix(id * 10 + line) % PRODUCTS.len() as u64;
             let quantity = 1 + mix(id * 100 + line) % 2;
             let price = PRODUCTS[product as usize - 1].2;

@@ -194,7 +194,7 @@ impl Stack {
             stream_tasks: TaskTracker::new(),
         };
         for (id, server) in servers {
-            stack.start_node(id, server, &settings).await?;
+            stack.start_node(id, server, &settings)?;
         }
         stack.start_sync(service, sync_listener, registry);
         stack.stream_tasks.spawn(tail.run(stack.stream_stop.clone()));
@@ -225,7 +225,7 @@ impl Stack {
         self.delivered.resubscribe()
     }
 
-    async fn start_node(&mut self, id: NodeId, server: Server, settings: &Settings) -> anyhow::Result<()> {
+    fn start_node(&mut self, id: NodeId, server: Server, settings: &Settings) -> anyhow::Result<()> {
         let registry = daemon::metrics::shared();
         let member = Member {
             id: id.clone(),
@@ -261,10 +261,10 @@ impl Stack {
         };
         let readiness = Readiness::new();
         self.readiness.push((format!("node {id}"), readiness.clone()));
-        let served = server.serve(node, registry, readiness, self.nodes_stop.clone());
+        let serving = server.serve(node, registry, readiness, self.nodes_stop.clone());
         let failure = self.failure.clone();
         self.nodes_tasks.spawn(async move {
-            if let Err(error) = served.await {
+            if let Err(error) = serving.await {
                 failure.send_replace(Some(format!("run node {id}: {error:#}")));
             }
         });
