@@ -1,1 +1,360 @@
+use std::path::Path;
 
+use proptest::prelude::*;
+
+use super::*;
+use crate::offsets::Offsets;
+use crate::source::BatchBuilder;
+
+const CATALOG: &str = r#"
+[[group]]
+name = "row"
+key = "row:{id:u64}"
+query = "SELECT id, vc FROM app.t_all WHERE id = {id}"
+
+[[group]]
+name = "by_name"
+key = "name:{vc:str}"
+query = "SELECT id FROM app.t_all WHERE vc = {vc}"
+rows = "many"
+
+[[group]]
+name = "child"
+key = "child:{id:i64}"
+query = "SELECT id FROM app.c WHERE id = {id}"
+
+[[group]]
+name = "parent"
+key = "parent:{id:i64}"
+query = "SELECT id FROM app.p WHERE id = {id}"
+
+[[group]]
+name = "product"
+key = "product:{id:u64}"
+query = "SELECT id, name FROM inventory.products WHERE id = {id}"
+"#;
+
+fn mapper() -> Mapper {
+    mapper_in("UTC")
+}
+
+fn mapper_in(zone: &str) -> Mapper {
+    let catalog = Catalog::parse("freshline.toml", CATALOG).expect("a catalog");
+    let metrics = PipelineMetrics::register(&mut prometheus_client::registry::Registry::default());
+    Mapper::new(Arc::new(catalog), zone.parse().expect("a zone"), metrics)
+}
+
+struct Outcome {
+    keys: Vec<String>,
+    groups: Vec<String>,
+    letters: Vec<Letter>,
+}
+
+fn map<'a>(mapper: &mut Mapper, messages: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
+    let offsets = Offsets::new();
+    let mut builder = BatchBuilder::default();
+    for (offset, message) in (0..).zip(messages) {
+        builder.push("shop", 0, offset, Some(1_795_210_057_115), Some(b"key"), Some(message));
+    }
+    let mapped = mapper.map(&builder.finish(&offsets));
+    let mut keys: Vec<_> = mapped.removals.keys.iter().map(ToString::to_string).collect();
+    keys.sort();
+    Outcome {
+        keys,
+        groups: mapped.removals.groups.iter().map(ToString::to_string).collect(),
+        letters: mapped.letters,
+    }
+}
+
+fn check(message: &str, keys: &[&str], groups: &[&str]) {
+    let outcome = map(&mut mapper(), [message.as_bytes()]);
+    assert_eq!(outcome.letters, [], "{message}");
+    assert_eq!(outcome.keys, keys, "{message}");
+    assert_eq!(outcome.groups, groups, "{message}");
+}
+
+fn check_letter(message: &str, reason: &str, table: Option<&str>, groups: &[&str]) {
+    let outcome = map(&mut mapper(), [message.as_bytes()]);
+    let [letter] = outcome.letters.as_slice() else { panic!("want one letter: {message}") };
+    assert!(letter.reason.contains(reason), "{message}: {}", letter.reason);
+    assert_eq!(letter.table.as_deref(), table, "{message}");
+    assert_eq!(letter.payload.as_deref(), Some(message.as_bytes()));
+    assert_eq!(letter.key.as_deref(), Some(&b"key"[..]));
+    assert_eq!(outcome.groups, groups, "{message}");
+}
+
+const ALL: [&str; 5] = ["row", "by_name", "child", "parent", "product"];
+
+fn samples(name: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples").join(name);
+    std::fs::read_to_string(path).expect("a sample file").lines().map(|line| line.trim().to_owned()).collect()
+}
+
+#[test]
+fn real_messages_of_every_kind_yield_what_they_make_stale() {
+    let lines = samples("mysql-9.7.4-all-types.jsonl");
+    let cases: [(usize, &[&str], &[&str]); 19] = [
+        (0, &[], &[]),                                  // CREATE DATABASE
+        (1, &[], &["row", "by_name"]),                  // CREATE TABLE
+        (2, &["name:日本", "row:1", "row:2"], &[]),     // INSERT of two rows, the second without a name
+        (3, &["name:x", "name:日本", "row:1"], &[]),    // UPDATE of a key column: both keys
+        (4, &[], &[]),                                  // UPDATE of two rows, in columns that no query reads
+        (5, &["row:2"], &[]),                           // DELETE
+        (8, &[], &["child"]),                           // TRUNCATE
+        (9, &[], &["child", "parent"]),                 // DROP of two tables in one message
+        (10, &[], &["row", "by_name"]),                 // UPDATE under binlog_row_image=MINIMAL
+        (11, &["name:zz", "name:zzz", "row:1"], &[]),   // NOBLOB
+        (12, &["name:xa", "name:zzz", "row:1"], &[]),   // rows of a prepared transaction
+        (13, &[], &ALL),                                // its commit
+        (14, &[], &[]),                                 // a comment on the next message
+        (18, &[], &[]),                                 // a table without rules
+        (20, &["name:rep", "row:1"], &[]),              // REPLACE
+        (22, &["name:odku", "name:rep", "row:1"], &[]), // ON DUPLICATE KEY UPDATE
+        (23, &[], &[]),                                 // DROP DATABASE of another
+        (24, &[], &[]),
+        (25, &[], &[]),
+    ];
+    for (line, keys, groups) in cases {
+        let outcome = map(&mut mapper(), [lines[line].as_bytes()]);
+        assert_eq!(outcome.letters, [], "line {line}");
+        for key in keys {
+            assert!(
+                outcome.keys.iter().any(|found| found == key),
+                "line {line}: no {key} in {:?}",
+                outcome.keys
+            );
+        }
+        for group in groups {
+            assert!(
+                outcome.groups.iter().any(|found| found == group),
+                "line {line}: no {group} in {:?}",
+                outcome.groups
+            );
+        }
+        if line == 20 {
+            // The old name is not in `old`, because REPLACE left it as it was: one key too many would be found here.
+            continue;
+        }
+        assert!(outcome.keys.len() <= keys.len(), "line {line}: {:?}", outcome.keys);
+        assert_eq!(outcome.groups.len(), groups.len(), "line {line}: {:?}", outcome.groups);
+    }
+}
+
+#[test]
+fn every_sample_is_decoded_alone_and_all_in_one_batch() {
+    for name in [
+        "mysql-9.7.4-all-types.jsonl",
+        "mysql-9.7.4-gtid-tzShanghai.jsonl",
+        "mysql-9.7.4-gtid-with-3way-partition-split.jsonl",
+        "mysql-9.7.4-partial-json-invisible-metadata-full.jsonl",
+        "mariadb-10.11.jsonl",
+        "flink-canal.jsonl",
+        "paimon-canal.jsonl",
+    ] {
+        let lines = samples(name);
+        for line in &lines {
+            for letter in map(&mut mapper(), [line.as_bytes()]).letters {
+                // Written by Flink SQL without database and table: nothing can tell whose rows these are.
+                assert!(
+                    letter.reason.contains("names no database and table"),
+                    "{name}: {}: {line}",
+                    letter.reason
+                );
+            }
+        }
+        map(&mut mapper(), lines.iter().map(String::as_bytes));
+    }
+}
+
+#[test]
+fn a_key_is_removed_once_per_batch() {
+    let message = r#"{"data":[{"id":"1","vc":null},{"id":"1","vc":null}],"database":"app","table":"t_all","type":"INSERT"}"#;
+    assert_eq!(map(&mut mapper(), [message.as_bytes(), message.as_bytes()]).keys, ["row:1"]);
+}
+
+#[test]
+fn fields_may_come_in_any_order_with_native_values() {
+    check(
+        r#"{"type":"UPDATE","table":"t_all","database":"app","old":[{"id":18446744073709551614}],"data":[{"id":18446744073709551615,"VC":"a"}]}"#,
+        &["name:a", "row:18446744073709551614", "row:18446744073709551615"],
+        &[],
+    );
+    // A number too large for 64 bits is read again as text; no key can be it, so none is stale.
+    check(
+        r#"{"data":[{"id":18446744073709551616,"vc":null}],"database":"app","table":"t_all","type":"INSERT"}"#,
+        &[],
+        &[],
+    );
+    check(
+        r#"{"data":[{"vc":true,"id":7.0}],"database":"app","table":"t_all","type":"DELETE"}"#,
+        &["name:1", "row:7"],
+        &[],
+    );
+    check(
+        r#"{"data":[{"id":"7","vc":{"nested":[1]}}],"database":"app","table":"t_all","type":"INSERT"}"#,
+        &["row:7"],
+        &["by_name"],
+    );
+}
+
+#[test]
+fn a_missing_key_column_flushes_and_never_makes_a_key() {
+    check(r#"{"data":[{"vc":"a"}],"database":"app","table":"t_all","type":"DELETE"}"#, &["name:a"], &["row"]);
+    check(r#"{"data":[{}],"database":"app","table":"t_all","type":"INSERT"}"#, &[], &["row", "by_name"]);
+    check(r#"{"data":[null],"database":"app","table":"t_all","type":"INSERT"}"#, &[], &["row", "by_name"]);
+    // Without `old` the row before is unknown.
+    let before =
+        r#"{"data":[{"id":"1","vc":"a"}],"old":null,"database":"app","table":"t_all","type":"UPDATE"}"#;
+    check(before, &[], &["row", "by_name"]);
+}
+
+#[test]
+fn changes_without_rows_flush_the_groups_that_read_the_table() {
+    check(
+        r#"{"data":null,"database":"app","table":"t_all","type":"UPDATE","isDdl":false,"sql":"UPDATE t_all SET vc=1"}"#,
+        &[],
+        &["row", "by_name"],
+    );
+    check(
+        r#"{"data":null,"database":"app","table":"c","type":"ALTER","isDdl":true,"sql":"ALTER TABLE c ADD x INT"}"#,
+        &[],
+        &["child"],
+    );
+    check(
+        r#"{"data":null,"database":"app","table":"d","type":"RENAME","isDdl":true,"sql":"RENAME TABLE c TO d"}"#,
+        &[],
+        &["child"],
+    );
+    check(
+        r#"{"data":null,"database":"","table":"","type":"QUERY","isDdl":true,"sql":"DROP DATABASE app"}"#,
+        &[],
+        &ALL[..4],
+    );
+    check(
+        r#"{"data":null,"database":"","table":"","type":"QUERY","isDdl":true,"sql":"WHO KNOWS"}"#,
+        &[],
+        &ALL,
+    );
+    check(
+        r#"{"data":null,"database":"","table":"","type":"QUERY","isDdl":false,"sql":"DROP TABLE c"}"#,
+        &[],
+        &[],
+    );
+    check(
+        r#"{"data":null,"database":"","table":"","type":"XAROLLBACK","isDdl":false,"sql":"XA ROLLBACK X'78'"}"#,
+        &[],
+        &[],
+    );
+    check(
+        r#"{"data":null,"database":"","table":"","type":"XACOMMIT","isDdl":false,"sql":"XA COMMIT X'78'"}"#,
+        &[],
+        &ALL,
+    );
+    check(
+        r#"{"data":null,"database":"","table":"","type":"TIDB_WATERMARK","isDdl":false,"_tidb":{"watermarkTs":1}}"#,
+        &[],
+        &[],
+    );
+}
+
+#[test]
+fn an_undecodable_message_flushes_its_table_or_everything() {
+    check_letter("", "empty", None, &ALL);
+    check_letter("nonsense", "flatMessage=true", None, &ALL);
+    check_letter(r#"{"data":[{"id":"1""#, "not valid json", None, &ALL);
+    check_letter(
+        r#"{"data":[{"id":"1"}],"database":"app","table":"c","type":"INSERT""#,
+        "not valid json",
+        Some("app.c"),
+        &["child"],
+    );
+    check_letter(
+        r#"{"data":{"id":1},"database":"app","table":"c","type":"INSERT"}"#,
+        "`data` is not an array",
+        Some("app.c"),
+        &["child"],
+    );
+    check_letter(
+        r#"{"data":[1],"database":"app","table":"c","type":"INSERT"}"#,
+        "`data` is not an array",
+        Some("app.c"),
+        &["child"],
+    );
+    check_letter(
+        r#"{"data":[{"id":"1"}],"database":"app","table":"c","type":"UPSERT"}"#,
+        "unknown `type` \"UPSERT\"",
+        Some("app.c"),
+        &["child"],
+    );
+    check_letter(
+        r#"{"data":[{"id":"1"}],"database":"app","table":"c"}"#,
+        "no `type`",
+        Some("app.c"),
+        &["child"],
+    );
+    check_letter(
+        r#"{"data":[{"id":"1"},{"id":"2"}],"old":[{"id":"3"}],"database":"app","table":"c","type":"UPDATE"}"#,
+        "`data` has 2 rows and `old` has 1",
+        Some("app.c"),
+        &["child"],
+    );
+    check_letter(r#"{"data":[{"id":"1"}],"type":"INSERT"}"#, "names no database and table", None, &ALL);
+    check_letter(r#"{"data":[],"database":7,"table":"c","type":"INSERT"}"#, "", None, &ALL);
+    // A table that nothing reads has nothing to flush.
+    check_letter(
+        r#"{"data":1,"database":"app","table":"other","type":"INSERT"}"#,
+        "`data`",
+        Some("app.other"),
+        &[],
+    );
+}
+
+#[test]
+fn timestamps_are_moved_from_the_streams_zone() {
+    let text = "[[group]]\nname = \"at\"\nkey = \"at:{ts:datetime}\"\nquery = \"SELECT a FROM app.cp WHERE ts = {ts}\"\n";
+    let Ok(catalog) = Catalog::parse("freshline.toml", text) else {
+        panic!("a catalog: {:?}", Catalog::parse("f", text))
+    };
+    let metrics = PipelineMetrics::register(&mut prometheus_client::registry::Registry::default());
+    let mut mapper = Mapper::new(Arc::new(catalog), "+08:00".parse().expect("a zone"), metrics);
+    let message = r#"{"data":[{"ts":"2026-11-20 08:00:00"}],"database":"app","table":"cp","type":"INSERT","mysqlType":{"ts":"timestamp"}}"#;
+    let plain = message.replace("\"timestamp\"", "\"datetime\"");
+    let moved = map(&mut mapper, [message.as_bytes()]).keys;
+    let kept = map(&mut mapper, [plain.as_bytes()]).keys;
+    assert_eq!(moved.len(), 1);
+    assert!(moved[0].contains("20261120T000000"), "{moved:?}");
+    assert!(kept[0].contains("T080000"), "{kept:?}");
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        map(&mut mapper(), [bytes.as_slice()]);
+    }
+
+    // Cut, flip and splice real messages: each is mapped, or kept as a letter whose flushes cover what it may concern.
+    #[test]
+    fn mutated_messages_never_panic(line in 0..26_usize, cut in 0..2000_usize, flips in proptest::collection::vec((0..2000_usize, any::<u8>()), 0..4)) {
+        let mut bytes = samples("mysql-9.7.4-all-types.jsonl")[line].clone().into_bytes();
+        for (at, byte) in flips {
+            let at = at % bytes.len();
+            bytes[at] = byte;
+        }
+        bytes.truncate(bytes.len().saturating_sub(cut % 200));
+        let outcome = map(&mut mapper(), [bytes.as_slice()]);
+        for letter in outcome.letters {
+            prop_assert!(!letter.reason.is_empty());
+            prop_assert!(letter.table.is_some() || outcome.groups.len() == ALL.len());
+        }
+    }
+
+    #[test]
+    fn a_key_changing_update_yields_both_keys(before in any::<u64>(), after in any::<u64>()) {
+        let message = format!(
+            r#"{{"data":[{{"id":"{after}","vc":null}}],"database":"app","isDdl":false,"old":[{{"id":"{before}"}}],"table":"t_all","type":"UPDATE"}}"#
+        );
+        let outcome = map(&mut mapper(), [message.as_bytes()]);
+        let wanted: std::collections::BTreeSet<_> = [format!("row:{before}"), format!("row:{after}")].into();
+        prop_assert_eq!(outcome.keys.into_iter().collect::<std::collections::BTreeSet<_>>(), wanted);
+    }
+}

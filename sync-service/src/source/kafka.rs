@@ -499,6 +499,3 @@ fn list(offsets: &[NextOffset]) -> TopicPartitionList {
     }
     list
 }
-
-#[cfg(test)]
-mod tests;

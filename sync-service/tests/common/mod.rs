@@ -1,0 +1,162 @@
+//! Nodes in memory, a catalog and messages, for the tests of the whole service.
+
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use catalog::Catalog;
+use client::{Ack, Apply};
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry as Metrics;
+use ring::memory::Registry;
+use ring::{Member, MemberState};
+use sync_service::Service;
+use sync_service::config::Sync;
+use sync_service::deliver::Appliers;
+use sync_service::source::Source;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub const CATALOG: &str = r#"
+[[group]]
+name = "user"
+key = "user:{id:u64}"
+query = "SELECT id, name FROM shop.users WHERE id = {id}"
+
+[[group]]
+name = "orders"
+key = "orders:{user_id:u64}"
+query = "SELECT id, total FROM shop.orders WHERE user_id = {user_id}"
+rows = "many"
+"#;
+
+pub fn insert(id: u64) -> String {
+    format!(
+        r#"{{"data":[{{"id":"{id}","name":"n"}}],"database":"shop","es":1795210057000,"isDdl":false,"mysqlType":{{"id":"bigint unsigned","name":"varchar(20)"}},"old":null,"pkNames":["id"],"table":"users","ts":1795210057115,"type":"INSERT"}}"#
+    )
+}
+
+/// One node that holds everything and notes what it is asked.
+#[derive(Default)]
+pub struct Node {
+    pub state: Mutex<State>,
+    pub changed: Notify,
+}
+
+#[derive(Default)]
+pub struct State {
+    pub removed: BTreeSet<String>,
+    pub flushed: BTreeSet<String>,
+    pub flushes: usize,
+    pub down: bool,
+}
+
+impl Node {
+    pub async fn wait(&self, holds: impl Fn(&State) -> bool) {
+        let waited = tokio::time::timeout(Duration::from_secs(60), async {
+            loop {
+                let changed = self.changed.notified();
+                if holds(&self.state.lock()) {
+                    return;
+                }
+                changed.await;
+            }
+        });
+        if waited.await.is_err() {
+            let state = self.state.lock();
+            panic!(
+                "never happened; removed {:?}, flushed {:?} in {}",
+                state.removed, state.flushed, state.flushes
+            );
+        }
+    }
+
+    pub fn set_down(&self, down: bool) {
+        self.state.lock().down = down;
+    }
+}
+
+#[async_trait]
+impl Appliers for Node {
+    async fn apply(&self, to: &Member, apply: Apply, _: Duration) -> Result<Ack, client::Error> {
+        let removed = apply.remove.len() as u64;
+        {
+            let mut state = self.state.lock();
+            if state.down {
+                return Err(client::Error::Unavailable {
+                    node: to.id.to_string(),
+                    reason: "told to be".to_owned(),
+                });
+            }
+            state.removed.extend(apply.remove);
+            state.flushes += usize::from(!apply.flush.is_empty());
+            state.flushed.extend(apply.flush);
+        }
+        self.changed.notify_waiters();
+        Ok(Ack {
+            node: to.id.clone(),
+            incarnation: to.incarnation,
+            epoch: apply.epoch,
+            confirmed_epoch: apply.epoch,
+            removed,
+        })
+    }
+}
+
+pub struct Running {
+    pub node: Arc<Node>,
+    pub metrics: Metrics,
+    pub readiness: daemon::admin::Readiness,
+    pub delivered: tokio::sync::broadcast::Receiver<sync_service::Delivered>,
+    stop: CancellationToken,
+    task: JoinHandle<anyhow::Result<()>>,
+    _registration: Arc<ring::memory::MemoryRegistration>,
+}
+
+impl Running {
+    pub fn start<S: Source>(config: Sync, make: impl FnOnce(&mut Metrics) -> S) -> Self {
+        let registry = Registry::new(1);
+        let member = Member {
+            id: "a".into(),
+            incarnation: 0,
+            grpc: "http://a:1".to_owned(),
+            http: String::new(),
+            weight: 1,
+            state: MemberState::Active,
+        };
+        let registration = registry.register(member);
+        let node = Arc::new(Node::default());
+        let mut metrics = Metrics::default();
+        let source = make(&mut metrics);
+        let catalog = Arc::new(Catalog::parse("freshline.toml", CATALOG).expect("a catalog"));
+        let service = Service::new(config, catalog, registry, node.clone(), source, &mut metrics);
+        let (delivered, readiness) = (service.delivered(), service.readiness());
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(service.run(stop.clone()));
+        Self { node, metrics, readiness, delivered, stop, task, _registration: registration }
+    }
+
+    /// Stops, and returns how the service ended.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        self.ended().await
+    }
+
+    /// Waits until the service ends by itself.
+    pub async fn ended(self) -> anyhow::Result<()> {
+        tokio::time::timeout(Duration::from_secs(60), self.task)
+            .await
+            .expect("the service ends in bounded time")
+            .expect("no panic")
+    }
+
+    pub fn metric(&self, line: &str) -> Option<f64> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.metrics).expect("metrics");
+        text.lines().find_map(|found| found.strip_prefix(line)?.trim().parse().ok())
+    }
+}
