@@ -1,6 +1,7 @@
 //! The stack itself: the same parts as in production, wired in one process.
 
 use std::{
+    collections::BTreeSet,
     net::{Ipv4Addr, SocketAddr},
     path::Path,
     sync::Arc,
@@ -21,7 +22,11 @@ use ring::{Member, MemberState, NodeId, memory::Registry};
 use sync_service::{Delivered, Service, source::kafka::Kafka};
 use tokio::{
     net::TcpListener,
-    sync::{broadcast, watch},
+    sync::{
+        Mutex,
+        broadcast::{self, error::RecvError},
+        watch,
+    },
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -35,6 +40,8 @@ use super::{
 const NODES: [&str; 3] = ["a", "b", "c"];
 const PARTITIONS: i32 = 3;
 const LOG: &str = "warn";
+/// What the sync service says of a partition that its consumer group has never read.
+const FIRST_START: &str = "first_start";
 /// How long the stack may take until it is ready. Most of it is the consumer group's first rebalance.
 const START: Duration = Duration::from_secs(20);
 /// How long the sync service may take for each step of its end.
@@ -130,7 +137,8 @@ pub(crate) struct Stack {
     pub(crate) membership: Arc<Registry>,
     /// When the changes of the newest messages were made.
     pub(crate) sent: Arc<Sent>,
-    delivered: broadcast::Receiver<Delivered>,
+    delivered: Mutex<broadcast::Receiver<Delivered>>,
+    quarantine: Duration,
     telemetry: Telemetry,
     readiness: Vec<(String, Readiness)>,
     /// What brought a part to its end, if one ended by itself.
@@ -185,7 +193,8 @@ impl Stack {
             membership,
             telemetry: settings.telemetry.clone(),
             sent,
-            delivered: service.delivered(),
+            delivered: Mutex::new(service.delivered()),
+            quarantine: settings.node.quarantine,
             readiness: Vec::new(),
             failure: watch::Sender::new(None),
             nodes_stop: CancellationToken::new(),
@@ -220,9 +229,9 @@ impl Stack {
         });
     }
 
-    /// Tells of every batch of changes that all nodes have applied, from the stack's start on.
-    pub(crate) fn delivered(&self) -> broadcast::Receiver<Delivered> {
-        self.delivered.resubscribe()
+    /// Tells of every batch of changes that all nodes have applied, from now on.
+    pub(crate) async fn delivered(&self) -> broadcast::Receiver<Delivered> {
+        self.delivered.lock().await.resubscribe()
     }
 
     fn start_node(&mut self, id: NodeId, server: Server, settings: &Settings) -> anyhow::Result<()> {
@@ -272,14 +281,26 @@ impl Stack {
         Ok(())
     }
 
-    /// Waits until every part serves. An error if one ends, or if it takes too long.
+    /// Waits until every part serves and what is read is kept. An error if a part ends, or if it takes too long.
     pub(crate) async fn ready(&self) -> anyhow::Result<()> {
+        let mut delivered = self.delivered.lock().await;
         let all = async {
             for (_, readiness) in &self.readiness {
                 let mut reasons = readiness.subscribe();
                 // The sender lives as long as `self`.
                 let _ = reasons.wait_for(std::collections::BTreeMap::is_empty).await;
             }
+            // A new consumer group flushes all groups, once for each partition, and for a while after a flush nothing
+            // that is read is kept.
+            let mut begun = BTreeSet::new();
+            while begun.len() < PARTITIONS as usize {
+                match delivered.recv().await {
+                    Ok(batch) if batch.origin.contains(FIRST_START) => _ = begun.insert(batch.origin),
+                    Ok(_) | Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => break,
+                }
+            }
+            tokio::time::sleep(self.quarantine).await;
         };
         tokio::select! {
             () = all => Ok(()),

@@ -13,7 +13,7 @@ const NAMED: usize = 6;
 ///
 /// Safe to drop: only lines are lost.
 pub(crate) async fn follow(stack: &Stack, output: &Output) -> anyhow::Result<()> {
-    let mut delivered = stack.delivered();
+    let mut delivered = stack.delivered().await;
     loop {
         match delivered.recv().await {
             Ok(batch) if batch.keys.is_empty() && batch.flushed.is_empty() => {}
