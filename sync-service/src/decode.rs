@@ -81,14 +81,10 @@ pub enum Reason {
     XaCommit,
     /// A message could not be decoded.
     Undecodable,
-    /// The group has never been read by this consumer group.
+    /// This consumer group has never committed the partition.
     FirstStart,
     /// Messages were lost: the offset to read next is not in the log.
     OutOfRange,
-    /// The log ended where offsets are lower than what was read: the topic was made anew.
-    Rules(&'static str),
-    /// A node's backlog grew too long to be kept key by key.
-    Backlog,
 }
 
 impl Reason {
@@ -102,8 +98,6 @@ impl Reason {
             Self::Undecodable => "undecodable",
             Self::FirstStart => "first_start",
             Self::OutOfRange => "out_of_range",
-            Self::Rules(label) => label,
-            Self::Backlog => "backlog",
         }
     }
 }

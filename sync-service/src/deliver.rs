@@ -129,7 +129,7 @@ impl Deliverer {
         catalog: Arc<Catalog>,
         limits: Limits,
         metrics: DeliverMetrics,
-        tasks: TaskTracker,
+        tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Arc<Self> {
         let shared = Arc::new(Nodes {
@@ -281,7 +281,7 @@ impl Deliverer {
         {
             return None;
         }
-        let worker = Worker::start(member.clone(), self.shared.clone());
+        let worker = Worker::start(member.clone(), &self.shared);
         if let Some(old) = workers.insert(member.id.clone(), worker.clone()) {
             old.close();
         }

@@ -81,6 +81,8 @@ struct Owned {
     /// Number of the batch at the front of `waiting`.
     first: u64,
     waiting: VecDeque<Waiting>,
+    /// Where reading began, as far as it is known.
+    start: Option<i64>,
     acknowledged: Option<i64>,
     committed: Option<i64>,
 }
@@ -108,10 +110,18 @@ impl Offsets {
                 assignment: state.assignments,
                 first: 0,
                 waiting: VecDeque::new(),
+                start: None,
                 acknowledged: None,
                 committed: None,
             };
             state.owned.insert(partition.clone(), owned);
+        }
+    }
+
+    /// Notes where reading of an owned partition begins; what is before it counts as applied in [`acknowledged`](Self::acknowledged).
+    pub fn begins_at(&self, partition: &Partition, next: i64) {
+        if let Some(owned) = self.state.lock().owned.get_mut(partition) {
+            owned.start = Some(next);
         }
     }
 
@@ -205,10 +215,14 @@ impl Offsets {
         }
     }
 
-    /// Returns the owned partitions, each with the end of its acknowledged prefix, if anything was acknowledged.
+    /// Returns the owned partitions, each with the end of its acknowledged prefix, or where reading began; `None` if neither is known.
     pub fn acknowledged(&self) -> Vec<(Partition, Option<i64>)> {
         let state = self.state.lock();
-        state.owned.iter().map(|(partition, owned)| (partition.clone(), owned.acknowledged)).collect()
+        state
+            .owned
+            .iter()
+            .map(|(partition, owned)| (partition.clone(), owned.acknowledged.or(owned.start)))
+            .collect()
     }
 
     /// Says whether a partition is owned.

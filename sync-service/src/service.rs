@@ -145,7 +145,7 @@ impl<S: Source> Service<S> {
             self.catalog.clone(),
             limits,
             self.deliver.clone(),
-            tasks.clone(),
+            &tasks,
             running.clone(),
         );
         let (events_in, events) = mpsc::channel(QUEUE);
@@ -172,14 +172,10 @@ impl<S: Source> Service<S> {
         let ended = async { tokio::try_join!(mapping, delivering) };
         tokio::pin!(ended);
         let result = tokio::select! {
-            ended = &mut ended => this.ended(ended, stop.is_cancelled()),
-            () = stop.cancelled() => match tokio::time::timeout(this.config.drain, &mut ended).await {
-                Ok(ended) => this.ended(ended, true),
-                Err(_) => {
+            ended = &mut ended => Self::ended(ended, stop.is_cancelled()),
+            () = stop.cancelled() => if let Ok(ended) = tokio::time::timeout(this.config.drain, &mut ended).await { Self::ended(ended, true) } else {
                     warn!(grace = ?this.config.drain, "removes are still under way: they are delivered again by the next start");
-                    Ok(())
-                }
-            },
+                    Ok(()) },
         };
         reading.cancel();
         this.readiness.set_not_ready("stopping");
@@ -204,7 +200,6 @@ impl<S: Source> Service<S> {
     }
 
     fn ended(
-        &self,
         ended: Result<(anyhow::Result<()>, anyhow::Result<()>), tokio::task::JoinError>,
         stopping: bool,
     ) -> anyhow::Result<()> {
@@ -223,8 +218,8 @@ impl<S: Source> Service<S> {
         while let Some(event) = events.recv().await {
             let next = match event {
                 Event::Batch(batch) => {
-                    let mapped = mapper.map(&batch);
-                    if let Some(letter) = mapped.letters.first()
+                    let outcome = mapper.map(&batch);
+                    if let Some(letter) = outcome.letters.first()
                         && self.config.on_undecodable == OnUndecodable::Halt
                     {
                         return Err(anyhow!(
@@ -234,7 +229,7 @@ impl<S: Source> Service<S> {
                             letter.reason
                         ));
                     }
-                    let (removals, letters, times) = (mapped.removals, mapped.letters, mapped.times);
+                    let (removals, letters, times) = (outcome.removals, outcome.letters, outcome.times);
                     Work { removals, letters, times, fetched_at: batch.fetched_at, ticket: batch.ticket }
                 }
                 Event::Gap(gap) => {

@@ -13,6 +13,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{DefaultProducerContext, FutureProducer, FutureRecord};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use rdkafka::{Offset, TopicPartitionList};
 use sync_service::config::Sync;
 use sync_service::source::Error;
@@ -133,17 +134,20 @@ async fn a_poison_message_goes_to_the_dead_letters_with_its_place_and_reason() {
 async fn an_offset_that_is_gone_flushes_everything_and_goes_on() {
     let broker = broker(1);
     produce(&broker, 0, &insert(1)).await;
-    let running = start(&broker);
-    running.node.wait(|state| state.flushes > 0).await;
-    running.stop().await.expect("a clean end");
     // As if the topic had been made anew: what is committed lies beyond its end.
     let servers = broker.bootstrap_servers();
     let commit = move || {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", servers)
             .set("group.id", "freshline")
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("session.timeout.ms", "6000")
             .create()
             .expect("a consumer");
+        consumer.subscribe(&["shop"]).expect("subscribed");
+        while consumer.assignment().expect("an answer").count() == 0 {
+            consumer.poll(Duration::from_millis(100));
+        }
         let mut list = TopicPartitionList::new();
         list.add_partition_offset("shop", 0, Offset::Offset(1000)).expect("a place");
         consumer.commit(&list, rdkafka::consumer::CommitMode::Sync).expect("committed");
@@ -155,6 +159,22 @@ async fn an_offset_that_is_gone_flushes_everything_and_goes_on() {
     produce(&broker, 0, &insert(2)).await;
     running.node.wait(|state| state.removed.contains("user:2")).await;
     running.stop().await.expect("a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_start_is_noticed_also_where_the_committed_offset_could_not_be_asked_for() {
+    let broker = broker(1);
+    produce(&broker, 0, &insert(1)).await;
+    broker.request_errors(
+        RDKafkaApiKey::OffsetFetch,
+        &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED],
+    );
+    let running = start(&broker);
+    running.node.wait(|state| state.flushed.len() == 2).await;
+    produce(&broker, 0, &insert(2)).await;
+    running.node.wait(|state| state.removed.contains("user:2")).await;
+    running.stop().await.expect("a clean end");
+    assert_eq!(committed(&broker, 0).await, Offset::Offset(2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -176,7 +196,7 @@ async fn two_instances_share_the_partitions_and_one_takes_over_from_the_other() 
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), shared).await.expect("the second instance gets partitions");
+    tokio::time::timeout(Duration::from_mins(1), shared).await.expect("the second instance gets partitions");
     first.stop().await.expect("a clean end");
     for partition in 0..4 {
         produce(&broker, partition, &insert(10_000 + u64::try_from(partition).expect("small"))).await;

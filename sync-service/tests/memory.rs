@@ -41,8 +41,9 @@ async fn nothing_is_committed_while_a_node_does_not_acknowledge() {
     for id in 0..2000 {
         log.append(&partition(), 1, insert(id));
     }
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     assert_eq!(log.committed(&partition()), Some(0));
+    assert_eq!(running.metric("sync_lag{topic=\"shop\",partition=\"0\"}"), Some(2000.0));
     running.node.set_down(false);
     log.wait_committed(&partition(), 2000).await;
     assert_eq!(running.node.state.lock().removed.len(), 2000);
@@ -67,7 +68,7 @@ async fn what_was_not_committed_is_delivered_again_after_a_restart() {
 #[tokio::test(start_paused = true)]
 async fn a_shutdown_finishes_and_commits_what_was_read() {
     let log = Memory::new([partition()]);
-    let config = Sync { commit_interval: Duration::from_secs(3600), ..Sync::default() };
+    let config = Sync { commit_interval: Duration::from_hours(1), ..Sync::default() };
     let mut running = Running::start(config, |_| log.clone());
     // The first tick of the commits is over.
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -120,7 +121,7 @@ async fn nothing_is_committed_past_a_dead_letter_that_is_not_safe() {
     log.set_failing(true);
     log.append(&partition(), 1, "poison");
     running.node.wait(|state| state.flushes > 0).await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     assert_eq!(log.committed(&partition()), Some(0));
     log.set_failing(false);
     log.wait_committed(&partition(), 1).await;
@@ -148,7 +149,7 @@ async fn reading_pauses_when_too_much_is_unacknowledged() {
     for id in 0..100 {
         log.append(&partition(), 1, insert(id));
     }
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     let unacknowledged = running.metric("sync_unacknowledged").expect("a gauge");
     // Three are delivered; a few more stand in the queues between the stages.
     assert!((3.0..=15.0).contains(&unacknowledged), "{unacknowledged}");

@@ -18,8 +18,8 @@ pub(super) fn decode<'a>(
     scratch: &mut Scratch<'a>,
 ) -> Result<Event, Undecodable> {
     let mut envelope = read(decoder, message, scratch, false)?;
-    let database = text(&envelope.database);
-    let table = text(&envelope.table);
+    let database = text(envelope.database.as_ref());
+    let table = text(envelope.table.as_ref());
     let (rules, complete) = decoder.rules(database, table);
     // The first message of a table teaches which columns to keep; floating point numbers are read again as text.
     if !complete || envelope.inexact {
@@ -29,8 +29,8 @@ pub(super) fn decode<'a>(
             envelope = read(decoder, message, scratch, true)?;
         }
     }
-    let database = text(&envelope.database).to_owned();
-    let table = text(&envelope.table).to_owned();
+    let database = text(envelope.database.as_ref()).to_owned();
+    let table = text(envelope.table.as_ref()).to_owned();
     let undecodable = |reason: String| {
         let told = !database.is_empty() && !table.is_empty();
         Undecodable { reason, table: told.then(|| (database.clone(), table.clone())) }
@@ -77,7 +77,7 @@ pub(super) fn decode<'a>(
             }
         }
     } else {
-        let sql = text(&envelope.sql);
+        let sql = text(envelope.sql.as_ref());
         match kind.as_str() {
             "XACOMMIT" => Meaning::XaCommit,
             "XAROLLBACK" => Meaning::Nothing(Idle::XaRollback),
@@ -123,7 +123,7 @@ fn read<'a>(
         Ok(()) => Ok(envelope),
         Err(error) => {
             // What stands before the break is trusted only if it is all of the name.
-            let (database, table) = (text(&envelope.database), text(&envelope.table));
+            let (database, table) = (text(envelope.database.as_ref()), text(envelope.table.as_ref()));
             let told = !database.is_empty() && !table.is_empty();
             let table = told.then(|| (database.to_owned(), table.to_owned()));
             Err(Undecodable { reason: format!("message is not valid json: {error}"), table })
@@ -131,8 +131,8 @@ fn read<'a>(
     }
 }
 
-fn text<'s>(field: &'s Option<Cow<'_, str>>) -> &'s str {
-    field.as_deref().unwrap_or_default()
+fn text<'s>(field: Option<&'s Cow<'_, str>>) -> &'s str {
+    field.map_or("", |text| text)
 }
 
 /// Rewrites TIMESTAMP columns from the stream's zone.

@@ -19,7 +19,6 @@ pub(super) fn concerned(kind: &str, database: &str, table: &str, sql: &str) -> O
         }
     };
     match kind {
-        "TRUNCATE" | "CREATE" => Some(own()),
         "CINDEX" | "DINDEX" => {
             // An ALTER that adds an index may change columns in the same breath.
             words(sql).next().is_some_and(|word| word == "ALTER").then(own)
@@ -39,6 +38,7 @@ pub(super) fn concerned(kind: &str, database: &str, table: &str, sql: &str) -> O
             _ => Concerned::Everything,
         }),
         "QUERY" => query(database, sql),
+        // TRUNCATE, CREATE and whatever else names its one table.
         _ => Some(own()),
     }
 }
@@ -50,6 +50,23 @@ pub(super) fn is_ddl(sql: &str) -> bool {
         .is_some_and(|word| ["CREATE", "DROP", "ALTER", "RENAME", "TRUNCATE"].contains(&word.as_str()))
 }
 
+const OBJECTS: [&str; 12] = [
+    "TABLE",
+    "VIEW",
+    "DATABASE",
+    "SCHEMA",
+    "INDEX",
+    "TABLESPACE",
+    "PROCEDURE",
+    "FUNCTION",
+    "TRIGGER",
+    "EVENT",
+    "USER",
+    "ROLE",
+];
+// Making or dropping a routine, a trigger or an account changes no row.
+const HARMLESS: [&str; 6] = ["PROCEDURE", "FUNCTION", "TRIGGER", "EVENT", "USER", "ROLE"];
+
 fn query(database: &str, sql: &str) -> Option<Concerned> {
     match named(sql, database) {
         Some(Named::Tables(tables)) => return Some(Concerned::Tables(tables)),
@@ -57,22 +74,6 @@ fn query(database: &str, sql: &str) -> Option<Concerned> {
         Some(Named::NewDatabase) => return None,
         None => {}
     }
-    const OBJECTS: [&str; 12] = [
-        "TABLE",
-        "VIEW",
-        "DATABASE",
-        "SCHEMA",
-        "INDEX",
-        "TABLESPACE",
-        "PROCEDURE",
-        "FUNCTION",
-        "TRIGGER",
-        "EVENT",
-        "USER",
-        "ROLE",
-    ];
-    // Making or dropping a routine, a trigger or an account changes no row.
-    const HARMLESS: [&str; 6] = ["PROCEDURE", "FUNCTION", "TRIGGER", "EVENT", "USER", "ROLE"];
     let object = words(sql).skip(1).take(16).find(|word| OBJECTS.contains(&word.as_str()));
     let harmless = is_ddl(sql) && object.is_some_and(|object| HARMLESS.contains(&object.as_str()));
     (!harmless).then_some(Concerned::Everything)
@@ -172,6 +173,7 @@ fn words(sql: &str) -> impl Iterator<Item = String> + '_ {
 mod tests {
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "as `concerned` returns it")]
     fn tables(names: &[(&str, &str)]) -> Option<Concerned> {
         Some(Concerned::Tables(
             names.iter().map(|(database, table)| ((*database).into(), (*table).into())).collect(),

@@ -28,9 +28,9 @@ pub(super) struct Planner {
 struct Routes {
     ring: Arc<Ring>,
     settled: bool,
-    /// Index into `routes` by slot; [`UNKNOWN`] where it has not been worked out.
+    /// Index into `known` by slot; [`UNKNOWN`] where it has not been worked out.
     by_slot: Box<[u16]>,
-    routes: Vec<Route>,
+    known: Vec<Route>,
 }
 
 const UNKNOWN: u16 = u16::MAX;
@@ -55,7 +55,7 @@ impl Planner {
         if !cache.as_ref().is_some_and(|routes| Arc::ptr_eq(&routes.ring, ring) && routes.settled == settled)
         {
             let by_slot = vec![UNKNOWN; usize::from(SLOTS)].into_boxed_slice();
-            *cache = Some(Routes { ring: ring.clone(), settled, by_slot, routes: Vec::new() });
+            *cache = Some(Routes { ring: ring.clone(), settled, by_slot, known: Vec::new() });
         }
         let routes = cache.as_mut().expect("it was just filled");
         let mut by_route: Vec<Vec<Arc<str>>> = Vec::new();
@@ -67,7 +67,7 @@ impl Planner {
             by_route[route].push(key);
         }
         for (route, keys) in by_route.into_iter().enumerate().filter(|(_, keys)| !keys.is_empty()) {
-            paths.push(Path { route: routes.routes[route].clone(), payload: Payload::new(keys, []) });
+            paths.push(Path { route: routes.known[route].clone(), payload: Payload::new(keys, []) });
         }
         paths
     }
@@ -79,9 +79,9 @@ impl Routes {
         let known = &mut self.by_slot[usize::from(slot.get())];
         if *known == UNKNOWN {
             let phases = plan.phases(slot);
-            let at = self.routes.iter().position(|route| **route == *phases).unwrap_or_else(|| {
-                self.routes.push(phases.into());
-                self.routes.len() - 1
+            let at = self.known.iter().position(|route| **route == *phases).unwrap_or_else(|| {
+                self.known.push(phases.into());
+                self.known.len() - 1
             });
             // There are fewer routes than slots.
             *known = u16::try_from(at).unwrap_or(UNKNOWN - 1);

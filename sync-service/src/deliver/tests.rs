@@ -115,7 +115,7 @@ impl Stage {
         let limits = Limits {
             request_keys: 10,
             request_bytes: 1 << 20,
-            request_timeout: Duration::from_secs(3600),
+            request_timeout: Duration::from_hours(1),
             backlog_keys: 50,
             slow_after: Duration::from_millis(500),
             linger: Duration::ZERO,
@@ -128,7 +128,7 @@ impl Stage {
             catalog,
             limits,
             metrics,
-            TaskTracker::new(),
+            &TaskTracker::new(),
             stop.clone(),
         );
         Self { fakes, registry, registrations, deliverer, stop, places: Arc::new(Semaphore::new(100)) }
@@ -231,7 +231,7 @@ async fn a_dead_node_is_waited_for_until_its_lease_is_gone_and_its_heir_gets_the
     stage.fakes.hold("a");
     let delivery = stage.deliver(vec![key.clone()]);
     stage.fakes.wait_asked("a", 1).await;
-    tokio::time::sleep(Duration::from_secs(3600)).await;
+    tokio::time::sleep(Duration::from_hours(1)).await;
     assert!(!delivery.is_finished(), "slow is not gone");
     assert!(stage.fakes.asked("b").is_empty());
     stage.registry.expire(&"a".into());
@@ -313,7 +313,7 @@ async fn with_etcd_down_removals_go_out_at_once_and_only_their_acknowledgement_w
     stage.registrations = vec![registration];
     let delivery = stage.deliver(vec!["user:1".to_owned()]);
     stage.fakes.wait_asked("a", 2).await;
-    tokio::time::sleep(Duration::from_secs(600)).await;
+    tokio::time::sleep(Duration::from_mins(10)).await;
     assert!(!delivery.is_finished());
     assert_eq!(stage.places.available_permits(), 100, "what waits for etcd holds no place");
     down.up.store(true, Ordering::Relaxed);

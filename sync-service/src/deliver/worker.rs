@@ -64,7 +64,7 @@ struct Send {
 }
 
 impl Worker {
-    pub(super) fn start(member: Member, nodes: Arc<Nodes>) -> Arc<Self> {
+    pub(super) fn start(member: Member, nodes: &Arc<Nodes>) -> Arc<Self> {
         let worker = Arc::new(Self {
             member,
             nodes: nodes.clone(),
@@ -228,12 +228,11 @@ impl Worker {
                     () = tokio::time::sleep(limits.slow_after) => {
                         self.set_slow(true, &"no answer yet");
                         // The node's own timeout is not relied on.
-                        match tokio::time::timeout(limits.request_timeout, answer).await {
-                            Ok(answered) => answered,
-                            Err(_) => {
-                                failure = Some(format!("no answer within {:?}", limits.request_timeout));
-                                break;
-                            }
+                        if let Ok(answered) = tokio::time::timeout(limits.request_timeout, answer).await {
+                            answered
+                        } else {
+                            failure = Some(format!("no answer within {:?}", limits.request_timeout));
+                            break;
                         }
                     }
                 };

@@ -56,13 +56,13 @@ fn map<'a>(mapper: &mut Mapper, messages: impl IntoIterator<Item = &'a [u8]>) ->
     for (offset, message) in (0..).zip(messages) {
         builder.push("shop", 0, offset, Some(1_795_210_057_115), Some(b"key"), Some(message));
     }
-    let mapped = mapper.map(&builder.finish(&offsets));
-    let mut keys: Vec<_> = mapped.removals.keys.iter().map(ToString::to_string).collect();
+    let found = mapper.map(&builder.finish(&offsets));
+    let mut keys: Vec<_> = found.removals.keys.iter().map(ToString::to_string).collect();
     keys.sort();
     Outcome {
         keys,
-        groups: mapped.removals.groups.iter().map(ToString::to_string).collect(),
-        letters: mapped.letters,
+        groups: found.removals.groups.iter().map(ToString::to_string).collect(),
+        letters: found.letters,
     }
 }
 

@@ -90,7 +90,7 @@ impl Kafka {
             positions: Mutex::default(),
             ends: Mutex::default(),
             halted: Mutex::default(),
-            health: health::Health::new(config.brokers.clone(), config.topics.clone(), config.group.clone()),
+            health: health::Health::new(config.brokers.clone(), &config.topics, config.group.clone()),
             metrics,
         });
         let mut settings = ClientConfig::new();
@@ -426,7 +426,7 @@ impl Poller {
                     permit.send(Event::Batch(builder.finish(&self.offsets)));
                     if std::mem::take(&mut self.paused) {
                         debug!("pipeline has room again");
-                        self.assigned(|consumer, assigned| consumer.resume(assigned));
+                        self.assigned(Consumer::resume);
                     }
                     return Ok(true);
                 }

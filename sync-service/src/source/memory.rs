@@ -117,6 +117,7 @@ impl Memory {
                     gaps.push(NextOffset { partition: partition.clone(), next: end });
                     end
                 });
+                offsets.begins_at(&partition, next);
                 positions.insert(partition, next);
             }
         }

@@ -57,7 +57,7 @@ pub struct State {
 
 impl Node {
     pub async fn wait(&self, holds: impl Fn(&State) -> bool) {
-        let waited = tokio::time::timeout(Duration::from_secs(60), async {
+        let waited = tokio::time::timeout(Duration::from_mins(1), async {
             loop {
                 let changed = self.changed.notified();
                 if holds(&self.state.lock()) {
@@ -148,7 +148,7 @@ impl Running {
 
     /// Waits until the service ends by itself.
     pub async fn ended(self) -> anyhow::Result<()> {
-        tokio::time::timeout(Duration::from_secs(60), self.task)
+        tokio::time::timeout(Duration::from_mins(1), self.task)
             .await
             .expect("the service ends in bounded time")
             .expect("no panic")

@@ -79,10 +79,10 @@ impl<'a> Visitor<'a> for Fields<'_, 'a> {
         while let Some(field) = map.next_key_seed(Name)? {
             match field {
                 Field::Data => {
-                    envelope.data = rows("data", &mut map, envelope, &mut scratch.data, columns, exact)?
+                    envelope.data = rows("data", &mut map, envelope, &mut scratch.data, columns, exact)?;
                 }
                 Field::Old => {
-                    envelope.old = rows("old", &mut map, envelope, &mut scratch.old, columns, exact)?
+                    envelope.old = rows("old", &mut map, envelope, &mut scratch.old, columns, exact)?;
                 }
                 Field::Types => {
                     scratch.types.clear();
@@ -424,7 +424,7 @@ impl<'a> Visitor<'a> for Row<'_, 'a> {
 }
 
 /// A value with every number's own text.
-fn exact<'a, E: serde::de::Error>(raw: &'a RawValue) -> Result<Cell<'a>, E> {
+fn exact<E: serde::de::Error>(raw: &RawValue) -> Result<Cell<'_>, E> {
     let text = raw.get();
     Ok(match text.as_bytes().first() {
         Some(b'"') => {

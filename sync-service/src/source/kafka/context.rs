@@ -46,7 +46,10 @@ impl Context {
                     for element in committed.elements() {
                         let partition = Partition::new(element.topic(), element.partition());
                         let start = match element.offset() {
-                            Offset::Offset(next) => Some(next),
+                            // Asked at once: not every broker reports an offset beyond the log's end.
+                            Offset::Offset(next) => {
+                                Some(missed(consumer, &self.shared, &partition, Some(next)).unwrap_or(next))
+                            }
                             _ => missed(consumer, &self.shared, &partition, None),
                         };
                         if let Some(start) = start {
@@ -55,6 +58,9 @@ impl Context {
                                 element.partition(),
                                 Offset::Offset(start),
                             )?;
+                            if let Some(offsets) = self.shared.offsets.get() {
+                                offsets.begins_at(&partition, start);
+                            }
                             self.shared.positions.lock().insert(partition, start);
                         }
                     }
@@ -75,17 +81,19 @@ impl Context {
     fn revoke(&self, consumer: &Consumer, list: &TopicPartitionList) -> KafkaResult<()> {
         let partitions = partitions(list);
         if let Some(offsets) = self.shared.offsets.get() {
-            let lost = consumer.assignment_lost();
+            let deprived = consumer.assignment_lost();
             // Whoever lost its partitions may not commit for them any more: another instance reads them already.
-            if !lost && !offsets.wait_acknowledged(&partitions, REVOKE) {
+            if !deprived && !offsets.wait_acknowledged(&partitions, REVOKE) {
                 warn!(waited = ?REVOKE, "partitions taken away with batches unacknowledged: their next owner delivers them again");
             }
-            let last = offsets.revoke(&partitions);
-            if !lost && !last.is_empty() {
-                match consumer.commit(&super::list(&last), CommitMode::Sync) {
-                    Ok(()) => debug!(partitions = last.len(), "committed before giving partitions up"),
+            let acknowledged = offsets.revoke(&partitions);
+            if !deprived && !acknowledged.is_empty() {
+                match consumer.commit(&super::list(&acknowledged), CommitMode::Sync) {
+                    Ok(()) => {
+                        debug!(partitions = acknowledged.len(), "committed before giving partitions up");
+                    }
                     Err(error) => {
-                        warn!(%error, "last commit of partitions taken away failed: their next owner delivers some messages again")
+                        warn!(%error, "last commit of partitions taken away failed: their next owner delivers some messages again");
                     }
                 }
             }
@@ -198,7 +206,7 @@ impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-                warn!(facility, message, "librdkafka")
+                warn!(facility, message, "librdkafka");
             }
             _ if facility == "CONFWARN" => warn!(message, "librdkafka"),
             // Errors come again through `error`, once per state and not once per attempt.

@@ -33,7 +33,7 @@ struct Trouble {
 }
 
 impl Health {
-    pub(super) fn new(brokers: String, topics: Vec<String>, group: String) -> Self {
+    pub(super) fn new(brokers: String, topics: &[String], group: String) -> Self {
         Self { brokers, topics: topics.join(", "), group, state: Mutex::default() }
     }
 
