@@ -150,3 +150,20 @@ fn cascades_that_are_not_logged_need_a_rule_on_the_parent() {
     });
     assert_eq!(logged, "");
 }
+
+#[test]
+fn a_view_whose_tables_have_rules_may_be_ignored() {
+    let text = r#"[[group]]
+name = "order"
+key = "order:{id:u64}"
+query = "SELECT id FROM shop.orders WHERE id = {id}"
+ignore = ["shop.orders"]
+[[rule]]
+table = "shop_*.orders_*"
+keys = ["order:{id}"]
+"#;
+    let catalog = Catalog::parse("f.toml", text).unwrap();
+    let mut schema = good();
+    schema.tables[1].view = true;
+    assert_eq!(check(&catalog, &schema).to_string(), "");
+}
