@@ -87,10 +87,11 @@ async fn messages_are_consumed_committed_and_resumed_after_a_restart() {
     produce(&broker, 0, &insert(3)).await;
     let running = start(&broker);
     running.node.wait(|state| state.removed.contains("user:3")).await;
-    let state = running.node.state.lock();
-    assert!(!state.removed.contains("user:2"));
-    assert_eq!(state.flushes, 0, "a restart is no gap");
-    drop(state);
+    {
+        let state = running.node.state.lock();
+        assert!(!state.removed.contains("user:2"));
+        assert_eq!(state.flushes, 0, "a restart is no gap");
+    }
     running.stop().await.expect("a clean end");
 }
 
