@@ -99,7 +99,9 @@ impl Health {
     /// Any other error of the client; it recovers by itself.
     pub(super) fn trouble(&self, reason: &str) {
         let mut state = self.state.lock();
-        if note(&mut state.last, reason) {
+        // The reason that a broker is down for is told by that.
+        let down = state.down.is_some();
+        if note(&mut state.last, reason) && !down {
             warn!(brokers = self.brokers, reason, "kafka client reports an error");
         }
     }
@@ -139,14 +141,13 @@ impl Health {
     }
 }
 
-/// Notes a trouble; says whether to log it: it is new, another one, or has lasted.
+/// Notes a trouble; says whether to log it: it is new, or has lasted.
 fn note(trouble: &mut Option<Trouble>, reason: &str) -> bool {
     let now = Instant::now();
     match trouble {
-        Some(trouble) if trouble.reason == reason && now - trouble.told < REMIND => false,
+        // Reasons alternate while a client tries one address after the other: that is one trouble.
         Some(trouble) => {
-            // Reasons alternate while a client tries one address after the other.
-            let tell = now - trouble.told >= Duration::from_secs(1);
+            let tell = now - trouble.told >= REMIND;
             reason.clone_into(&mut trouble.reason);
             if tell {
                 trouble.told = now;
