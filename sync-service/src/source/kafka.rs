@@ -402,7 +402,7 @@ impl Poller {
                         self.shared.health.topic_missing(&code.to_string());
                     }
                     Some(RDKafkaErrorCode::AllBrokersDown) => {
-                        self.shared.health.brokers_down("all brokers are down")
+                        self.shared.health.brokers_down("all brokers are down");
                     }
                     _ => self.shared.health.trouble(&error.to_string()),
                 }

@@ -144,21 +144,17 @@ impl Health {
 /// Notes a trouble; says whether to log it: it is new, or has lasted.
 fn note(trouble: &mut Option<Trouble>, reason: &str) -> bool {
     let now = Instant::now();
-    match trouble {
+    if let Some(trouble) = trouble {
         // Reasons alternate while a client tries one address after the other: that is one trouble.
-        Some(trouble) => {
-            let tell = now - trouble.told >= REMIND;
-            reason.clone_into(&mut trouble.reason);
-            if tell {
-                trouble.told = now;
-            }
-            tell
+        reason.clone_into(&mut trouble.reason);
+        let tell = now - trouble.told >= REMIND;
+        if tell {
+            trouble.told = now;
         }
-        None => {
-            *trouble = Some(Trouble { reason: reason.to_owned(), since: now, told: now });
-            true
-        }
+        return tell;
     }
+    *trouble = Some(Trouble { reason: reason.to_owned(), since: now, told: now });
+    true
 }
 
 fn since(trouble: Option<&Trouble>) -> Duration {
