@@ -116,6 +116,13 @@ struct Nodes {
     confirmed: Mutex<HashMap<NodeId, (u64, Epoch)>>,
 }
 
+/// How the phases of a path ended.
+enum Ran {
+    Acknowledged,
+    /// Someone has left, come back, or acknowledged at another epoch: plan again, at this epoch or a later one.
+    Outdated(Epoch),
+}
+
 enum Attempt {
     Acknowledged,
     Again(Arc<Payload>, Arc<Ring>),
@@ -200,7 +207,7 @@ impl Deliverer {
         let run = self.run(&path, &ring, origin, place);
         tokio::pin!(run);
         // Dropping `run` when the proof names another ring leaves its sends queued; they do no harm.
-        let acknowledged = tokio::select! {
+        let ran = tokio::select! {
             biased;
             proven = proof.clone() => {
                 if proven.epoch() != ring.epoch() {
@@ -208,7 +215,7 @@ impl Deliverer {
                 }
                 run.await
             }
-            acknowledged = &mut run => {
+            ran = &mut run => {
                 let proven = if let Some(proven) = proof.clone().now_or_never() { proven } else {
                     place.give_back();
                     proof.await
@@ -216,33 +223,54 @@ impl Deliverer {
                 if proven.epoch() != ring.epoch() {
                     return Attempt::Again(path.payload.clone(), proven);
                 }
-                acknowledged
+                ran
             }
         };
-        if acknowledged {
-            Attempt::Acknowledged
-        } else {
-            Attempt::Again(path.payload.clone(), self.proof().await)
+        match ran {
+            Ran::Acknowledged => Attempt::Acknowledged,
+            Ran::Outdated(epoch) => Attempt::Again(path.payload.clone(), self.at_least(epoch).await),
         }
     }
 
-    /// Goes through a path's phases; `false` if someone has acknowledged at another epoch or has left.
-    async fn run(&self, path: &Path, ring: &Arc<Ring>, origin: &Arc<str>, place: &Place) -> bool {
+    /// Goes through a path's phases.
+    async fn run(&self, path: &Path, ring: &Arc<Ring>, origin: &Arc<str>, place: &Place) -> Ran {
         for phase in path.route.iter() {
             let sends = phase.iter().filter_map(|id| ring.member(id)).map(|member| async move {
                 let outcome = self.send(member, &path.payload, ring.epoch(), origin, place).await;
                 match outcome {
-                    Outcome::Acknowledged { incarnation, epoch } => {
-                        incarnation == member.incarnation && epoch == ring.epoch()
+                    Outcome::Acknowledged { incarnation, epoch }
+                        if incarnation == member.incarnation && epoch == ring.epoch() =>
+                    {
+                        None
                     }
-                    Outcome::Gone => false,
+                    Outcome::Acknowledged { epoch, .. } => Some(epoch),
+                    Outcome::Gone => Some(ring.epoch()),
                 }
             });
-            if !future::join_all(sends).await.into_iter().all(|current| current) {
-                return false;
+            if let Some(epoch) = future::join_all(sends).await.into_iter().flatten().max() {
+                return Ran::Outdated(epoch);
             }
         }
-        true
+        Ran::Acknowledged
+    }
+
+    /// The membership as it is now, by `epoch` or a later one. A read alone would not do: it raises no epoch while the list is
+    /// the same, and a node that knows that list by a newer epoch would make every plan look old, for ever.
+    async fn at_least(&self, epoch: Epoch) -> Arc<Ring> {
+        loop {
+            let ring = self.proof().await;
+            if ring.epoch() >= epoch {
+                return ring;
+            }
+            match self.membership.catch_up(epoch).await {
+                Ok(ring) => return ring,
+                Err(error) => {
+                    self.shared.metrics.membership_failures.inc();
+                    debug!(%error, %epoch, "can't catch up with the membership, trying again");
+                    tokio::time::sleep(worker::jittered(Duration::from_millis(50))).await;
+                }
+            }
+        }
     }
 
     async fn send(

@@ -274,6 +274,48 @@ async fn an_acknowledgement_at_a_newer_epoch_plans_again() {
     assert!(stage.fakes.asked("b").iter().any(|apply| apply.remove == [key.clone()] && apply.epoch == epoch));
 }
 
+/// A membership that knows the list by an older epoch than the nodes do, as two observers of one etcd may.
+struct Lagging {
+    ring: tokio::sync::watch::Sender<Arc<Ring>>,
+}
+
+#[async_trait]
+impl Membership for Lagging {
+    fn ring(&self) -> Arc<Ring> {
+        self.ring.borrow().clone()
+    }
+
+    fn watch(&self) -> tokio::sync::watch::Receiver<Arc<Ring>> {
+        self.ring.subscribe()
+    }
+
+    /// The list has not changed, so a read raises no epoch.
+    async fn read(&self) -> Result<Arc<Ring>, ring::Error> {
+        Ok(self.ring())
+    }
+
+    async fn catch_up(&self, epoch: Epoch) -> Result<Arc<Ring>, ring::Error> {
+        let ring = self.ring();
+        self.ring.send_replace(Arc::new(ring.advance(epoch.max(ring.epoch()), ring.members().to_vec())));
+        Ok(self.ring())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_the_nodes_know_by_a_newer_epoch_is_caught_up_with() {
+    let registry = Registry::new(1);
+    let registration = registry.register(member("a"));
+    let lagging = Arc::new(Lagging { ring: tokio::sync::watch::Sender::new(registry.ring()) });
+    let newer = registry.ring().epoch().0 + 7;
+    let view = lagging.clone();
+    let mut stage = Stage::with(&[], 1, |_| view);
+    stage.registrations = vec![registration];
+    stage.fakes.epoch.store(newer, Ordering::Relaxed);
+    let delivery = stage.deliver(vec!["user:1".to_owned()]);
+    tokio::time::timeout(Duration::from_secs(10), delivery).await.expect("no endless planning").expect("delivered");
+    assert!(stage.fakes.asked("a").iter().any(|apply| apply.epoch == Epoch(newer)));
+}
+
 /// A membership whose reads fail until they are let through.
 struct Down {
     registry: Arc<Registry>,
