@@ -20,6 +20,9 @@ use crate::{
 /// How long a change may take from MySQL to every node in a test on a loaded machine.
 pub const DELIVERED: Duration = Duration::from_secs(30);
 
+/// The nodes' quarantine, which is the default, and a little more.
+const QUARANTINE: Duration = Duration::from_millis(120);
+
 /// Nodes and sync service of one test, with a database, a topic and a membership of their own.
 #[derive(Debug)]
 pub struct Cluster {
@@ -42,7 +45,21 @@ impl Cluster {
             cluster.add_node().await;
         }
         cluster.start_sync().await;
+        cluster.settled().await;
         cluster
+    }
+
+    /// Waits until the first start's flush of everything has been acknowledged and its quarantine is over, so that fills are kept.
+    async fn settled(&self) {
+        wait::until("the flush of the first start to be acknowledged", DELIVERED, async || {
+            let (gaps, open) = (
+                self.sync().metric("freshline_sync_gaps_total").await,
+                self.sync().metric("freshline_sync_unacknowledged").await,
+            );
+            if gaps >= f64::from(crate::stack::PARTITIONS) && open < 1.0 { Ok(()) } else { Err((gaps, open)) }
+        })
+        .await;
+        tokio::time::sleep(QUARANTINE).await;
     }
 
     /// The same without any process yet.

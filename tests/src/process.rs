@@ -127,10 +127,14 @@ pub fn free_port() -> u16 {
         .port()
 }
 
-/// The folder of our binaries; builds them once per run, for the profile that the tests were built with.
+/// The folder of our binaries: `FRESHLINE_BIN_DIR`, where `./test.sh` has just built them; else the profile's folder that this test lies
+/// in, after a build of the binaries into it.
 pub fn binaries() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
+        if let Some(folder) = std::env::var_os("FRESHLINE_BIN_DIR") {
+            return folder.into();
+        }
         let test = std::env::current_exe().expect("the test's own path is known");
         let folder = test.ancestors().nth(2).expect("a test lies in <profile>/deps").to_owned();
         let mut cargo = Command::new(env!("CARGO"));

@@ -14,7 +14,7 @@ use testcontainers::ImageExt;
 use crate::{images, server::Server, wait};
 
 /// Partitions of each topic: enough that a key-changing UPDATE moves between them.
-const PARTITIONS: i32 = 3;
+pub const PARTITIONS: i32 = 3;
 /// How long a server may take to answer after its container has started.
 const READY: Duration = Duration::from_secs(60);
 

@@ -22,7 +22,7 @@ pub(crate) async fn miss_then_hit_then_update_reaches_every_node(stack: &Stack) 
 
     sql(&database, "UPDATE users SET name = 'Ada L.' WHERE id = 1").await;
     cluster.until_everywhere("user:1", &user(1, "Ada L.", "ada@example.com")).await;
-    assert!(cluster.sync().metric("freshline_sync_removes_total").await >= 1.0);
+    assert!(cluster.sync().metric("freshline_sync_removes_sent_total").await >= 1.0);
 }
 
 pub(crate) async fn negative_entry_gives_way_to_an_insert(stack: &Stack) {
@@ -140,7 +140,7 @@ pub(crate) async fn sharded_tables_map_by_pattern(stack: &Stack) {
         )
         .await;
     let catalog = format!(
-        "[[group]]\nname = \"item\"\nkey = \"item:{{id:u64}}\"\nquery = \"SELECT id, title FROM {name}.items WHERE id = {{id}}\"\nttl = \"10m\"\n\n\
+        "[[group]]\nname = \"item\"\nkey = \"item:{{id:u64}}\"\nignore = [\"{name}.items\"]\nquery = \"SELECT id, title FROM {name}.items WHERE id = {{id}}\"\nttl = \"10m\"\n\n\
          [[rule]]\ntable = \"{name}.items_*\"\nkeys = [\"item:{{id}}\"]\n"
     );
     let cluster = Cluster::start(stack, name, 3, &catalog).await;
