@@ -54,6 +54,23 @@ need_build_tools() {
     fi
 }
 
+# etcd's own binary, for the tests of the membership: unpacked, not installed, so that no service is started on anyone's machine.
+find_etcd() {
+    command -v etcd >/dev/null && return 0
+    export PATH=$cache/etcd/usr/bin:$PATH
+    command -v etcd >/dev/null && return 0
+    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || {
+        echo "no etcd binary in PATH: install etcd for the membership's tests" >&2
+        return 1
+    }
+    mkdir -p "$cache/etcd" && (
+        cd "$cache/etcd" || exit 1
+        apt-get download -qq etcd-server 2>/dev/null || { apt-get update -qq && apt-get download -qq etcd-server; } || exit 1
+        dpkg-deb -x etcd-server_*.deb .
+    )
+    command -v etcd >/dev/null
+}
+
 lint() {
     step "cargo fmt" cargo fmt --all --check
     step "cargo clippy" cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
@@ -74,6 +91,7 @@ tests() { # NAME ARGS...: runs cargo test; its tests are counted from its output
 }
 
 unit() {
+    step "etcd binary" find_etcd
     export FRESHLINE_CONTAINERS=off
     tests "unit tests" --workspace
     unset FRESHLINE_CONTAINERS
