@@ -4,6 +4,7 @@
 //! `TiCDC` and Flink write the same fields in another order and with native JSON values; both are understood.
 
 mod envelope;
+pub(super) mod quick;
 
 use std::borrow::Cow;
 
@@ -17,7 +18,10 @@ pub(super) fn decode<'a>(
     message: &'a [u8],
     scratch: &mut Scratch<'a>,
 ) -> Result<Event, Undecodable> {
-    let mut envelope = read(decoder, message, scratch, false)?;
+    let mut envelope = match quick::read(message, scratch, &decoder.columns, &mut decoder.memos) {
+        Some(envelope) => envelope,
+        None => read(decoder, message, scratch, false)?,
+    };
     let database = text(envelope.database.as_ref());
     let table = text(envelope.table.as_ref());
     let (rules, complete) = decoder.rules(database, table);
@@ -39,14 +43,17 @@ pub(super) fn decode<'a>(
         return Err(undecodable(problem));
     }
     let kind = match &envelope.kind {
-        Some(kind) if !kind.is_empty() => kind.to_ascii_uppercase(),
+        Some(kind) if kind.bytes().any(|byte| byte.is_ascii_lowercase()) => {
+            Cow::Owned(kind.to_ascii_uppercase())
+        }
+        Some(kind) if !kind.is_empty() => kind.clone(),
         _ => {
             return Err(undecodable(
                 "message has no `type`; is the topic written by canal with flatMessage=true?".to_owned(),
             ));
         }
     };
-    let op = match kind.as_str() {
+    let op = match &*kind {
         "INSERT" => Some(Op::Insert),
         "UPDATE" => Some(Op::Update),
         "DELETE" => Some(Op::Delete),
@@ -78,7 +85,7 @@ pub(super) fn decode<'a>(
         }
     } else {
         let sql = text(envelope.sql.as_ref());
-        match kind.as_str() {
+        match &*kind {
             "XACOMMIT" => Meaning::XaCommit,
             "XAROLLBACK" => Meaning::Nothing(Idle::XaRollback),
             "TIDB_WATERMARK" => Meaning::Nothing(Idle::Heartbeat),

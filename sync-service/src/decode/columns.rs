@@ -7,13 +7,15 @@
 pub struct Columns {
     names: Vec<Box<str>>,
     buckets: [Vec<u16>; BUCKETS],
+    /// A bit for each bucket that holds anything: most names are of no interest, and end here.
+    filled: u64,
 }
 
 const BUCKETS: usize = 64;
 
 impl Default for Columns {
     fn default() -> Self {
-        Self { names: Vec::new(), buckets: [const { Vec::new() }; BUCKETS] }
+        Self { names: Vec::new(), buckets: [const { Vec::new() }; BUCKETS], filled: 0 }
     }
 }
 
@@ -29,8 +31,14 @@ impl Columns {
         let Ok(id) = u16::try_from(self.names.len()) else { return false };
         let folded = fold(name);
         self.buckets[bucket(&folded)].push(id);
+        self.filled |= 1 << bucket(&folded);
         self.names.push(folded.into());
         true
+    }
+
+    /// How many names there are.
+    pub(super) fn len(&self) -> usize {
+        self.names.len()
     }
 
     /// The number of a name, if it is of interest.
@@ -43,8 +51,11 @@ impl Columns {
     }
 
     fn find(&self, name: &str, matches: impl Fn(&str) -> bool) -> Option<u16> {
-        let bucket = &self.buckets[bucket(name)];
-        bucket.iter().copied().find(|id| matches(&self.names[usize::from(*id)]))
+        let bucket = bucket(name);
+        if self.filled >> bucket & 1 == 0 {
+            return None;
+        }
+        self.buckets[bucket].iter().copied().find(|id| matches(&self.names[usize::from(*id)]))
     }
 }
 

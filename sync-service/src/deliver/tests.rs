@@ -312,7 +312,10 @@ async fn a_list_that_the_nodes_know_by_a_newer_epoch_is_caught_up_with() {
     stage.registrations = vec![registration];
     stage.fakes.epoch.store(newer, Ordering::Relaxed);
     let delivery = stage.deliver(vec!["user:1".to_owned()]);
-    tokio::time::timeout(Duration::from_secs(10), delivery).await.expect("no endless planning").expect("delivered");
+    tokio::time::timeout(Duration::from_secs(10), delivery)
+        .await
+        .expect("no endless planning")
+        .expect("delivered");
     assert!(stage.fakes.asked("a").iter().any(|apply| apply.epoch == Epoch(newer)));
 }
 
