@@ -34,6 +34,11 @@ say "Starting MySQL, Kafka, etcd"
 mysql() { "${compose[@]}" exec -T mysql mysql -h127.0.0.1 -uroot -prootpw "$@" 2>/dev/null; }
 for _ in $(seq 120); do mysql -e 'SELECT 1' >/dev/null && break || sleep 0.5; done
 mysql <deploy/config/shop.sql
+# The topic before those who read it; Kafka's tool has the same name in the local and in the official image.
+for _ in $(seq 60); do
+    "${compose[@]}" exec -T kafka sh -c 'PATH=$PATH:/opt/kafka/bin kafka-topics.sh --bootstrap-server kafka:9092 \
+        --create --if-not-exists --topic shop --partitions 3' >/dev/null 2>&1 && break || sleep 0.5
+done
 say "Starting Canal, three cache nodes, the sync service, Prometheus"
 "${compose[@]}" up -d
 
