@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicU64;
 
 use catalog::{Catalog, GroupId};
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue},
+    encoding::EncodeLabelSet,
     metrics::{
         counter::Counter,
         family::Family,
@@ -17,10 +17,10 @@ use prometheus_client::{
 use crate::gate::Refused;
 
 /// Why an entry left memory, other than by a removal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Cause {
     /// Room was needed.
-    Capacity,
+    Evicted,
     /// Its time was over.
     Expired,
     /// Its group was flushed.
@@ -29,9 +29,25 @@ pub enum Cause {
     SlotLost,
 }
 
+impl Cause {
+    /// All causes, for metrics.
+    pub(crate) const ALL: [Self; 4] = [Self::Evicted, Self::Expired, Self::Flushed, Self::SlotLost];
+
+    /// The cause as a metric's label.
+    pub(crate) fn label(self) -> CauseLabel {
+        let cause = match self {
+            Self::Evicted => "evicted",
+            Self::Expired => "expired",
+            Self::Flushed => "flushed",
+            Self::SlotLost => "slot_lost",
+        };
+        CauseLabel { cause }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct CauseLabel {
-    pub(crate) cause: Cause,
+    cause: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

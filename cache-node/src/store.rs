@@ -118,7 +118,7 @@ impl Store {
         let outcome = into.shard(hash).write().insert(hash, key, entry);
         match outcome {
             Some(evicted) => {
-                self.metrics.dropped(Cause::Capacity, evicted);
+                self.metrics.dropped(Cause::Evicted, evicted);
                 Inserted::Stored
             }
             None => Inserted::TooLarge,
@@ -171,7 +171,7 @@ impl Store {
             negative_entries,
             bytes: value_bytes + negative_bytes,
             capacity: self.values.capacity + self.negatives.capacity,
-            evictions: self.metrics.count(Cause::Capacity),
+            evictions: self.metrics.count(Cause::Evicted),
             expirations: self.metrics.count(Cause::Expired),
         }
     }

@@ -24,25 +24,29 @@ impl StoreMetrics {
             negative_entries: Gauge::default(),
             bytes: Gauge::default(),
         };
-        registry.register("evictions", "Entries dropped other than by a removal", metrics.dropped.clone());
+        registry.register(
+            "dropped",
+            "Entries that left memory other than by a removal, by why",
+            metrics.dropped.clone(),
+        );
         registry.register("entries", "Values in memory", metrics.entries.clone());
         registry.register("negative_entries", "Negative entries in memory", metrics.negative_entries.clone());
         registry.register_with_unit("memory", "Memory taken by entries", Unit::Bytes, metrics.bytes.clone());
         let limit = Gauge::<u64, AtomicU64>::default();
         limit.set(capacity);
         registry.register_with_unit("memory_limit", "Memory that entries may take", Unit::Bytes, limit);
-        for cause in [Cause::Capacity, Cause::Expired, Cause::Flushed, Cause::SlotLost] {
+        for cause in Cause::ALL {
             metrics.dropped(cause, 0);
         }
         metrics
     }
 
     pub(super) fn dropped(&self, cause: Cause, count: u64) {
-        self.dropped.get_or_create(&CauseLabel { cause }).inc_by(count);
+        self.dropped.get_or_create(&cause.label()).inc_by(count);
     }
 
     pub(super) fn count(&self, cause: Cause) -> u64 {
-        self.dropped.get_or_create(&CauseLabel { cause }).get()
+        self.dropped.get_or_create(&cause.label()).get()
     }
 
     pub(super) fn publish(&self, sizes: &Sizes) {
