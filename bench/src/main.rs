@@ -40,7 +40,7 @@ enum Measurement {
     Delay(delay::Options),
     /// Canal messages per second of the sync service on one core, against a bare Kafka consumer of the same topic
     Sync(sync::Options),
-    /// gRPC Get and `GetMany` of one node, against a bare tonic service that returns a constant
+    /// gRPC Gets of one and of many keys from a node, against a bare tonic service that returns a constant
     Get(get::Options),
     /// Canal messages decoded and mapped to keys per second on one core, against `serde_json` reading them
     Decode(decode::Options),

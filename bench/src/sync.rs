@@ -115,7 +115,7 @@ pub(crate) async fn measure(options: Options) -> anyhow::Result<Report> {
         if kept && others.kept { "" } else { " (not kept there: taskset or a second core is missing)" }
     ));
     report.fact(format!(
-        "a round removed {} keys from the nodes: equal keys of a batch go once",
+        "a round removed {} keys from the nodes: equal keys of a batch go once, the first batches to all nodes",
         report::count(gone as f64)
     ));
     for (name, readings) in [
