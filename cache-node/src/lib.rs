@@ -3,7 +3,7 @@
 //! [`Node`] answers keys; [`Server`] puts it on the network; [`run`] is the whole process. An application can embed a
 //! node: give it its [`Parts`] and ask it.
 //!
-//! The path of a request: [`node`] looks into the [`store`] through the [`gate`]; on a miss of a slot that it holds
+//! The path of a request: `node` looks into the [`store`] through the [`gate`]; on a miss of a slot that it holds
 //! ([`slots`]) it fills (`fill`, `flight`), on one that it does not hold it asks the owner (`forward`). The gate is the
 //! only way into the store: it refuses what a removal, a flush or the loss of a slot has overtaken, whatever the order
 //! in which things happened. `life` says whether the node may speak for its memory at all; `apply` is how changes

@@ -112,7 +112,7 @@ impl Cluster {
 
     /// Waits until every node answers `key` with `expected`; returns how long that took.
     pub async fn until_everywhere(&self, key: &str, expected: &Value) -> Duration {
-        let (_, took) = wait::until(
+        let ((), took) = wait::until(
             &format!("{key} = {expected} on every node of {}", self.name),
             DELIVERED,
             async || {

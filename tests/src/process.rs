@@ -40,7 +40,7 @@ impl Process {
 
     /// Waits until `/readyz` says yes.
     pub async fn ready(&self) {
-        wait::until(&format!("{} to be ready", self.name), Duration::from_secs(60), async || {
+        wait::until(&format!("{} to be ready", self.name), Duration::from_mins(1), async || {
             self.probe("/readyz").await
         })
         .await;

@@ -16,7 +16,7 @@ use crate::{images, server::Server, wait};
 /// Partitions of each topic: enough that a key-changing UPDATE moves between them.
 pub const PARTITIONS: i32 = 3;
 /// How long a server may take to answer after its container has started.
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_mins(1);
 
 /// One of each server.
 ///

@@ -1,5 +1,7 @@
 //! Every MySQL type that may be a key part: the key that a node fills and the key that a change of the same row removes are one.
 
+use std::fmt::Write as _;
+
 use serde_json::{Value, json};
 use tests::{cluster::Cluster, stack::Stack};
 
@@ -71,9 +73,10 @@ pub(crate) async fn every_type_that_may_be_a_key_part(stack: &Stack) {
     for Case { name: table, column, parameter, value, .. } in CASES {
         statements.push(format!("CREATE TABLE {table} (id INT PRIMARY KEY, k {column} NOT NULL, n INT)"));
         statements.push(format!("INSERT INTO {table} VALUES (1, {value}, 0)"));
-        catalog.push_str(&format!(
+        let _ = write!(
+            catalog,
             "[[group]]\nname = \"{table}\"\nkey = \"{table}:{{k:{parameter}}}\"\nquery = \"SELECT n FROM {name}.{table} WHERE k = {{k}}\"\nttl = \"10m\"\n\n"
-        ));
+        );
     }
     let statements: Vec<&str> = statements.iter().map(String::as_str).collect();
     let database = stack.database(name, &statements).await;

@@ -106,9 +106,9 @@ pub(crate) async fn nodes_join_and_leave_under_load(stack: &Stack) {
     cluster.add_node().await;
 
     stop.store(true, Ordering::Relaxed);
-    let writes = writer.await.unwrap();
+    let written = writer.await.unwrap();
     cluster.nodes.push(reader.await.unwrap());
-    assert!(writes > 0 && reads.load(Ordering::Relaxed) > ROWS);
+    assert!(written > 0 && reads.load(Ordering::Relaxed) > ROWS);
     until_all_equal(&cluster, &database).await;
 
     // All survivors agree on the ring, and the crashed node's lease has ended.
