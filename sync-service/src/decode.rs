@@ -161,7 +161,13 @@ const MAX_KNOWN: usize = 65_536;
 impl Decoder {
     /// Makes a decoder. `zone` is the time zone that the stream's TIMESTAMP columns are written in.
     pub fn new(catalog: Arc<Catalog>, zone: Zone) -> Self {
-        Self { catalog, columns: Columns::default(), tables: HashMap::new(), zone, memos: canal::quick::Memos::default() }
+        Self {
+            catalog,
+            columns: Columns::default(),
+            tables: HashMap::new(),
+            zone,
+            memos: canal::quick::Memos::default(),
+        }
     }
 
     /// Decodes one Canal message. The rows are left in `scratch`.
