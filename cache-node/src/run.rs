@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use anyhow::{Context as _, bail};
 use catalog::Catalog;
 use client::Peers;
+use daemon::program::Program;
 use daemon::{
     admin::Readiness,
     config::{ClientSection, Cluster, Database, Effective, FixedMember, Layers, Problems, Telemetry},
@@ -211,4 +212,24 @@ fn host_name() -> String {
         .map(|name| name.trim().to_owned())
         .filter(|name| !name.is_empty())
         .unwrap_or_else(|| "localhost".to_owned())
+}
+
+impl Program for Settings {
+    const NAME: &'static str = "cache-node";
+
+    fn load(layers: &Layers) -> Result<Self, Problems> {
+        Self::load(layers)
+    }
+
+    fn effective(&self) -> impl std::fmt::Display {
+        self.effective()
+    }
+
+    fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+
+    async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        self.run(stop).await
+    }
 }

@@ -1,6 +1,6 @@
 //! What every long-running binary of Freshline needs: layered configuration, telemetry, the admin port and bounded shutdown.
 //!
-//! A binary's `main` reads like this: [`cli::ConfigArgs`] loads [`config::Layers`], the binary takes its sections from
+//! A binary is a [`program::Program`]: [`cli::ConfigArgs`] loads [`config::Layers`], the binary takes its sections from
 //! them, [`telemetry::init`] starts logging, [`bind`] holds every port before any work, and [`shutdown::signal`] tells
 //! when to stop.
 
@@ -9,6 +9,7 @@ mod bind;
 pub mod cli;
 pub mod config;
 pub mod metrics;
+pub mod program;
 pub mod shutdown;
 pub mod telemetry;
 

@@ -8,6 +8,7 @@ use catalog::Catalog;
 use client::Peers;
 use daemon::admin::{self, Readiness};
 use daemon::config::{ClientSection, Cluster, Effective, KafkaSource, Layers, Problems, Telemetry};
+use daemon::program::Program;
 use ring::etcd::{EtcdMembership, Options};
 use ring::fixed::Fixed;
 use ring::{Member, MemberState, Membership, NodeId};
@@ -140,4 +141,24 @@ impl Settings {
 /// the log say so.
 pub async fn run(layers: &Layers, stop: CancellationToken) -> anyhow::Result<()> {
     Settings::load(layers)?.run(stop).await
+}
+
+impl Program for Settings {
+    const NAME: &'static str = "sync-service";
+
+    fn load(layers: &Layers) -> Result<Self, Problems> {
+        Self::load(layers)
+    }
+
+    fn effective(&self) -> impl std::fmt::Display {
+        self.effective()
+    }
+
+    fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+
+    async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        self.run(stop).await
+    }
 }
