@@ -29,6 +29,7 @@ impl Constant {
             ttl_ms: 567_890,
             node: node.to_owned(),
             epoch: 1,
+            ..v1::GetReply::default()
         };
         Self { reply, node: node.to_owned() }
     }
@@ -89,6 +90,14 @@ impl Cache for Constant {
     async fn ring(&self, _request: Request<v1::RingRequest>) -> Result<Response<v1::RingReply>, Status> {
         Ok(Response::new(v1::RingReply { node: self.node.clone(), ..v1::RingReply::default() }))
     }
+
+    async fn set(&self, _request: Request<v1::SetRequest>) -> Result<Response<v1::SetReply>, Status> {
+        Ok(Response::new(v1::SetReply { node: self.node.clone(), ..v1::SetReply::default() }))
+    }
+
+    async fn scan(&self, _request: Request<v1::ScanRequest>) -> Result<Response<v1::ScanReply>, Status> {
+        Ok(Response::new(v1::ScanReply { node: self.node.clone(), ..v1::ScanReply::default() }))
+    }
 }
 
 #[tonic::async_trait]
@@ -101,6 +110,14 @@ impl Invalidation for Constant {
             epoch,
             confirmed_epoch: epoch,
             removed: 0,
+            clock: None,
         }))
+    }
+
+    async fn heartbeat(
+        &self,
+        _request: Request<v1::HeartbeatRequest>,
+    ) -> Result<Response<v1::HeartbeatReply>, Status> {
+        Ok(Response::new(v1::HeartbeatReply { node: self.node.clone(), ..v1::HeartbeatReply::default() }))
     }
 }

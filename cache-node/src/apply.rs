@@ -34,6 +34,7 @@ impl Node {
             epoch: self.slots.epoch(),
             confirmed_epoch: self.slots.confirmed(),
             removed,
+            clock: None,
         })
     }
 

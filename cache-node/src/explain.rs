@@ -32,6 +32,8 @@ impl Node {
             Some(entry) if entry.value.is_some() => EntryState::Value,
             Some(_) => EntryState::Negative,
         };
+        let entry_age =
+            entry.as_ref().map_or_else(Default::default, |entry| now.saturating_duration_since(entry.filled));
         Ok(Explanation {
             key: key.text.to_string(),
             group: key.group.name.to_string(),
@@ -51,6 +53,8 @@ impl Node {
             }),
             fill_in_flight: self.fills.in_flight(&key.text),
             query: key.group.query.text().to_owned(),
+            events: Vec::new(),
+            freshness: entry_age,
         })
     }
 }

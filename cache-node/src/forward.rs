@@ -1,7 +1,7 @@
 //! Keys of other nodes: asked for once at their owner, and read through if it can't be reached.
 
 use catalog::Key;
-use client::Answer;
+use client::{Answer, ReadOptions};
 use futures_util::future;
 use ring::{Member, NodeId, Ring, slot_of};
 
@@ -13,9 +13,14 @@ use crate::{
 impl Node {
     /// Asks the key's owner. If there is none, or it can't be reached, the row is read for this request alone: right,
     /// only slower.
-    pub(crate) async fn forward(&self, ring: &Ring, key: &Key) -> Result<Answer, Error> {
+    pub(crate) async fn forward(
+        &self,
+        ring: &Ring,
+        key: &Key,
+        options: ReadOptions,
+    ) -> Result<Answer, Error> {
         let Some(owner) = self.owner_elsewhere(ring, key) else { return self.detour(key).await };
-        match self.peers.get(owner, &key.text).await {
+        match self.peers.get(owner, &key.text, options).await {
             Ok(answer) => {
                 self.metrics.forwards.inc();
                 Ok(answer)
@@ -30,13 +35,14 @@ impl Node {
         ring: &Ring,
         owner: &NodeId,
         keys: Vec<(usize, Key)>,
+        options: ReadOptions,
     ) -> Vec<(usize, Result<Answer, Error>)> {
-        let alone = async |(index, key): (usize, Key)| (index, self.get_key(&key, Hop::First).await);
+        let alone = async |(index, key): (usize, Key)| (index, self.get_key(&key, Hop::First, options).await);
         let Some(owner) = ring.member(owner) else {
             return future::join_all(keys.into_iter().map(alone)).await;
         };
         let texts: Vec<String> = keys.iter().map(|(_, key)| key.text.to_string()).collect();
-        match self.peers.get_many(owner, &texts).await {
+        match self.peers.get_many(owner, &texts, options).await {
             Ok(results) => {
                 let answered =
                     keys.into_iter().zip(results).map(async |((index, key), result)| match result {

@@ -10,6 +10,7 @@
 //! reach it; `membership` is how it follows the ring.
 
 pub mod gate;
+pub mod protocol;
 pub mod slots;
 pub mod store;
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use catalog::{Catalog, Key};
-use client::{Answer, Outcome, Peers};
+use client::{Answer, Outcome, Peers, ReadOptions};
 use futures_util::future;
 use loader::Loader;
 use parking_lot::Mutex;
@@ -150,12 +150,27 @@ impl Node {
     ///
     /// Dropping the future is safe; a fill that it began goes on for others.
     pub async fn get(&self, key: &str, hop: Hop) -> Result<Answer, Error> {
+        self.get_with(key, hop, ReadOptions::default()).await
+    }
+
+    /// Like [`get`](Self::get), read as `options` say.
+    pub async fn get_with(&self, key: &str, hop: Hop, options: ReadOptions) -> Result<Answer, Error> {
         let key = self.resolve(key)?;
-        self.get_key(&key, hop).await
+        self.get_key(&key, hop, options).await
     }
 
     /// Returns the values of many keys, in their order. Keys fail one by one; the whole fails only if there are too many.
     pub async fn get_many(&self, keys: &[String], hop: Hop) -> Result<Vec<Result<Answer, Error>>, Error> {
+        self.get_many_with(keys, hop, ReadOptions::default()).await
+    }
+
+    /// Like [`get_many`](Self::get_many), read as `options` say.
+    pub async fn get_many_with(
+        &self,
+        keys: &[String],
+        hop: Hop,
+        options: ReadOptions,
+    ) -> Result<Vec<Result<Answer, Error>>, Error> {
         self.check_count(keys.len())?;
         let mut results: Vec<Option<Result<Answer, Error>>> = Vec::with_capacity(keys.len());
         let mut slow = Vec::new();
@@ -184,11 +199,11 @@ impl Node {
             }
         }
         let here = future::join_all(
-            slow.iter().map(|(index, key)| async move { (*index, self.get_key(key, hop).await) }),
+            slow.iter().map(|(index, key)| async move { (*index, self.get_key(key, hop, options).await) }),
         );
         let there = future::join_all(away.into_iter().map(|(owner, keys)| {
             let ring = &ring;
-            async move { self.forward_many(ring, &owner, keys).await }
+            async move { self.forward_many(ring, &owner, keys, options).await }
         }));
         let (here, there) = future::join(here, there).await;
         for (index, result) in here.into_iter().chain(there.into_iter().flatten()) {
@@ -197,7 +212,7 @@ impl Node {
         Ok(results.into_iter().map(|result| result.unwrap_or(Err(Error::Abandoned))).collect())
     }
 
-    pub(crate) async fn get_key(&self, key: &Key, hop: Hop) -> Result<Answer, Error> {
+    pub(crate) async fn get_key(&self, key: &Key, hop: Hop, options: ReadOptions) -> Result<Answer, Error> {
         let place = place(key);
         if let Some(answer) = self.hit(key, place) {
             return Ok(answer);
@@ -209,7 +224,7 @@ impl Node {
             return Ok(answer);
         }
         match hop {
-            Hop::First => self.forward(&ring, key).await,
+            Hop::First => self.forward(&ring, key, options).await,
             // The sender's ring and this node's disagree. The row itself is right whoever reads it.
             Hop::Forwarded => {
                 self.metrics.stray_reads.inc();
@@ -299,13 +314,17 @@ impl Node {
 
     fn answer(&self, read: Read, outcome: Outcome) -> Answer {
         let now = Instant::now();
+        let age = now.saturating_duration_since(read.started);
         Answer {
             value: read.value,
             outcome,
-            age: now.saturating_duration_since(read.started),
+            age,
             ttl: read.expires.map(|expires| expires.saturating_duration_since(now)),
             node: self.id.to_string(),
             epoch: self.slots.epoch().0,
+            // What was committed before the read began is in it.
+            freshness: age,
+            token: None,
         }
     }
 

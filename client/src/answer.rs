@@ -24,6 +24,12 @@ pub struct Answer {
     pub node: String,
     /// That node's epoch.
     pub epoch: u64,
+    /// How old the value can be at worst: every change that was committed earlier than this is in it.
+    #[serde(rename = "freshness_ms", serialize_with = "millis")]
+    pub freshness: Duration,
+    /// What to set the key with, if the outcome is [`Outcome::Token`].
+    #[serde(skip)]
+    pub token: Option<Bytes>,
 }
 
 /// How a lookup ended.
@@ -40,6 +46,8 @@ pub enum Outcome {
     Shared,
     /// Read from the database and not stored.
     ReadThrough,
+    /// Not in memory, and not filled because the caller will read by itself; the answer has a token.
+    Token,
 }
 
 impl Outcome {
@@ -51,6 +59,7 @@ impl Outcome {
             Self::Miss => "miss",
             Self::Shared => "shared",
             Self::ReadThrough => "read_through",
+            Self::Token => "token",
         }
     }
 }
@@ -106,10 +115,12 @@ mod tests {
             ttl: None,
             node: "a".to_owned(),
             epoch: 7,
+            freshness: Duration::from_millis(5),
+            token: None,
         };
         assert_eq!(
             serde_json::to_string(&answer).unwrap(),
-            r#"{"value":{"id":18446744073709551615,"price":1.10},"outcome":"miss","age_ms":5,"ttl_ms":null,"node":"a","epoch":7}"#
+            r#"{"value":{"id":18446744073709551615,"price":1.10},"outcome":"miss","age_ms":5,"ttl_ms":null,"node":"a","epoch":7,"freshness_ms":5}"#
         );
         answer.value = Some(Bytes::from_static(b"\xff"));
         assert!(serde_json::to_string(&answer).unwrap().starts_with("{\"value\":\"\u{fffd}\""));

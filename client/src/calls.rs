@@ -7,7 +7,7 @@ use ring::{Member, Membership, NodeId, Ring, Slot, slot_of};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    Answer, Config, Error, Explanation, NodeStats,
+    Answer, Config, Error, Explanation, NodeStats, ReadOptions,
     attempts::Attempts,
     link::Link,
     peers::{self, Peers},
@@ -51,10 +51,15 @@ impl Client {
 
     /// Returns the value of one key, filled from the database on a miss.
     pub async fn get(&self, key: &str) -> Result<Answer, Error> {
+        self.get_with(key, ReadOptions::default()).await
+    }
+
+    /// Like [`get`](Self::get), read as `options` say.
+    pub async fn get_with(&self, key: &str, options: ReadOptions) -> Result<Answer, Error> {
         let epoch = self.ring().epoch().0;
         let answer = self
             .retried(Some(slot_of(key)), async |link, deadline| {
-                peers::get(&link, deadline, key, false, epoch).await
+                peers::get(&link, deadline, key, options, false, epoch).await
             })
             .await?;
         self.routes().heard(answer.epoch);
@@ -64,6 +69,15 @@ impl Client {
     /// Returns the values of many keys in their order, each with its own result. Each owner is sent its keys in one request (split at
     /// [`Config::batch`]), all owners at once; keys that could not be answered are asked again elsewhere.
     pub async fn get_many<K: AsRef<str>>(&self, keys: &[K]) -> Vec<Result<Answer, Error>> {
+        self.get_many_with(keys, ReadOptions::default()).await
+    }
+
+    /// Like [`get_many`](Self::get_many), read as `options` say.
+    pub async fn get_many_with<K: AsRef<str>>(
+        &self,
+        keys: &[K],
+        options: ReadOptions,
+    ) -> Vec<Result<Answer, Error>> {
         let mut results: Vec<Option<Result<Answer, Error>>> = keys.iter().map(|_| None).collect();
         let mut attempts = Attempts::new(self);
         let mut open: Vec<usize> = (0..keys.len()).collect();
@@ -81,7 +95,7 @@ impl Client {
             for (link, indices) in batches {
                 let keys = indices.iter().map(|index| keys[*index].as_ref().to_owned()).collect();
                 calls.push(async move {
-                    let reply = peers::get_many(&link, deadline, keys, false, epoch).await;
+                    let reply = peers::get_many(&link, deadline, keys, options, false, epoch).await;
                     (link, indices, reply)
                 });
             }

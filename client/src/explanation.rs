@@ -39,8 +39,25 @@ pub struct Explanation {
     pub last_removal: Option<Removal>,
     /// Whether the key is being filled.
     pub fill_in_flight: bool,
-    /// The query that fills the group.
+    /// The query that fills the group; empty for a look-aside group.
     pub query: String,
+    /// What the node remembers of the key, newest first.
+    pub events: Vec<Event>,
+    /// How old a value served by this node now could be at worst.
+    #[serde(rename = "freshness_ms", serialize_with = "millis")]
+    pub freshness: Duration,
+}
+
+/// One thing that happened to a key on one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Event {
+    /// How long ago.
+    #[serde(rename = "age_ms", serialize_with = "millis")]
+    pub age: Duration,
+    /// A word from a small set, such as `filled` or `removed`.
+    pub what: String,
+    /// Why, or where it came from.
+    pub detail: String,
 }
 
 /// What a node's memory holds under a key.

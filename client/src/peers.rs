@@ -7,7 +7,10 @@ use proto::v1;
 use ring::{Epoch, Member, NodeId, Ring};
 use tokio::time::Instant;
 
-use crate::{Answer, Config, Error, Explanation, NodeStats, link::Link, wire};
+use crate::{
+    Answer, Clock, Config, Error, Explanation, NodeStats, ReadOptions, Watermarks, link::Link,
+    options::whole_millis, wire,
+};
 
 /// One multiplexed connection per node, each with its breaker.
 ///
@@ -31,6 +34,8 @@ pub struct Apply {
     pub flush: Vec<String>,
     /// Where the newest change came from: `topic/partition@offset`.
     pub origin: String,
+    /// How far the change stream was applied on the node before.
+    pub watermarks: Option<Watermarks>,
 }
 
 /// A node's acknowledgement: all of an [`Apply`] holds there.
@@ -46,6 +51,8 @@ pub struct Ack {
     pub confirmed_epoch: Epoch,
     /// How many of the keys were in memory.
     pub removed: u64,
+    /// The node's clock, read while it answered.
+    pub clock: Option<Clock>,
 }
 
 impl Peers {
@@ -66,15 +73,20 @@ impl Peers {
     }
 
     /// Asks a member for one key.
-    pub async fn get(&self, to: &Member, key: &str) -> Result<Answer, Error> {
+    pub async fn get(&self, to: &Member, key: &str, options: ReadOptions) -> Result<Answer, Error> {
         let link = self.admitted(to)?;
-        get(&link, self.deadline(), key, true, 0).await
+        get(&link, self.deadline(), key, options, true, 0).await
     }
 
     /// Asks a member for many keys; the results are in their order.
-    pub async fn get_many(&self, to: &Member, keys: &[String]) -> Result<Vec<Result<Answer, Error>>, Error> {
+    pub async fn get_many(
+        &self,
+        to: &Member,
+        keys: &[String],
+        options: ReadOptions,
+    ) -> Result<Vec<Result<Answer, Error>>, Error> {
         let link = self.admitted(to)?;
-        get_many(&link, self.deadline(), keys.to_vec(), true, 0).await.map(|(results, _)| results)
+        get_many(&link, self.deadline(), keys.to_vec(), options, true, 0).await.map(|(results, _)| results)
     }
 
     /// Removes keys from one member; returns how many of them it had.
@@ -168,13 +180,23 @@ pub(crate) async fn get(
     link: &Link,
     deadline: Instant,
     key: &str,
+    options: ReadOptions,
     forwarded: bool,
     epoch: u64,
 ) -> Result<Answer, Error> {
-    let request = v1::GetRequest { key: key.to_owned(), forwarded, epoch };
+    let begun = Instant::now();
+    let request = v1::GetRequest {
+        key: key.to_owned(),
+        forwarded,
+        epoch,
+        max_staleness_ms: options.max_staleness.map(whole_millis),
+        look_aside: options.look_aside,
+    };
     let reply =
         link.cache(deadline, request, |mut client, request| async move { client.get(request).await }).await?;
-    wire::answer(link.id().as_str(), reply)
+    let mut answer = wire::answer(link.id().as_str(), reply)?;
+    answer.freshness += begun.elapsed(); // it was under way, for all of that at worst
+    Ok(answer)
 }
 
 /// One `GetMany`: the results in the keys' order, and the node's epoch.
@@ -182,11 +204,18 @@ pub(crate) async fn get_many(
     link: &Link,
     deadline: Instant,
     keys: Vec<String>,
+    options: ReadOptions,
     forwarded: bool,
     epoch: u64,
 ) -> Result<(Vec<Result<Answer, Error>>, u64), Error> {
     let (begun, count) = (Instant::now(), keys.len());
-    let request = v1::GetManyRequest { keys, forwarded, epoch };
+    let request = v1::GetManyRequest {
+        keys,
+        forwarded,
+        epoch,
+        max_staleness_ms: options.max_staleness.map(whole_millis),
+        look_aside: options.look_aside,
+    };
     let reply: v1::GetManyReply = link
         .cache(deadline, request, |mut client, request| async move { client.get_many(request).await })
         .await?;

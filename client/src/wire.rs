@@ -7,8 +7,8 @@ use ring::{Epoch, Member, MemberState, NodeId, Ring};
 use tonic::Code;
 
 use crate::{
-    Ack, Answer, Apply, EntryState, Error, Explanation, GroupStats, NodeStats, Outcome, Removal,
-    answer::to_millis,
+    Ack, Answer, Apply, Clock, EntryState, Error, Event, Explanation, GroupStats, NodeStats, Outcome,
+    PartitionName, Removal, Watermark, Watermarks, answer::to_millis,
 };
 
 /// A reply with its value; an outcome of a later version is refused, since it may change what the value means.
@@ -19,6 +19,7 @@ pub(crate) fn answer(node: &str, reply: v1::GetReply) -> Result<Answer, Error> {
         v1::Outcome::Miss => Outcome::Miss,
         v1::Outcome::Shared => Outcome::Shared,
         v1::Outcome::ReadThrough => Outcome::ReadThrough,
+        v1::Outcome::Token => Outcome::Token,
         v1::Outcome::Unspecified => {
             let reason = format!("a reply with the unknown outcome {}", reply.outcome);
             return Err(Error::Internal { node: node.to_owned(), reason });
@@ -31,13 +32,19 @@ pub(crate) fn answer(node: &str, reply: v1::GetReply) -> Result<Answer, Error> {
         ttl: (reply.ttl_ms > 0).then(|| Duration::from_millis(reply.ttl_ms)),
         node: reply.node,
         epoch: reply.epoch,
+        freshness: Duration::from_millis(reply.freshness_ms),
+        token: (outcome == Outcome::Token).then_some(reply.token),
     })
 }
 
 /// One key's part of a batch.
 pub(crate) fn key_result(node: &str, result: v1::KeyResult, waited: Duration) -> Result<Answer, Error> {
     match result.result {
-        Some(v1::key_result::Result::Reply(reply)) => answer(node, reply),
+        Some(v1::key_result::Result::Reply(reply)) => {
+            let mut answer = answer(node, reply)?;
+            answer.freshness += waited; // it was under way, for all of that at worst
+            Ok(answer)
+        }
         Some(v1::key_result::Result::Error(error)) => {
             Err(Error::from_code(node, Code::from_i32(error.code), &error.message, waited))
         }
@@ -55,6 +62,7 @@ impl From<Answer> for v1::GetReply {
             Outcome::Miss => v1::Outcome::Miss,
             Outcome::Shared => v1::Outcome::Shared,
             Outcome::ReadThrough => v1::Outcome::ReadThrough,
+            Outcome::Token => v1::Outcome::Token,
         };
         Self {
             value: answer.value,
@@ -64,13 +72,21 @@ impl From<Answer> for v1::GetReply {
             ttl_ms: answer.ttl.map_or(0, |ttl| to_millis(ttl).max(1)),
             node: answer.node,
             epoch: answer.epoch,
+            freshness_ms: to_millis(answer.freshness),
+            token: answer.token.unwrap_or_default(),
         }
     }
 }
 
 impl From<Apply> for v1::ApplyRequest {
     fn from(apply: Apply) -> Self {
-        Self { epoch: apply.epoch.0, remove: apply.remove, flush: apply.flush, origin: apply.origin }
+        Self {
+            epoch: apply.epoch.0,
+            remove: apply.remove,
+            flush: apply.flush,
+            origin: apply.origin,
+            watermarks: apply.watermarks.map(Into::into),
+        }
     }
 }
 
@@ -81,6 +97,42 @@ impl From<v1::ApplyRequest> for Apply {
             remove: request.remove,
             flush: request.flush,
             origin: request.origin,
+            watermarks: request.watermarks.map(Into::into),
+        }
+    }
+}
+
+impl From<Watermarks> for v1::Watermarks {
+    fn from(watermarks: Watermarks) -> Self {
+        let partition =
+            |name: PartitionName| v1::Partition { topic: name.topic.to_string(), number: name.number };
+        let one = |watermark: Watermark| v1::Watermark {
+            partition: Some(partition(watermark.partition)),
+            next: watermark.next,
+            at: watermark.at,
+        };
+        Self {
+            clock: watermarks.clock,
+            partitions: watermarks.partitions.into_iter().map(one).collect(),
+            all: watermarks.all.into_iter().map(partition).collect(),
+        }
+    }
+}
+
+impl From<v1::Watermarks> for Watermarks {
+    fn from(watermarks: v1::Watermarks) -> Self {
+        let partition = |name: v1::Partition| PartitionName { topic: name.topic.into(), number: name.number };
+        let one = |watermark: v1::Watermark| {
+            Some(Watermark {
+                partition: partition(watermark.partition?),
+                next: watermark.next,
+                at: watermark.at,
+            })
+        };
+        Self {
+            clock: watermarks.clock,
+            partitions: watermarks.partitions.into_iter().filter_map(one).collect(),
+            all: watermarks.all.into_iter().map(partition).collect(),
         }
     }
 }
@@ -93,6 +145,7 @@ impl From<Ack> for v1::ApplyReply {
             epoch: ack.epoch.0,
             confirmed_epoch: ack.confirmed_epoch.0,
             removed: ack.removed,
+            clock: ack.clock.map(|clock| v1::Clock { id: clock.id, micros: clock.micros }),
         }
     }
 }
@@ -105,6 +158,7 @@ impl From<v1::ApplyReply> for Ack {
             epoch: Epoch(reply.epoch),
             confirmed_epoch: Epoch(reply.confirmed_epoch),
             removed: reply.removed,
+            clock: reply.clock.map(|clock| Clock { id: clock.id, micros: clock.micros }),
         }
     }
 }
@@ -136,6 +190,16 @@ impl From<v1::ExplainReply> for Explanation {
             }),
             fill_in_flight: reply.fill_in_flight,
             query: reply.query,
+            events: reply
+                .events
+                .into_iter()
+                .map(|event| Event {
+                    age: Duration::from_millis(event.age_ms),
+                    what: event.what,
+                    detail: event.detail,
+                })
+                .collect(),
+            freshness: Duration::from_millis(reply.freshness_ms),
         }
     }
 }
@@ -165,6 +229,16 @@ impl From<Explanation> for v1::ExplainReply {
                 .map(|removal| v1::Removal { age_ms: to_millis(removal.age), origin: removal.origin }),
             fill_in_flight: explanation.fill_in_flight,
             query: explanation.query,
+            events: explanation
+                .events
+                .into_iter()
+                .map(|event| v1::Event {
+                    age_ms: to_millis(event.age),
+                    what: event.what,
+                    detail: event.detail,
+                })
+                .collect(),
+            freshness_ms: to_millis(explanation.freshness),
         }
     }
 }

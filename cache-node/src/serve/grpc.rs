@@ -2,15 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use client::{Answer, Apply, EntryState, Explanation, NodeStats, Outcome};
+use client::{Answer, ReadOptions};
 use proto::v1;
-use ring::{Epoch, Member};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, transport::server::TcpIncoming};
 use tonic_health::server::HealthReporter;
 use v1::{
     cache_server::{Cache, CacheServer},
+    handover_server::{Handover, HandoverServer},
     invalidation_server::{Invalidation, InvalidationServer},
 };
 
@@ -20,7 +20,7 @@ use crate::{
     node::{Hop, Node},
 };
 
-/// Both services of one node.
+/// All services of one node.
 #[derive(Debug, Clone)]
 struct Service(Arc<Node>);
 
@@ -58,7 +58,12 @@ pub(super) async fn serve(
                 .max_encoding_message_size(MAX_MESSAGE),
         )
         .add_service(
-            InvalidationServer::new(service)
+            InvalidationServer::new(service.clone())
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_MESSAGE),
+        )
+        .add_service(
+            HandoverServer::new(service)
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_MESSAGE),
         )
@@ -83,8 +88,9 @@ pub(super) async fn report(reporter: &HealthReporter, serving: bool) {
 impl Cache for Service {
     async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::GetReply>, Status> {
         let request = request.into_inner();
-        let answer = self.0.get(&request.key, hop(request.forwarded)).await?;
-        Ok(Response::new(reply(answer)))
+        let options = options(request.max_staleness_ms, request.look_aside);
+        let answer = self.0.get_with(&request.key, hop(request.forwarded), options).await?;
+        Ok(Response::new(answer.into()))
     }
 
     async fn get_many(
@@ -92,7 +98,8 @@ impl Cache for Service {
         request: Request<v1::GetManyRequest>,
     ) -> Result<Response<v1::GetManyReply>, Status> {
         let request = request.into_inner();
-        let results = self.0.get_many(&request.keys, hop(request.forwarded)).await?;
+        let options = options(request.max_staleness_ms, request.look_aside);
+        let results = self.0.get_many_with(&request.keys, hop(request.forwarded), options).await?;
         let results = results.into_iter().map(key_result).collect();
         Ok(Response::new(v1::GetManyReply { results, epoch: self.0.epoch().0 }))
     }
@@ -115,21 +122,23 @@ impl Cache for Service {
     ) -> Result<Response<v1::ExplainReply>, Status> {
         let request = request.into_inner();
         let explained = self.0.explain(&request.key, hop(request.forwarded)).await?;
-        Ok(Response::new(explanation(explained)))
+        Ok(Response::new(explained.into()))
     }
 
     async fn stats(&self, _: Request<v1::StatsRequest>) -> Result<Response<v1::StatsReply>, Status> {
-        Ok(Response::new(stats(self.0.stats())))
+        Ok(Response::new(self.0.stats().into()))
     }
 
     async fn ring(&self, _: Request<v1::RingRequest>) -> Result<Response<v1::RingReply>, Status> {
-        let ring = self.0.ring();
-        Ok(Response::new(v1::RingReply {
-            epoch: ring.epoch().0,
-            members: ring.members().iter().map(member).collect(),
-            replicas: ring.replicas() as u32,
-            node: self.0.id().to_string(),
-        }))
+        Ok(Response::new(client::ring_reply(self.0.id().as_str(), &self.0.ring())))
+    }
+
+    async fn set(&self, _: Request<v1::SetRequest>) -> Result<Response<v1::SetReply>, Status> {
+        Err(Status::unimplemented("not built yet"))
+    }
+
+    async fn scan(&self, _: Request<v1::ScanRequest>) -> Result<Response<v1::ScanReply>, Status> {
+        Err(Status::unimplemented("not built yet"))
     }
 }
 
@@ -137,20 +146,22 @@ impl Cache for Service {
 impl Invalidation for Service {
     async fn apply(&self, request: Request<v1::ApplyRequest>) -> Result<Response<v1::ApplyReply>, Status> {
         let request = request.into_inner();
-        let apply = Apply {
-            epoch: Epoch(request.epoch),
-            remove: request.remove,
-            flush: request.flush,
-            origin: request.origin,
-        };
-        let ack = self.0.apply(&apply).await?;
-        Ok(Response::new(v1::ApplyReply {
-            node: ack.node.to_string(),
-            incarnation: ack.incarnation,
-            epoch: ack.epoch.0,
-            confirmed_epoch: ack.confirmed_epoch.0,
-            removed: ack.removed,
-        }))
+        let ack = self.0.apply(&request.into()).await?;
+        Ok(Response::new(ack.into()))
+    }
+
+    async fn heartbeat(
+        &self,
+        _: Request<v1::HeartbeatRequest>,
+    ) -> Result<Response<v1::HeartbeatReply>, Status> {
+        Err(Status::unimplemented("not built yet"))
+    }
+}
+
+#[tonic::async_trait]
+impl Handover for Service {
+    async fn pull(&self, _: Request<v1::PullRequest>) -> Result<Response<v1::PullReply>, Status> {
+        Err(Status::unimplemented("not built yet"))
     }
 }
 
@@ -158,108 +169,15 @@ fn hop(forwarded: bool) -> Hop {
     if forwarded { Hop::Forwarded } else { Hop::First }
 }
 
-fn reply(answer: Answer) -> v1::GetReply {
-    let outcome = match answer.outcome {
-        Outcome::Hit => v1::Outcome::Hit,
-        Outcome::NegativeHit => v1::Outcome::NegativeHit,
-        Outcome::Miss => v1::Outcome::Miss,
-        Outcome::Shared => v1::Outcome::Shared,
-        Outcome::ReadThrough => v1::Outcome::ReadThrough,
-    };
-    v1::GetReply {
-        value: answer.value,
-        outcome: outcome.into(),
-        age_ms: ms(answer.age),
-        // 0 means "not in memory": the last millisecond of an entry counts as one.
-        ttl_ms: answer.ttl.map_or(0, |ttl| ms(ttl).max(1)),
-        node: answer.node,
-        epoch: answer.epoch,
-    }
-}
-
 fn key_result(result: Result<Answer, Error>) -> v1::KeyResult {
     use v1::key_result::Result as Wire;
     let result = match result {
-        Ok(answer) => Wire::Reply(reply(answer)),
+        Ok(answer) => Wire::Reply(answer.into()),
         Err(error) => Wire::Error(v1::KeyError { code: error.code().into(), message: error.to_string() }),
     };
     v1::KeyResult { result: Some(result) }
 }
 
-fn explanation(explained: Explanation) -> v1::ExplainReply {
-    let entry = match explained.entry {
-        EntryState::Absent => v1::EntryState::Absent,
-        EntryState::Value => v1::EntryState::Value,
-        EntryState::Negative => v1::EntryState::Negative,
-    };
-    v1::ExplainReply {
-        key: explained.key,
-        group: explained.group,
-        slot: explained.slot.into(),
-        owner: explained.owner,
-        replicas: explained.replicas,
-        epoch: explained.epoch,
-        node: explained.node,
-        holds: explained.holds,
-        entry: entry.into(),
-        age_ms: explained.age.map_or(0, ms),
-        ttl_ms: explained.ttl.map_or(0, ms),
-        size: explained.size,
-        last_removal: explained
-            .last_removal
-            .map(|removal| v1::Removal { age_ms: ms(removal.age), origin: removal.origin }),
-        fill_in_flight: explained.fill_in_flight,
-        query: explained.query,
-    }
-}
-
-fn stats(stats: NodeStats) -> v1::StatsReply {
-    let groups = stats.groups.into_iter().map(|group| v1::GroupStats {
-        name: group.name,
-        hits: group.hits,
-        misses: group.misses,
-        fills: group.fills,
-    });
-    v1::StatsReply {
-        node: stats.node,
-        incarnation: stats.incarnation,
-        epoch: stats.epoch,
-        version: stats.version,
-        uptime_ms: ms(stats.uptime),
-        entries: stats.entries,
-        negative_entries: stats.negative_entries,
-        bytes: stats.bytes,
-        capacity_bytes: stats.capacity_bytes,
-        hits: stats.hits,
-        negative_hits: stats.negative_hits,
-        misses: stats.misses,
-        shared: stats.shared,
-        fills: stats.fills,
-        fill_errors: stats.fill_errors,
-        fills_refused: stats.fills_refused,
-        removes: stats.removes,
-        removes_hit: stats.removes_hit,
-        flushes: stats.flushes,
-        evictions: stats.evictions,
-        expirations: stats.expirations,
-        forwards: stats.forwards,
-        slots: stats.slots,
-        fenced: stats.fenced,
-        groups: groups.collect(),
-    }
-}
-
-fn member(member: &Member) -> v1::Member {
-    v1::Member {
-        id: member.id.to_string(),
-        incarnation: member.incarnation,
-        grpc: member.grpc.clone(),
-        http: member.http.clone(),
-        weight: member.weight,
-        state: member.state.as_str().to_owned(),
-    }
-}
-
-pub(super) fn ms(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+fn options(max_staleness_ms: Option<u64>, look_aside: bool) -> ReadOptions {
+    ReadOptions { max_staleness: max_staleness_ms.map(Duration::from_millis), look_aside }
 }

@@ -1,6 +1,6 @@
 //! The HTTP port's own routes; `/metrics`, `/healthz` and `/readyz` come from the daemon. See `docs/http.md`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -12,7 +12,7 @@ use axum::{
 use client::Answer;
 use serde_json::{Value, json};
 
-use super::{grpc::ms, status::http_status};
+use super::status::http_status;
 use crate::{
     error::Error,
     node::{Hop, Node},
@@ -105,4 +105,8 @@ fn freshness(answer: &Answer, response: &mut Response) {
 
 fn failure(status: StatusCode, message: impl Into<String>) -> Response {
     (status, Json(json!({ "error": message.into() }))).into_response()
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

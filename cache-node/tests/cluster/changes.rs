@@ -9,7 +9,13 @@ use ring::{Epoch, Member};
 use crate::stack::{Stack, row};
 
 fn removal(epoch: Epoch, key: &str) -> Apply {
-    Apply { epoch, remove: vec![key.to_owned()], flush: Vec::new(), origin: "shop/0@42".into() }
+    Apply {
+        epoch,
+        remove: vec![key.to_owned()],
+        flush: Vec::new(),
+        origin: "shop/0@42".into(),
+        watermarks: None,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

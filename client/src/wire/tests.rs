@@ -13,8 +13,16 @@ fn answers_survive_the_wire() {
         (Outcome::Shared, None, None),
         (Outcome::ReadThrough, Some(Bytes::from_static(b"[]")), None),
     ] {
-        let there =
-            Answer { value, outcome, age: Duration::from_millis(3), ttl, node: "a".to_owned(), epoch: 4 };
+        let there = Answer {
+            value,
+            outcome,
+            age: Duration::from_millis(3),
+            ttl,
+            node: "a".to_owned(),
+            epoch: 4,
+            freshness: Duration::from_millis(2),
+            token: None,
+        };
         assert_eq!(answer("a", there.clone().into()), Ok(there));
     }
 }
@@ -62,6 +70,12 @@ fn explanations_and_stats_survive_the_wire() {
         last_removal: Some(Removal { age: Duration::from_millis(1), origin: "shop/0@17".to_owned() }),
         fill_in_flight: true,
         query: "SELECT 1".to_owned(),
+        events: vec![Event {
+            age: Duration::from_millis(1),
+            what: "removed".to_owned(),
+            detail: "shop/0@17".to_owned(),
+        }],
+        freshness: Duration::from_millis(9),
     };
     assert_eq!(Explanation::from(v1::ExplainReply::from(explanation.clone())), explanation);
     let stats = NodeStats {

@@ -109,6 +109,7 @@ impl Fake {
             ttl_ms: 1000,
             node: self.id.clone(),
             epoch: self.epoch(),
+            ..Default::default()
         }
     }
 
@@ -200,6 +201,14 @@ impl Cache for Handle {
         let ring = self.0.ring.lock().unwrap().clone();
         Ok(Response::new(client::ring_reply(&self.0.id, &ring)))
     }
+
+    async fn set(&self, _: Request<v1::SetRequest>) -> Result<Response<v1::SetReply>, Status> {
+        Err(Status::unimplemented("a fake stores nothing"))
+    }
+
+    async fn scan(&self, _: Request<v1::ScanRequest>) -> Result<Response<v1::ScanReply>, Status> {
+        Err(Status::unimplemented("a fake stores nothing"))
+    }
 }
 
 #[tonic::async_trait]
@@ -213,6 +222,14 @@ impl Invalidation for Handle {
             epoch: self.0.epoch().max(request.epoch),
             confirmed_epoch: self.0.epoch(),
             removed: request.remove.len() as u64,
+            ..Default::default()
         }))
+    }
+
+    async fn heartbeat(
+        &self,
+        _: Request<v1::HeartbeatRequest>,
+    ) -> Result<Response<v1::HeartbeatReply>, Status> {
+        Err(Status::unimplemented("a fake has no watermarks"))
     }
 }

@@ -303,6 +303,7 @@ async fn peers_bring_the_acknowledgement_back() {
         remove: vec!["user:1".to_owned(), "user:2".to_owned()],
         flush: vec![],
         origin: "shop/0@17".to_owned(),
+        watermarks: None,
     };
     let ack = peers.apply(&a.member(), apply.clone(), PATIENCE).await.unwrap();
     assert_eq!(
@@ -335,7 +336,7 @@ async fn peers_fail_fast_while_a_breaker_is_open_and_apply_still_tries() {
     assert!(peers.is_reachable(&member));
     a.kill().await;
     for _ in 0..5 {
-        assert!(peers.get(&member, "user:1").await.is_err());
+        assert!(peers.get(&member, "user:1", client::ReadOptions::default()).await.is_err());
     }
     assert_eq!(metrics.requests.get(), 2);
     assert!(!peers.is_reachable(&member));

@@ -68,7 +68,14 @@ impl Appliers for Fakes {
         }
         let epoch = Epoch(self.epoch.load(Ordering::Relaxed).max(asked.0));
         let confirmed_epoch = Epoch(self.confirms.lock().get(&node).copied().unwrap_or(epoch.0));
-        Ok(Ack { node: to.id.clone(), incarnation: to.incarnation, epoch, confirmed_epoch, removed })
+        Ok(Ack {
+            node: to.id.clone(),
+            incarnation: to.incarnation,
+            epoch,
+            confirmed_epoch,
+            removed,
+            clock: None,
+        })
     }
 }
 

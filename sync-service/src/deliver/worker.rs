@@ -305,6 +305,7 @@ impl Worker {
                         remove: std::mem::take(&mut remove),
                         flush: Vec::new(),
                         origin: origin.clone(),
+                        watermarks: None,
                     });
                     bytes = 0;
                 }
@@ -313,7 +314,7 @@ impl Worker {
             }
         }
         let flush: Vec<_> = flush.iter().map(ToString::to_string).collect();
-        parts.push(Apply { epoch, remove, flush, origin });
+        parts.push(Apply { epoch, remove, flush, origin, watermarks: None });
         parts
     }
 

@@ -103,6 +103,7 @@ impl Appliers for Node {
             epoch: apply.epoch,
             confirmed_epoch: apply.epoch,
             removed,
+            clock: None,
         })
     }
 }

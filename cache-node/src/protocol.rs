@@ -1,0 +1,106 @@
+//! A node's decisions by the freshness protocol, as pure functions of what it knows at one moment.
+//!
+//! Whether a value may be stored is [`gate::may_store`](crate::gate::may_store); who must acknowledge a removal is
+//! [`ring::plan`]. The node's own code and the model that checks the protocol exhaustively (`tests/tests/model`) call the
+//! same functions.
+
+use ring::Epoch;
+
+/// What a node knows about itself when it is asked for something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether the lease is provably alive, and the memory belongs to it (R6).
+    pub live: bool,
+    /// The epoch of the ring that the node goes by.
+    pub epoch: Epoch,
+    /// The last epoch of which it keeps nothing that it lost.
+    pub confirmed: Epoch,
+}
+
+/// Whether an entry may be served to a reader: only under the acquisition under which it came in, and only by a node that can
+/// prove its membership (R5, R6).
+pub fn may_serve(standing: Standing, held_under: Option<u64>, stored_under: u64) -> bool {
+    standing.live && held_under == Some(stored_under)
+}
+
+/// Why a pull was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PullRefused {
+    /// The answering node can't prove that it is a member.
+    #[error("the node cannot prove that it is a member")]
+    Fenced,
+    /// The answering node is at an older epoch than the asker.
+    #[error("the node is at epoch {own}, the asker at {asked}")]
+    Behind {
+        /// The answering node's.
+        own: Epoch,
+        /// The asker's.
+        asked: Epoch,
+    },
+    /// The asker has not confirmed its epoch: it still keeps what it lost, and answers pulls instead of taking any.
+    #[error("the asker has not confirmed its epoch yet")]
+    Unconfirmed,
+    /// The asker's ring has changed since it asked.
+    #[error("the ring has changed since the pull began")]
+    Moved,
+}
+
+/// Whether a node may answer a pull of an asker that is at epoch `asked` (R10): unfenced, and at that epoch or a later one.
+///
+/// *Otherwise: the new owner at epoch 2 applies a removal that was planned at 2 for it alone; it then pulls the old value from a
+/// node that is still at 1, and that nobody sent the removal to.*
+pub fn may_answer_pull(source: Standing, asked: Epoch) -> Result<(), PullRefused> {
+    if !source.live {
+        Err(PullRefused::Fenced)
+    } else if source.epoch < asked {
+        Err(PullRefused::Behind { own: source.epoch, asked })
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether a node may store what it asked for at epoch `asked` (R10), beside what its gate says: it has confirmed its epoch, and
+/// that has not changed since.
+///
+/// *Two nodes that each keep what they lost to the other, and pull from each other, can keep an old value alive for ever.*
+pub fn may_take_pull(taker: Standing, asked: Epoch) -> Result<(), PullRefused> {
+    if !taker.live {
+        Err(PullRefused::Fenced)
+    } else if taker.epoch != asked {
+        Err(PullRefused::Moved)
+    } else if taker.confirmed < taker.epoch {
+        Err(PullRefused::Unconfirmed)
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn standing(live: bool, epoch: u64, confirmed: u64) -> Standing {
+        Standing { live, epoch: Epoch(epoch), confirmed: Epoch(confirmed) }
+    }
+
+    #[test]
+    fn only_what_came_in_under_the_acquisition_of_now_is_served_and_only_by_a_member() {
+        assert!(may_serve(standing(true, 1, 1), Some(3), 3));
+        assert!(!may_serve(standing(true, 1, 1), Some(4), 3));
+        assert!(!may_serve(standing(true, 1, 1), None, 3));
+        assert!(!may_serve(standing(false, 1, 1), Some(3), 3));
+    }
+
+    #[test]
+    fn a_pull_is_answered_at_the_askers_epoch_or_later_and_taken_by_one_that_has_confirmed() {
+        let asked = Epoch(5);
+        assert_eq!(may_answer_pull(standing(true, 5, 4), asked), Ok(()));
+        assert_eq!(may_answer_pull(standing(true, 6, 4), asked), Ok(()));
+        assert!(matches!(may_answer_pull(standing(true, 4, 4), asked), Err(PullRefused::Behind { .. })));
+        assert_eq!(may_answer_pull(standing(false, 5, 5), asked), Err(PullRefused::Fenced));
+        assert_eq!(may_take_pull(standing(true, 5, 5), asked), Ok(()));
+        assert_eq!(may_take_pull(standing(true, 5, 4), asked), Err(PullRefused::Unconfirmed));
+        assert_eq!(may_take_pull(standing(true, 6, 6), asked), Err(PullRefused::Moved));
+        assert_eq!(may_take_pull(standing(false, 5, 5), asked), Err(PullRefused::Fenced));
+    }
+}
