@@ -170,9 +170,9 @@ impl Gate {
         [acquired, flushed, removed].into_iter().flatten().max_by_key(|(at, _)| *at)
     }
 
-    /// Drops all that is expired, flushed or of lost slots.
-    pub fn sweep(&self) {
-        self.store.sweep(Instant::now(), |stamp| self.check(stamp));
+    /// Drops all that is expired, flushed or of lost slots; others run meanwhile.
+    pub async fn sweep(&self) {
+        self.store.sweep(Instant::now(), |stamp| self.check(stamp)).await;
     }
 
     fn check(&self, stamp: &Stamp) -> Result<(), Cause> {

@@ -71,10 +71,11 @@ impl Node {
             self.slots.confirm(change.epoch);
             return;
         }
-        let (gate, slots) = (self.gate.clone(), self.slots.clone());
-        self.tasks.spawn_blocking(move || {
-            gate.sweep();
-            slots.confirm(change.epoch);
+        let (gate, slots, stop) = (self.gate.clone(), self.slots.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            if stop.run_until_cancelled(gate.sweep()).await.is_some() {
+                slots.confirm(change.epoch);
+            }
         });
     }
 
@@ -118,6 +119,7 @@ impl Node {
             };
             tracing::warn!(node = %self.id, %error, ?pause, "not in the ring yet, trying again");
             tokio::select! {
+                biased;
                 () = self.stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(RETRY_MOST),
             }
@@ -146,6 +148,7 @@ impl Node {
             }
             self.current_ring();
             tokio::select! { // all are safe to drop
+                biased;
                 () = self.stop.cancelled() => return,
                 changed = rings.changed() => if changed.is_err() { return },
                 changed = incarnations.changed() => if changed.is_err() { return },
@@ -176,19 +179,18 @@ impl Node {
         sweeps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! { // all are safe to drop
+                biased;
                 () = self.stop.cancelled() => return,
                 _ = gauges.tick() => {
                     self.gate.store().publish();
                     let (epoch, confirmed) = (self.slots.epoch().0, self.slots.confirmed().0);
                     self.metrics.membership(epoch, confirmed, self.slots.count(), self.life.live());
                 }
-                _ = sweeps.tick() => {
-                    let gate = self.gate.clone();
-                    let swept = self.tasks.spawn_blocking(move || gate.sweep());
-                    if swept.await.is_err() {
-                        tracing::error!(node = %self.id, "the sweeper failed; entries past their time stay until evicted");
-                    }
-                }
+                _ = sweeps.tick() => tokio::select! { // an unfinished sweep leaves what the next one finds
+                    biased;
+                    () = self.stop.cancelled() => return,
+                    () = self.gate.sweep() => {}
+                },
             }
         }
     }

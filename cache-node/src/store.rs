@@ -132,8 +132,9 @@ impl Store {
         value || negative
     }
 
-    /// Drops everything that is no longer valid. Locks are held for a few entries at a time.
-    pub fn sweep(&self, now: Instant, check: impl Fn(&Stamp) -> Result<(), Cause>) {
+    /// Drops everything that is no longer valid, in steps: locks are held for a few entries at a time, and others run
+    /// between the steps. Dropping the future leaves the rest unswept.
+    pub async fn sweep(&self, now: Instant, check: impl Fn(&Stamp) -> Result<(), Cause>) {
         for part in [&self.values, &self.negatives] {
             for shard in &part.shards {
                 let mut from = Some(0);
@@ -145,6 +146,7 @@ impl Store {
                             false
                         }
                     });
+                    tokio::task::yield_now().await;
                 }
             }
         }
@@ -328,8 +330,8 @@ mod tests {
         assert!(!store.remove(hash("user:1"), "user:1"));
     }
 
-    #[test]
-    fn expired_and_flushed_entries_are_never_returned_and_are_swept() {
+    #[tokio::test]
+    async fn expired_and_flushed_entries_are_never_returned_and_are_swept() {
         let store = store(1 << 20);
         put(&store, "user:1", Some(10));
         put(&store, "user:2", Some(10));
@@ -337,7 +339,9 @@ mod tests {
         assert!(store.get(hash("user:1"), "user:1", later, |_| Ok(())).is_none());
         assert!(store.peek(hash("user:2"), "user:2", Instant::now(), |_| Err(Cause::Flushed)).is_none());
         assert_eq!(store.sizes().entries, 1, "the first was dropped by the read, a peek drops nothing");
-        store.sweep(Instant::now(), |stamp| if stamp.generation == 1 { Err(Cause::Flushed) } else { Ok(()) });
+        store
+            .sweep(Instant::now(), |stamp| if stamp.generation == 1 { Err(Cause::Flushed) } else { Ok(()) })
+            .await;
         assert_eq!((store.sizes().entries, store.sizes().bytes, store.sizes().expirations), (0, 0, 1));
     }
 
