@@ -20,8 +20,9 @@ impl Node {
     pub async fn apply(&self, request: &Apply) -> Result<Ack, Error> {
         let begun = Instant::now();
         self.catch_up(request.epoch).await?;
-        self.flush_known(&request.flush);
-        let removed = self.remove_here(&request.remove, &Arc::from(request.origin.as_str()));
+        let origin = Arc::from(request.origin.as_str());
+        self.flush_known(&request.flush, &origin);
+        let removed = self.remove_here(&request.remove, &origin);
         self.metrics.apply_seconds.observe(begun.elapsed().as_secs_f64());
         tracing::debug!(
             node = %self.id, removes = request.remove.len(), removed, flushes = request.flush.len(),
@@ -66,12 +67,7 @@ impl Node {
     /// [`Error::UnknownGroup`] before anything is flushed; [`Error::Unacknowledged`] as for [`remove`](Self::remove).
     pub async fn flush(&self, groups: &[String], hop: Hop) -> Result<(), Error> {
         if hop == Hop::First {
-            let unknown: Vec<_> =
-                groups.iter().filter(|name| self.catalog.group(name).is_none()).map(String::as_str).collect();
-            if !unknown.is_empty() {
-                let known: Vec<_> = self.catalog.groups().iter().map(|group| &*group.name).collect();
-                return Err(Error::UnknownGroup { unknown: unknown.join(", "), known: known.join(", ") });
-            }
+            self.check_groups(groups)?;
         }
         let all: Vec<String>;
         let groups = if groups.is_empty() {
@@ -80,7 +76,7 @@ impl Node {
         } else {
             groups
         };
-        self.flush_known(groups);
+        self.flush_known(groups, &Arc::from("request"));
         if hop == Hop::First {
             self.spread(|member| async move { self.peers.flush(&member, groups).await }).await?;
         }
@@ -102,10 +98,11 @@ impl Node {
     }
 
     /// Flushes the groups that this node's catalog has; of others it can hold nothing.
-    fn flush_known(&self, names: &[String]) {
+    fn flush_known(&self, names: &[String], origin: &Arc<str>) {
         for name in names {
             if let Some(group) = self.catalog.group(name) {
                 self.gate.flush(group.id.0);
+                self.gate.recorder().flushed(group.id.0, origin);
                 self.metrics.flushes.inc();
                 tracing::info!(node = %self.id, group = %group.name, "flushed");
             } else {

@@ -1,13 +1,18 @@
 //! All that a node knows about one key, for whoever wonders why it was answered as it was.
 
-use client::{EntryState, Explanation, Removal};
+use client::{EntryState, Event, Explanation, Removal};
 use ring::slot_of;
 use tokio::time::Instant;
 
 use crate::{
     error::Error,
+    gate::Place,
     node::{Hop, Node, place},
+    recorder::{Happened, REMOVED},
 };
+
+/// Most events that are told of one key.
+const EVENTS: usize = 200;
 
 impl Node {
     /// Explains a key: by its owner, if that can be reached, else by this node. The reply names the node it is of.
@@ -53,8 +58,26 @@ impl Node {
             }),
             fill_in_flight: self.fills.in_flight(&key.text),
             query: key.group.query.text().to_owned(),
-            events: Vec::new(),
+            events: self.events(place, now),
             freshness: entry_age,
         })
+    }
+    /// What this node remembers of a key, newest first: the recorder's events, and the removals in the gate's log that
+    /// took nothing, which the recorder does not note.
+    fn events(&self, place: Place, now: Instant) -> Vec<Event> {
+        let mut events = self.gate.recorder().of(place);
+        for (at, origin) in self.gate.removals(place) {
+            if !events.iter().any(|event| event.what == REMOVED && event.at == at) {
+                events.push(Happened { at, what: REMOVED, detail: format!("{origin}, was not in memory") });
+            }
+        }
+        events.sort_by_key(|event| std::cmp::Reverse(event.at));
+        events.truncate(EVENTS);
+        let told = |event: Happened| Event {
+            age: now.saturating_duration_since(event.at),
+            what: event.what.to_owned(),
+            detail: event.detail,
+        };
+        events.into_iter().map(told).collect()
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     gate::{Filled, Gate, Place, Refused},
     life::Life,
     metrics::NodeMetrics,
+    recorder::What,
     store::{Entry, Inserted},
 };
 
@@ -134,7 +135,7 @@ impl Fills {
         }
     }
 
-    /// Stores a filled value if it may be; returns until when it is served.
+    /// Stores a filled value if it may be; returns until when it is served. The recorder is told either way.
     fn store(&self, key: &Key, place: Place, flight: &Flight, value: Option<Bytes>) -> Option<Instant> {
         let ttl = jittered(
             if value.is_some() { key.group.ttl } else { key.group.negative_ttl },
@@ -144,26 +145,40 @@ impl Fills {
             return None;
         }
         if value.as_ref().is_some_and(|value| value.len() as u64 > self.max_value) {
-            self.metrics.too_large.inc();
+            self.too_large(place);
             return None;
         }
         // A copy of its own: the loader's buffer may be larger than the value and is not counted.
         let value = value.map(|value| Bytes::copy_from_slice(&value));
         let filled = Filled { key: key.text.clone(), value, ttl };
+        // Before it is stored: what removes it comes after it in its story.
+        let read = Instant::now();
         match self.gate.store_filled(&flight.token, place, filled, || self.life.live()) {
-            Ok(Inserted::Stored) => Some(flight.token.started + ttl),
+            Ok(Inserted::Stored) => {
+                let took = read.saturating_duration_since(flight.token.started);
+                self.gate.recorder().record_at(place.hash, read, What::Filled { took });
+                Some(flight.token.started + ttl)
+            }
             Ok(Inserted::TooLarge) => {
-                self.metrics.too_large.inc();
+                self.too_large(place);
                 None
             }
             Err(refused) => {
                 self.metrics.refused(refused);
+                self.gate.recorder().record(place.hash, What::Refused { why: refused.label() });
                 if refused == Refused::LogOverrun {
                     tracing::debug!(group = %key.group.name, "fill refused: more removals than the log holds");
                 }
                 None
             }
         }
+    }
+}
+
+impl Fills {
+    fn too_large(&self, place: Place) {
+        self.metrics.too_large.inc();
+        self.gate.recorder().record(place.hash, What::Refused { why: "too_large" });
     }
 }
 

@@ -28,8 +28,9 @@ use self::log::Log;
 pub use self::token::{Logged, Refused, Token, View, may_store, unsettled};
 use crate::{
     metrics::Cause,
+    recorder::{Recorder, What},
     slots::Slots,
-    store::{Entry, Inserted, Stamp, Store},
+    store::{Cursor, Entry, Inserted, Stamp, Store},
 };
 
 /// Locks of a gate.
@@ -85,6 +86,11 @@ impl Gate {
             base: Instant::now(),
             quarantine,
         }
+    }
+
+    /// What happened to keys on this node.
+    pub fn recorder(&self) -> &Recorder {
+        self.store.recorder()
     }
 
     /// The store behind the gate.
@@ -147,9 +153,13 @@ impl Gate {
     pub fn remove(&self, key: &str, origin: &Arc<str>) -> bool {
         let hash = hash(key);
         let mut log = self.shard(hash).lock();
-        log.push(hash, Instant::now(), origin.clone());
+        let at = Instant::now();
+        log.push(hash, at, origin.clone());
         let found = self.store.remove(hash, key);
         drop(log); // held until here: a fill's check must not come between the log and the removal
+        if found {
+            self.recorder().record_at(hash, at, What::Removed { origin: origin.clone() });
+        }
         found
     }
 
@@ -168,6 +178,25 @@ impl Gate {
         let flushed = self.flushed(place.group).map(|at| (at, Arc::from("flush")));
         let acquired = self.slots.acquired(place.slot).map(|(_, at)| (at, Arc::from("slot acquired")));
         [acquired, flushed, removed].into_iter().flatten().max_by_key(|(at, _)| *at)
+    }
+
+    /// All removals of a key that the gate remembers, newest first; without flushes, unlike
+    /// [`last_removal`](Self::last_removal).
+    pub fn removals(&self, place: Place) -> Vec<(Instant, Arc<str>)> {
+        self.shard(place.hash).lock().removals(place.hash)
+    }
+
+    /// Shows valid entries, page by page, as [`Store::page`] does; the node's own membership is the caller's to check.
+    pub fn page(
+        &self,
+        from: Cursor,
+        count: usize,
+        now: Instant,
+        mut take: impl FnMut(&Arc<str>, &Entry) -> bool,
+    ) -> Option<Cursor> {
+        self.store.page(from, count, |key, entry| {
+            entry.expires <= now || self.check(&entry.stamp).is_err() || take(key, entry)
+        })
     }
 
     /// Drops all that is expired, flushed or of lost slots; others run meanwhile.

@@ -11,6 +11,7 @@
 
 pub mod gate;
 pub mod protocol;
+pub mod recorder;
 pub mod slots;
 pub mod store;
 
@@ -26,6 +27,7 @@ mod membership;
 mod metrics;
 mod node;
 mod run;
+mod scan;
 mod serve;
 mod stats;
 

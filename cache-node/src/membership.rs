@@ -61,6 +61,7 @@ impl Node {
     /// this returns; its memory is given back, and the epoch confirmed, soon after.
     pub(crate) fn take_ring(&self, ring: &Ring) {
         let Some(change) = self.slots.apply(ring, Instant::now()) else { return };
+        self.gate.recorder().slots(change.epoch, |slot| self.slots.acquisition(slot).is_some());
         self.peers.retain(ring);
         tracing::info!(
             node = %self.id, epoch = change.epoch.0, gained = change.gained, lost = change.lost,
@@ -164,6 +165,7 @@ impl Node {
         let first = self.life.incarnation() == 0;
         self.slots.renew(Instant::now());
         self.gate.store().clear();
+        self.gate.recorder().emptied(incarnation);
         self.life.adopt(incarnation);
         if first {
             tracing::info!(node = %self.id, incarnation, "registered");

@@ -23,6 +23,7 @@ use crate::{
     gate::{self, Gate, Place},
     life::Life,
     metrics::NodeMetrics,
+    recorder::Recorder,
     slots::Slots,
     store::{Bounds, Entry, Store},
 };
@@ -87,7 +88,8 @@ impl Node {
         };
         let slots = Arc::new(Slots::new(parts.id.clone()));
         let groups = parts.catalog.groups().len();
-        let store = Store::new(bounds, registry);
+        let recorder = Arc::new(Recorder::new(config.recorder_events));
+        let store = Store::new(bounds, registry).with_recorder(recorder);
         let gate = Arc::new(Gate::new(store, slots.clone(), groups, config.quarantine, config.removal_log));
         let life = Arc::new(Life::new(parts.registration));
         let tasks = TaskTracker::new();
@@ -349,6 +351,16 @@ impl Node {
     pub(crate) fn check_count(&self, count: usize) -> Result<(), Error> {
         let limit = self.config.max_keys;
         if count > limit { Err(Error::TooManyKeys { count, limit }) } else { Ok(()) }
+    }
+
+    pub(crate) fn check_groups(&self, names: &[String]) -> Result<(), Error> {
+        let unknown: Vec<_> =
+            names.iter().filter(|name| self.catalog.group(name).is_none()).map(String::as_str).collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let known: Vec<_> = self.catalog.groups().iter().map(|group| &*group.name).collect();
+        Err(Error::UnknownGroup { unknown: unknown.join(", "), known: known.join(", ") })
     }
 
     pub(crate) fn holds(&self, place: Place) -> bool {

@@ -8,6 +8,7 @@
 //! or the loss of a slot ends the validity of all entries at once by changing what the check says, and the sweeper
 //! takes the memory back later.
 
+mod cursor;
 mod entry;
 mod metrics;
 mod shard;
@@ -17,12 +18,20 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use tokio::time::Instant;
 
-pub use self::entry::{Entry, Stamp};
+pub use self::{
+    cursor::Cursor,
+    entry::{Entry, Stamp},
+};
 use self::{metrics::StoreMetrics, shard::Shard};
-use crate::metrics::Cause;
+use crate::{
+    metrics::Cause,
+    recorder::{Recorder, What},
+};
 
 /// Nodes of a shard that the sweeper looks at under one hold of its lock.
 const SWEEP_STEP: usize = 256;
+/// Nodes of a shard that a page looks at under one hold of its lock.
+const PAGE_STEP: usize = 256;
 
 /// The bounded store of one node.
 #[derive(Debug)]
@@ -30,6 +39,7 @@ pub struct Store {
     values: Part,
     negatives: Part,
     metrics: StoreMetrics,
+    recorder: Arc<Recorder>,
 }
 
 /// How a store is bounded.
@@ -62,7 +72,20 @@ impl Store {
             values: Part::new(bounds.memory - negative, largest),
             negatives: Part::new(negative, entry::weight(4096, 0) as u64),
             metrics: StoreMetrics::register(registry, bounds.memory),
+            recorder: Arc::new(Recorder::new(0)),
         }
+    }
+
+    /// Has a recorder told of what leaves.
+    #[must_use]
+    pub fn with_recorder(mut self, recorder: Arc<Recorder>) -> Self {
+        self.recorder = recorder;
+        self
+    }
+
+    /// Who is told of what leaves; nobody, without [`with_recorder`](Self::with_recorder).
+    pub fn recorder(&self) -> &Arc<Recorder> {
+        &self.recorder
     }
 
     /// Returns the entry of `key` if it is valid now, and counts as a use of it.
@@ -83,7 +106,7 @@ impl Store {
                     let mut shard = part.shard(hash).write();
                     // Another thread may have replaced it between the two locks.
                     if shard.remove_if(hash, key, |found| judge(found, now, &check).is_err()) {
-                        self.metrics.dropped(cause, 1);
+                        self.dropped(hash, cause);
                     }
                 }
             }
@@ -115,13 +138,11 @@ impl Store {
             (&self.negatives, &self.values)
         };
         other.shard(hash).write().remove_if(hash, &key, |_| true);
-        let outcome = into.shard(hash).write().insert(hash, key, entry);
-        match outcome {
-            Some(evicted) => {
-                self.metrics.dropped(Cause::Evicted, evicted);
-                Inserted::Stored
-            }
-            None => Inserted::TooLarge,
+        let evicted = |hash| self.dropped(hash, Cause::Evicted);
+        if into.shard(hash).write().insert(hash, key, entry, evicted) {
+            Inserted::Stored
+        } else {
+            Inserted::TooLarge
         }
     }
 
@@ -139,12 +160,12 @@ impl Store {
             for shard in &part.shards {
                 let mut from = Some(0);
                 while let Some(at) = from {
-                    from = shard.write().sweep(at, SWEEP_STEP, |entry| match judge(entry, now, &check) {
-                        Ok(()) => true,
-                        Err(cause) => {
-                            self.metrics.dropped(cause, 1);
-                            false
+                    from = shard.write().sweep(at, SWEEP_STEP, |hash, entry| {
+                        let judged = judge(entry, now, &check);
+                        if let Err(cause) = judged {
+                            self.dropped(hash, cause);
                         }
+                        judged.is_ok()
                     });
                     tokio::task::yield_now().await;
                 }
@@ -162,6 +183,55 @@ impl Store {
             }
         }
         self.publish();
+    }
+
+    /// Shows the entries of about `count` places, valid or not, in no order that means anything, until `take` has enough
+    /// and says false; that entry is the first of the next page. Returns where to go on, or `None` after the last.
+    ///
+    /// Locks are held for a few entries at a time. What is in memory all the while is shown once, if `from` is
+    /// [`Cursor::START`] at first and then what the last page returned; what comes or goes meanwhile may be missed.
+    pub fn page(
+        &self,
+        from: Cursor,
+        count: usize,
+        mut take: impl FnMut(&Arc<str>, &Entry) -> bool,
+    ) -> Option<Cursor> {
+        let (mut shard, mut place) = from.resolve(self);
+        let mut left = count.max(1);
+        while let Some(lock) = self.shard_at(shard) {
+            let mut enough = false;
+            let (reached, places) = {
+                let shard = lock.read();
+                let reached = shard.page(place, left.min(PAGE_STEP), |key, entry| {
+                    enough = !take(key, entry);
+                    !enough
+                });
+                (reached, shard.places())
+            };
+            left -= (reached - place).min(left);
+            place = reached;
+            if !enough && place >= places {
+                (shard, place) = (shard + 1, 0);
+            }
+            if enough || left == 0 {
+                break;
+            }
+        }
+        self.shard_at(shard).map(|_| Cursor::at(shard, place))
+    }
+
+    fn shard_at(&self, number: usize) -> Option<&RwLock<Shard>> {
+        self.values.shards.iter().chain(&self.negatives.shards).nth(number)
+    }
+
+    fn dropped(&self, hash: u64, cause: Cause) {
+        self.metrics.dropped(cause, 1);
+        match cause {
+            Cause::Evicted => self.recorder.record(hash, What::Evicted),
+            Cause::Expired => self.recorder.record(hash, What::Expired),
+            // Noted once for all keys when it happened.
+            Cause::Flushed | Cause::SlotLost => {}
+        }
     }
 
     /// Sizes and counts at this moment.
@@ -343,6 +413,57 @@ mod tests {
             .sweep(Instant::now(), |stamp| if stamp.generation == 1 { Err(Cause::Flushed) } else { Ok(()) })
             .await;
         assert_eq!((store.sizes().entries, store.sizes().bytes, store.sizes().expirations), (0, 0, 1));
+    }
+
+    #[test]
+    fn pages_show_every_entry_once_whatever_their_size_and_a_refused_entry_begins_the_next() {
+        let store = store(1 << 20);
+        for n in 0..2000 {
+            put(&store, &format!("user:{n}"), (n % 10 > 0).then_some(10));
+        }
+        for (count, most) in [(1, 1), (7, 100), (256, 5), (1000, 1000), (100_000, 100_000)] {
+            let mut seen = Vec::new();
+            let mut from = Some(Cursor::START);
+            while let Some(cursor) = from {
+                let mut page = Vec::new();
+                from = store.page(cursor, count, |key, _| {
+                    let room = page.len() < most;
+                    if room {
+                        page.push(key.to_string());
+                    }
+                    room
+                });
+                seen.extend(page);
+            }
+            assert_eq!(seen.len(), 2000, "each once, {count} at a time");
+            seen.sort();
+            seen.dedup();
+            assert_eq!(seen.len(), 2000, "{count} at a time");
+        }
+    }
+
+    #[test]
+    fn any_number_is_a_place_to_begin_and_all_places_are_about_as_likely() {
+        let store = store(1 << 20);
+        for n in 0..1000 {
+            put(&store, &format!("user:{n}"), (n % 10 > 0).then_some(10));
+        }
+        let (mut firsts, mut absent) = (std::collections::BTreeSet::new(), 0);
+        for n in 1..=4000_u64 {
+            let start = Cursor::from(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            store.page(start, 1, |key, entry| {
+                firsts.insert(key.to_string());
+                absent += u64::from(entry.value.is_none());
+                false
+            });
+        }
+        assert!(firsts.len() > 900, "{} of 1000 were begun with", firsts.len());
+        assert!((200..800).contains(&absent), "{absent} of 4000, negative entries are a tenth");
+        let empty = Store::new(
+            Bounds { memory: 1 << 20, negative_share: 0.1, max_value: 1024 },
+            &mut Registry::default(),
+        );
+        assert_eq!(empty.page(Cursor::from(12345), 10, |_, _| true), None);
     }
 
     #[test]

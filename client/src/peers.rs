@@ -8,7 +8,7 @@ use ring::{Epoch, Member, NodeId, Ring};
 use tokio::time::Instant;
 
 use crate::{
-    Answer, Clock, Config, Error, Explanation, NodeStats, ReadOptions, Watermarks, link::Link,
+    Answer, Clock, Config, Error, Explanation, NodeStats, Page, ReadOptions, Scan, Watermarks, link::Link,
     options::whole_millis, wire,
 };
 
@@ -105,6 +105,12 @@ impl Peers {
     pub async fn explain(&self, to: &Member, key: &str) -> Result<Explanation, Error> {
         let link = self.admitted(to)?;
         explain(&link, self.deadline(), key, true).await
+    }
+
+    /// Asks a member for entries that are in its memory.
+    pub async fn scan(&self, to: &Member, scan: Scan) -> Result<Page, Error> {
+        let link = self.admitted(to)?;
+        self::scan(&link, self.deadline(), scan).await
     }
 
     /// Asks a member for its counters and sizes.
@@ -269,6 +275,15 @@ pub(crate) async fn explain(
     let request = v1::ExplainRequest { key: key.to_owned(), forwarded };
     let reply: v1::ExplainReply = link
         .cache(deadline, request, |mut client, request| async move { client.explain(request).await })
+        .await?;
+    Ok(reply.into())
+}
+
+/// One `Scan`.
+pub(crate) async fn scan(link: &Link, deadline: Instant, scan: Scan) -> Result<Page, Error> {
+    let request = v1::ScanRequest::from(scan);
+    let reply: v1::ScanReply = link
+        .cache(deadline, request, |mut client, request| async move { client.scan(request).await })
         .await?;
     Ok(reply.into())
 }

@@ -7,8 +7,8 @@ use ring::{Epoch, Member, MemberState, NodeId, Ring};
 use tonic::Code;
 
 use crate::{
-    Ack, Answer, Apply, Clock, EntryState, Error, Event, Explanation, GroupStats, NodeStats, Outcome,
-    PartitionName, Removal, Watermark, Watermarks, answer::to_millis,
+    Ack, Answer, Apply, Clock, EntryState, Error, Event, Explanation, GroupStats, Held, NodeStats, Outcome,
+    Page, PartitionName, Removal, Scan, Watermark, Watermarks, answer::to_millis,
 };
 
 /// A reply with its value; an outcome of a later version is refused, since it may change what the value means.
@@ -50,6 +50,61 @@ pub(crate) fn key_result(node: &str, result: v1::KeyResult, waited: Duration) ->
         }
         None => {
             Err(Error::Internal { node: node.to_owned(), reason: "an empty result for a key".to_owned() })
+        }
+    }
+}
+
+impl From<Scan> for v1::ScanRequest {
+    fn from(scan: Scan) -> Self {
+        Self {
+            groups: scan.groups,
+            cursor: scan.cursor,
+            count: scan.count,
+            values: scan.values,
+            keys: scan.keys,
+        }
+    }
+}
+
+impl From<v1::ScanRequest> for Scan {
+    fn from(request: v1::ScanRequest) -> Self {
+        Self {
+            groups: request.groups,
+            cursor: request.cursor,
+            count: request.count,
+            values: request.values,
+            keys: request.keys,
+        }
+    }
+}
+
+impl From<Page> for v1::ScanReply {
+    fn from(page: Page) -> Self {
+        let entries = page.entries.into_iter().map(Into::into).collect();
+        Self { entries, cursor: page.cursor, node: page.node, epoch: page.epoch }
+    }
+}
+
+impl From<v1::ScanReply> for Page {
+    fn from(reply: v1::ScanReply) -> Self {
+        let entries = reply.entries.into_iter().map(Into::into).collect();
+        Self { entries, cursor: reply.cursor, node: reply.node, epoch: reply.epoch }
+    }
+}
+
+impl From<Held> for v1::Entry {
+    fn from(held: Held) -> Self {
+        Self { key: held.key, value: held.value, age_ms: to_millis(held.age), ttl_ms: to_millis(held.ttl) }
+    }
+}
+
+impl From<v1::Entry> for Held {
+    fn from(entry: v1::Entry) -> Self {
+        Self {
+            key: entry.key,
+            value: entry.value,
+            age: Duration::from_millis(entry.age_ms),
+            ttl: Duration::from_millis(entry.ttl_ms),
         }
     }
 }

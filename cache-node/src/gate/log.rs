@@ -65,6 +65,12 @@ impl Log {
         None
     }
 
+    /// All removals of a key in the whole log, newest first.
+    pub(super) fn removals(&self, hash: u64) -> Vec<(Instant, Arc<str>)> {
+        let of_key = self.entries.iter().rev().filter(|entry| entry.hash == hash);
+        of_key.map(|entry| (entry.at, entry.origin.clone())).collect()
+    }
+
     /// The last removal of a key in the whole log, with its origin.
     pub(super) fn recall(&self, hash: u64) -> Option<(Instant, Arc<str>)> {
         let entry = self.entries.iter().rev().find(|entry| entry.hash == hash)?;

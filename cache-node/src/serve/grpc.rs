@@ -137,8 +137,9 @@ impl Cache for Service {
         Err(Status::unimplemented("not built yet"))
     }
 
-    async fn scan(&self, _: Request<v1::ScanRequest>) -> Result<Response<v1::ScanReply>, Status> {
-        Err(Status::unimplemented("not built yet"))
+    async fn scan(&self, request: Request<v1::ScanRequest>) -> Result<Response<v1::ScanReply>, Status> {
+        let page = self.0.scan(&request.into_inner().into())?;
+        Ok(Response::new(page.into()))
     }
 }
 

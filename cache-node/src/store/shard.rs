@@ -78,18 +78,22 @@ impl Shard {
         self.nodes[self.find(hash, key)? as usize].content.as_ref().map(|(_, entry)| entry.clone())
     }
 
-    /// Stores an entry in place of what the key had. Returns how many others were evicted, or `None` if the entry is
-    /// larger than the shard; then the key has nothing.
-    pub(super) fn insert(&mut self, hash: u64, key: Arc<str>, entry: Entry) -> Option<u64> {
+    /// Stores an entry in place of what the key had, and tells the hash of each one that made room. Returns false if the
+    /// entry is larger than the shard; then the key has nothing.
+    pub(super) fn insert(
+        &mut self,
+        hash: u64,
+        key: Arc<str>,
+        entry: Entry,
+        mut evicted: impl FnMut(u64),
+    ) -> bool {
         self.remove_if(hash, &key, |_| true);
         let weight = weight_of(&key, &entry);
         if weight > self.capacity {
-            return None;
+            return false;
         }
-        let mut evicted = 0;
         while self.bytes + weight > self.capacity {
-            self.evict();
-            evicted += 1;
+            evicted(self.evict());
         }
         let index = self.take_free();
         let node = &mut self.nodes[index as usize];
@@ -105,7 +109,7 @@ impl Shard {
         self.newest = index;
         self.bytes += weight;
         self.table.insert_unique(hash, index, |&other| self.nodes[other as usize].hash);
-        Some(evicted)
+        true
     }
 
     /// Removes a key's entry if `condition` holds for it; returns whether it did.
@@ -123,15 +127,38 @@ impl Shard {
         &mut self,
         from: usize,
         count: usize,
-        mut keep: impl FnMut(&Entry) -> bool,
+        mut keep: impl FnMut(u64, &Entry) -> bool,
     ) -> Option<usize> {
         let end = self.nodes.len().min(from + count);
         for index in from..end {
-            if self.nodes[index].content.as_ref().is_some_and(|(_, entry)| !keep(entry)) {
+            let node = &self.nodes[index];
+            if node.content.as_ref().is_some_and(|(_, entry)| !keep(node.hash, entry)) {
                 self.unlink(index as u32);
             }
         }
         (end < self.nodes.len()).then_some(end)
+    }
+
+    /// How many places there are, used or not.
+    pub(super) fn places(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Shows the entries of `count` places from number `from` on, until `take` has enough and says false. Returns where
+    /// to go on: the place of the entry that was refused, or the first that was not looked at.
+    pub(super) fn page(
+        &self,
+        from: usize,
+        count: usize,
+        mut take: impl FnMut(&Arc<str>, &Entry) -> bool,
+    ) -> usize {
+        let end = self.nodes.len().min(from.saturating_add(count));
+        for index in from..end {
+            if self.nodes[index].content.as_ref().is_some_and(|(key, entry)| !take(key, entry)) {
+                return index;
+            }
+        }
+        end.max(from)
     }
 
     /// Drops everything and gives the memory back; returns how many entries that were.
@@ -149,8 +176,9 @@ impl Shard {
             .copied()
     }
 
-    /// Drops the first node that was not used since the hand last passed it. The shard must not be empty.
-    fn evict(&mut self) {
+    /// Drops the first node that was not used since the hand last passed it; returns its hash. The shard must not be
+    /// empty.
+    fn evict(&mut self) -> u64 {
         let mut at = if self.hand == NONE { self.oldest } else { self.hand };
         loop {
             let node = &mut self.nodes[at as usize];
@@ -160,7 +188,9 @@ impl Shard {
             at = if node.newer == NONE { self.oldest } else { node.newer };
         }
         self.hand = at;
+        let hash = self.nodes[at as usize].hash;
         self.unlink(at); // moves the hand on
+        hash
     }
 
     fn unlink(&mut self, index: u32) {

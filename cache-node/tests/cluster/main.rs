@@ -3,4 +3,5 @@
 mod answers;
 mod changes;
 mod lifecycle;
+mod memory;
 mod stack;
