@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use catalog::Key;
 use loader::Loader;
+use ring::rules::{self, Rule};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::task::TaskTracker;
 
@@ -93,7 +94,9 @@ impl Fills {
 
     /// Ends the sharing of a key's fill.
     pub(crate) fn detach(&self, key: &str) {
-        self.flights.detach(key);
+        if rules::holds(Rule::Sharing) {
+            self.flights.detach(key);
+        }
     }
 
     /// Whether a fill of the key is under way.

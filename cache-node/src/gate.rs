@@ -22,6 +22,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use ring::rules::{self, Rule};
 use tokio::time::Instant;
 
 use self::log::Log;
@@ -133,6 +134,8 @@ impl Gate {
         filled: Filled,
         live: impl FnOnce() -> bool,
     ) -> Result<Inserted, Refused> {
+        let late = if rules::holds(Rule::Token) { None } else { self.token(place) };
+        let token = late.as_ref().map_or(token, |(late, _)| late);
         let log = self.shard(place.hash).lock();
         let view = self.view(&log, place, token.seq, token.started, live());
         may_store(token, &view, self.quarantine)?;

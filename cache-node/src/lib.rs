@@ -36,4 +36,4 @@ pub use error::Error;
 pub use metrics::Cause;
 pub use node::{Hop, Node, Parts};
 pub use run::{Settings, run};
-pub use serve::Server;
+pub use serve::{Server, serve_connections};

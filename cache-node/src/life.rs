@@ -11,7 +11,10 @@ use std::{
     },
 };
 
-use ring::Registration;
+use ring::{
+    Registration,
+    rules::{self, Rule},
+};
 use tokio::time::Instant;
 
 /// The node's registration, and the incarnation that its memory belongs to.
@@ -37,7 +40,8 @@ impl Life {
     /// Whether what was read from memory since `incarnation` was taken may be served. To be asked after the read: the
     /// lease is alive now and is the one of then, so it was alive in between.
     pub(crate) fn vouches_for(&self, incarnation: u64) -> bool {
-        self.registration.live_as(incarnation, Instant::now()) && self.adopted.load(Acquire) == incarnation
+        let live = !rules::holds(Rule::Fencing) || self.registration.live_as(incarnation, Instant::now());
+        live && self.adopted.load(Acquire) == incarnation
     }
 
     /// Whether the lease is provably alive and the memory belongs to it.

@@ -4,6 +4,8 @@ mod grpc;
 mod http;
 mod status;
 
+pub use self::grpc::serve_connections;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;

@@ -10,7 +10,10 @@ use std::sync::atomic::{
 };
 
 use parking_lot::Mutex;
-use ring::{Epoch, NodeId, Ring, SLOTS, Slot};
+use ring::{
+    Epoch, NodeId, Ring, SLOTS, Slot,
+    rules::{self, Rule},
+};
 use tokio::time::Instant;
 
 /// The slots of one node.
@@ -103,7 +106,9 @@ impl Slots {
                 self.acquire(held, &mut last, now);
                 gained += 1;
             } else if !holds && held_before {
-                held.acquisition.store(0, Release);
+                if rules::holds(Rule::Leaving) {
+                    held.acquisition.store(0, Release);
+                }
                 given_up += 1;
             }
         }

@@ -91,6 +91,7 @@ impl<'a> Attempts<'a> {
                 .with_max_delay(config.max_backoff)
                 .with_max_times(config.retries as usize)
                 .with_jitter()
+                .with_jitter_seed(rand::random())
                 .build()
         });
         let Some(pause) = backoff.next() else {

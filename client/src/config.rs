@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::Metrics;
+use crate::{Connector, Metrics};
 
 /// The largest gRPC message that is sent or taken, in bytes: 64 MiB. Servers set the same limit.
 pub const MAX_MESSAGE: usize = 64 << 20;
@@ -32,6 +32,8 @@ pub struct Config {
     pub refresh: Duration,
     /// Most keys of one request; longer lists are split. Default 1000.
     pub batch: usize,
+    /// How connections are opened. Default: TCP.
+    pub connector: Option<Connector>,
     /// Where calls are counted. Not registered by default.
     pub metrics: Metrics,
 }
@@ -50,6 +52,7 @@ impl Default for Config {
             breaker_cool_down: Duration::from_secs(1),
             refresh: Duration::from_secs(30),
             batch: 1000,
+            connector: None,
             metrics: Metrics::default(),
         }
     }

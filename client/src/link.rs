@@ -34,7 +34,7 @@ impl Link {
             node: id.to_string(),
             reason: format!("its address `{address}` is not a URL ({error}), write it like http://host:7400"),
         })?;
-        let channel = endpoint
+        let endpoint = endpoint
             .connect_timeout(config.connect_timeout)
             .tcp_nodelay(true)
             .tcp_keepalive(Some(config.keep_alive))
@@ -43,8 +43,11 @@ impl Link {
             .keep_alive_while_idle(true)
             // One connection carries everything, so its windows must not throttle a batch of large values.
             .initial_stream_window_size(2 << 20)
-            .initial_connection_window_size(16 << 20)
-            .connect_lazy();
+            .initial_connection_window_size(16 << 20);
+        let channel = match &config.connector {
+            None => endpoint.connect_lazy(),
+            Some(connector) => endpoint.connect_with_connector_lazy(connector.clone()),
+        };
         Ok(Self {
             cache: CacheClient::new(channel.clone())
                 .max_decoding_message_size(MAX_MESSAGE)

@@ -1,6 +1,6 @@
 //! Calls between nodes, and from the sync service to nodes: one call to one member, without retries.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::RwLock;
 use proto::v1;
@@ -20,7 +20,7 @@ use crate::{
 pub struct Peers {
     config: Config,
     /// Guards the map alone; never held across a call.
-    links: RwLock<HashMap<NodeId, Arc<Link>>>,
+    links: RwLock<BTreeMap<NodeId, Arc<Link>>>,
 }
 
 /// What the sync service tells a node to apply.

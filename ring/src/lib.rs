@@ -14,6 +14,7 @@ mod membership;
 pub mod memory;
 mod placement;
 pub mod plan;
+pub mod rules;
 mod slot;
 mod view;
 

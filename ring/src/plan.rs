@@ -10,6 +10,9 @@
 //!    old value any more, so what the owner loses now it can't get back.
 //! 3. **The replicas**, for the same reason: until phase 2 was complete one could still pull the old value from the owner.
 
+use std::collections::BTreeSet;
+
+use crate::rules::{self, Rule};
 use crate::{Epoch, NodeId, Ring, Slot};
 
 /// The phases for every slot under one ring; what holds for all slots is worked out once.
@@ -39,7 +42,7 @@ impl<'a> Plan<'a> {
         let owner: Vec<_> = holders.next().into_iter().collect();
         let replicas: Vec<_> = holders.collect();
         let everyone = self.everyone.clone().unwrap_or_default();
-        [everyone, owner, replicas].into_iter().filter(|phase| !phase.is_empty()).collect()
+        in_order([everyone, owner, replicas])
     }
 
     /// Who must acknowledge a removal that concerns keys of all slots (a flush of groups): all live nodes; then all that own a slot; then, if
@@ -56,8 +59,18 @@ impl<'a> Plan<'a> {
         let replicas =
             if self.ring.replicas() > 1 { ids(&|id| self.ring.held_by(id) > 0) } else { Vec::new() };
         let replicas = if owners.len() < 2 { Vec::new() } else { replicas };
-        [everyone, owners, replicas].into_iter().filter(|phase| !phase.is_empty()).collect()
+        in_order([everyone, owners, replicas])
     }
+}
+
+/// The phases that name anybody, in their order.
+fn in_order(phases: [Vec<NodeId>; 3]) -> Vec<Vec<NodeId>> {
+    let mut phases: Vec<_> = phases.into_iter().filter(|phase| !phase.is_empty()).collect();
+    if !rules::holds(Rule::Phases) && phases.len() > 1 {
+        let everybody: BTreeSet<_> = phases.concat().into_iter().collect();
+        phases = vec![everybody.into_iter().collect()];
+    }
+    phases
 }
 
 /// Who must acknowledge the removal of one key in `slot`; see [`Plan`], which serves many keys at once.

@@ -9,7 +9,7 @@ mod payload;
 mod plan;
 mod worker;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -111,9 +111,9 @@ struct Nodes {
     metrics: DeliverMetrics,
     tasks: TaskTracker,
     /// Guards the map alone.
-    workers: Mutex<HashMap<NodeId, Arc<Worker>>>,
+    workers: Mutex<BTreeMap<NodeId, Arc<Worker>>>,
     /// The greatest epoch that each life of a node has confirmed. Guards the map alone.
-    confirmed: Mutex<HashMap<NodeId, (u64, Epoch)>>,
+    confirmed: Mutex<BTreeMap<NodeId, (u64, Epoch)>>,
 }
 
 /// How the phases of a path ended.
@@ -385,7 +385,7 @@ impl Nodes {
     }
 
     fn close_all(&self) {
-        for (_, worker) in self.workers.lock().drain() {
+        for worker in std::mem::take(&mut *self.workers.lock()).into_values() {
             worker.close();
         }
     }

@@ -32,7 +32,9 @@ pub(crate) struct Mapped {
 /// Keys and groups of one batch, each once.
 #[derive(Default)]
 struct Stale {
-    keys: HashSet<Arc<str>, DefaultHashBuilder>,
+    /// In the order in which the changes name them: what is sent does not depend on how a table hashes.
+    keys: Vec<Arc<str>>,
+    known: HashSet<Arc<str>, DefaultHashBuilder>,
     groups: BTreeMap<GroupId, &'static str>,
 }
 
@@ -95,8 +97,10 @@ impl Mapper {
                 self.metrics.rows.inc_by(rows as u64);
                 let mut emit = |effect: Effect| match effect {
                     Effect::Remove(key) => {
-                        if !stale.keys.contains(key.as_str()) {
-                            stale.keys.insert(key.into());
+                        if !stale.known.contains(key.as_str()) {
+                            let key: Arc<str> = key.into();
+                            stale.keys.push(key.clone());
+                            stale.known.insert(key);
                         }
                     }
                     Effect::Flush { group, reason } => {
@@ -213,7 +217,7 @@ impl Mapper {
             self.metrics.flushed(reason, 1);
             groups.push(self.catalog.groups()[usize::from(group.0)].name.clone());
         }
-        Removals { keys: stale.keys.into_iter().collect(), groups, origin: origin.into() }
+        Removals { keys: stale.keys, groups, origin: origin.into() }
     }
 }
 

@@ -4,12 +4,13 @@
 //! that is not acknowledged. A partition that was revoked is forgotten: acknowledgements that come later for its old
 //! assignment change nothing, also if the same partition has been assigned again meanwhile.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+use ring::rules::{self, Rule};
 use tokio::sync::Notify;
 
 /// One partition of a topic.
@@ -72,7 +73,8 @@ pub struct Offsets {
 #[derive(Default)]
 struct State {
     assignments: u64,
-    owned: HashMap<Partition, Owned>,
+    /// In order, so that commits name partitions in the same order each time.
+    owned: BTreeMap<Partition, Owned>,
     unacknowledged: usize,
 }
 
@@ -260,7 +262,12 @@ impl Owned {
     }
 
     fn uncommitted(&self) -> Option<i64> {
-        self.acknowledged.filter(|next| self.committed.is_none_or(|committed| committed < *next))
+        let applied = if rules::holds(Rule::CommitLast) {
+            self.acknowledged
+        } else {
+            self.waiting.back().map(|last| last.next).or(self.acknowledged)
+        };
+        applied.filter(|next| self.committed.is_none_or(|committed| committed < *next))
     }
 }
 

@@ -3,10 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use client::{Answer, ReadOptions};
+use futures_util::Stream;
 use proto::v1;
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+};
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, transport::server::TcpIncoming};
+use tonic::{
+    Request, Response, Status,
+    transport::server::{Connected, Router, TcpIncoming},
+};
 use tonic_health::server::HealthReporter;
 use v1::{
     cache_server::{Cache, CacheServer},
@@ -45,13 +52,43 @@ pub(super) async fn serve(
             .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
+    services(node)
+        .add_service(health)
+        .add_service(reflection(tonic_reflection::server::Builder::configure()).build_v1()?)
+        .add_service(reflection(tonic_reflection::server::Builder::configure()).build_v1alpha()?)
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            close.cancelled_owned(),
+        )
+        .await?;
+    Ok(())
+}
+
+/// Serves Freshline's own services on connections that come from elsewhere than a port, until there are no more of them:
+/// a simulated network, a socket that was handed over.
+///
+/// Dropping the future takes no new connections; those that are open are served on until their callers hang up.
+///
+/// # Errors
+///
+/// Those of the transport.
+pub async fn serve_connections<C, E>(
+    node: Arc<Node>,
+    connections: impl Stream<Item = Result<C, E>>,
+) -> anyhow::Result<()>
+where
+    C: AsyncRead + AsyncWrite + Connected + Send + Unpin + 'static,
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    Ok(services(node).serve_with_incoming(connections).await?)
+}
+
+/// What a node serves, beside health and reflection.
+fn services(node: Arc<Node>) -> Router {
     let service = Service(node);
     tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .add_service(health)
-        .add_service(reflection(tonic_reflection::server::Builder::configure()).build_v1()?)
-        .add_service(reflection(tonic_reflection::server::Builder::configure()).build_v1alpha()?)
         .add_service(
             CacheServer::new(service.clone())
                 .max_decoding_message_size(MAX_MESSAGE)
@@ -67,12 +104,6 @@ pub(super) async fn serve(
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_MESSAGE),
         )
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            close.cancelled_owned(),
-        )
-        .await?;
-    Ok(())
 }
 
 /// Tells the health service's callers whether to send work here.

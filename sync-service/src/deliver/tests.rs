@@ -19,7 +19,7 @@ struct Fakes {
     changed: Notify,
     /// The epoch that acknowledgements name; 0: the request's.
     epoch: AtomicU64,
-    confirms: Mutex<HashMap<String, u64>>,
+    confirms: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Fakes {
