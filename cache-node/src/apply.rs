@@ -23,6 +23,9 @@ impl Node {
         let origin = Arc::from(request.origin.as_str());
         self.flush_known(&request.flush, &origin);
         let removed = self.remove_here(&request.remove, &origin);
+        if let Some(watermarks) = &request.watermarks {
+            self.watermarks.note(watermarks);
+        }
         self.metrics.apply_seconds.observe(begun.elapsed().as_secs_f64());
         tracing::debug!(
             node = %self.id, removes = request.remove.len(), removed, flushes = request.flush.len(),
@@ -35,7 +38,7 @@ impl Node {
             epoch: self.slots.epoch(),
             confirmed_epoch: self.slots.confirmed(),
             removed,
-            clock: None,
+            clock: Some(self.watermarks.clock()),
         })
     }
 

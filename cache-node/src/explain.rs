@@ -1,5 +1,7 @@
 //! All that a node knows about one key, for whoever wonders why it was answered as it was.
 
+use std::time::Duration;
+
 use client::{EntryState, Event, Explanation, Removal};
 use ring::slot_of;
 use tokio::time::Instant;
@@ -9,6 +11,7 @@ use crate::{
     gate::Place,
     node::{Hop, Node, place},
     recorder::{Happened, REMOVED},
+    watermarks::Fresh,
 };
 
 /// Most events that are told of one key.
@@ -31,14 +34,14 @@ impl Node {
         }
         let (slot, place, now) = (slot_of(&key.text), place(&key), Instant::now());
         let mut holders = ring.holders(slot).map(|member| member.id.to_string());
+        let lowest = self.watermarks.lowest(); // before the entry is read, see `watermarks`
         let entry = self.gate.peek(place, &key.text, now);
         let state = match &entry {
             None => EntryState::Absent,
             Some(entry) if entry.value.is_some() => EntryState::Value,
             Some(_) => EntryState::Negative,
         };
-        let entry_age =
-            entry.as_ref().map_or_else(Default::default, |entry| now.saturating_duration_since(entry.filled));
+        let as_of = entry.clone().map(|entry| Fresh::new(entry, lowest).as_of);
         Ok(Explanation {
             key: key.text.to_string(),
             group: key.group.name.to_string(),
@@ -59,7 +62,8 @@ impl Node {
             fill_in_flight: self.fills.in_flight(&key.text),
             query: key.group.query.text().to_owned(),
             events: self.events(place, now),
-            freshness: entry_age,
+            // What is not in memory is read from the database.
+            freshness: as_of.map_or(Duration::ZERO, |as_of| now.saturating_duration_since(as_of)),
         })
     }
     /// What this node remembers of a key, newest first: the recorder's events, and the removals in the gate's log that

@@ -16,7 +16,8 @@ use crate::{
     life::Life,
     metrics::NodeMetrics,
     recorder::What,
-    store::{Entry, Inserted},
+    store::Inserted,
+    watermarks::{Fresh, Watermarks},
 };
 
 /// How a fill ended; shared by all its waiters.
@@ -37,7 +38,7 @@ pub(crate) struct Read {
 #[derive(Debug)]
 pub(crate) enum Miss {
     /// It was none: another fill had just stored the value.
-    Hit(Entry),
+    Hit(Fresh),
     /// This request's own fill.
     Own(Read),
     /// Another request's fill.
@@ -53,6 +54,7 @@ pub(crate) struct Fills {
     loader: Arc<Loader>,
     life: Arc<Life>,
     metrics: Arc<NodeMetrics>,
+    watermarks: Arc<Watermarks>,
     tasks: TaskTracker,
     max_value: u64,
 }
@@ -63,18 +65,25 @@ impl Fills {
         loader: Arc<Loader>,
         life: Arc<Life>,
         metrics: Arc<NodeMetrics>,
+        watermarks: Arc<Watermarks>,
         tasks: TaskTracker,
         max_value: u64,
     ) -> Arc<Self> {
-        Arc::new(Self { gate, flights: Flights::new(), loader, life, metrics, tasks, max_value })
+        Arc::new(Self { gate, flights: Flights::new(), loader, life, metrics, watermarks, tasks, max_value })
     }
 
-    /// Returns a missing key's row, reading the database once for all who ask at the same time.
+    /// Returns a missing key's row, reading the database once for all who ask at the same time. With a bound, a read that began
+    /// longer ago is not shared, and an entry that can't be proven to be as fresh counts for nothing.
     ///
     /// The fill runs in a task of its own: dropping the future is safe and ends only this caller's waiting.
-    pub(crate) async fn get(self: &Arc<Self>, key: &Key, place: Place) -> Result<Miss, Error> {
-        match self.flights.board(&self.gate, place, &key.text) {
-            Boarded::Hit(entry) => Ok(Miss::Hit(entry)),
+    pub(crate) async fn get(
+        self: &Arc<Self>,
+        key: &Key,
+        place: Place,
+        bound: Option<Duration>,
+    ) -> Result<Miss, Error> {
+        match self.flights.board(&self.gate, &self.watermarks, place, &key.text, bound) {
+            Boarded::Hit(fresh) => Ok(Miss::Hit(fresh)),
             Boarded::NotHeld => Ok(Miss::NotHeld),
             Boarded::Joined(landing) => wait(landing).await.map(Miss::Shared),
             Boarded::Began(flight, sender) => {

@@ -1,9 +1,10 @@
 //! Fills under way, by key, so that who asks meanwhile can share them (singleflight).
 //!
 //! A request that arrives after a removal, a flush, or a change of the slot never shares a fill that began before (R3),
-//! nor, once the quarantine is over, one that began within it: that fill may have read the old row.
+//! nor, once the quarantine is over, one that began within it: that fill may have read the old row. Nor does one that demands a
+//! freshness share a fill that began before that.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
@@ -11,7 +12,7 @@ use tokio::{sync::watch, time::Instant};
 use crate::{
     fill::Outcome,
     gate::{Gate, Place, Token},
-    store::Entry,
+    watermarks::{Fresh, Look, Watermarks, within},
 };
 
 const SHARDS: usize = 64;
@@ -39,7 +40,7 @@ pub(crate) struct Flight {
 /// How a request goes on after a miss.
 pub(crate) enum Boarded {
     /// The entry came into memory meanwhile.
-    Hit(Entry),
+    Hit(Fresh),
     /// Another request's fill is shared.
     Joined(Landing),
     /// The caller must run this fill, and tell its outcome.
@@ -53,19 +54,27 @@ impl Flights {
         Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
     }
 
-    /// Joins the key's fill, or begins one.
-    pub(crate) fn board(&self, gate: &Gate, place: Place, key: &Arc<str>) -> Boarded {
+    /// Joins the key's fill, or begins one. What is not within `bound` is neither shared nor taken from memory.
+    pub(crate) fn board(
+        &self,
+        gate: &Gate,
+        watermarks: &Watermarks,
+        place: Place,
+        key: &Arc<str>,
+        bound: Option<Duration>,
+    ) -> Boarded {
         let mut flights = self.shard(place.hash).lock();
         let now = Instant::now();
         if let Some(flight) = flights.get(key)
             && gate.current(&flight.token, place)
             && flight.unsettled.is_none_or(|until| now < until)
+            && within(flight.token.started, bound)
         {
             return Boarded::Joined(flight.landing.clone());
         }
         // A fill may have ended between the caller's look into memory and this lock.
-        if let Some(entry) = gate.get(place, key, now) {
-            return Boarded::Hit(entry);
+        if let Look::Fresh(fresh) = watermarks.look(gate, place, key, bound) {
+            return Boarded::Hit(fresh);
         }
         // The token is taken under the lock that a removal takes to end sharing: a removal that the token does not
         // know of comes to this lock later, and finds the flight.

@@ -7,7 +7,7 @@
 //! ([`slots`]) it fills (`fill`, `flight`), on one that it does not hold it asks the owner (`forward`). The gate is the
 //! only way into the store: it refuses what a removal, a flush or the loss of a slot has overtaken, whatever the order
 //! in which things happened. `life` says whether the node may speak for its memory at all; `apply` is how changes
-//! reach it; `membership` is how it follows the ring.
+//! reach it, and `watermarks` say how far that has come; `membership` is how it follows the ring.
 
 pub mod gate;
 pub mod protocol;
@@ -22,6 +22,7 @@ mod explain;
 mod fill;
 mod flight;
 mod forward;
+mod heartbeat;
 mod life;
 mod membership;
 mod metrics;
@@ -30,6 +31,7 @@ mod run;
 mod scan;
 mod serve;
 mod stats;
+mod watermarks;
 
 pub use config::{Config, Fenced};
 pub use error::Error;

@@ -185,6 +185,7 @@ impl Node {
                 () = self.stop.cancelled() => return,
                 _ = gauges.tick() => {
                     self.gate.store().publish();
+                    self.watermarks.publish();
                     let (epoch, confirmed) = (self.slots.epoch().0, self.slots.confirmed().0);
                     self.metrics.membership(epoch, confirmed, self.slots.count(), self.life.live());
                 }

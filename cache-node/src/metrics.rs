@@ -78,6 +78,8 @@ pub(crate) struct NodeMetrics {
     refused: Vec<Counter>,
     /// Filled values that were served but are too large to store.
     pub(crate) too_large: Counter,
+    /// Entries in memory that could not be proven to be as fresh as was asked for.
+    pub(crate) too_old: Counter,
     /// Keys that were no keys.
     pub(crate) bad_keys: Counter,
     /// Removals applied.
@@ -176,6 +178,7 @@ impl NodeMetrics {
             groups,
             refused,
             too_large,
+            too_old: Counter::default(),
             bad_keys: Counter::default(),
             removes: Counter::default(),
             removes_hit: Counter::default(),
@@ -192,6 +195,11 @@ impl NodeMetrics {
             slots: Gauge::default(),
             fenced: Gauge::default(),
         };
+        registry.register(
+            "too_old",
+            "Lookups whose entry in memory could not be proven to be as fresh as was asked for",
+            metrics.too_old.clone(),
+        );
         registry.register("bad_keys", "Requested keys that no group has", metrics.bad_keys.clone());
         registry.register("removes", "Removals applied", metrics.removes.clone());
         registry.register("removes_hit", "Removals whose key was in memory", metrics.removes_hit.clone());

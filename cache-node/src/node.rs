@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{Arc, atomic::AtomicBool},
+    time::Duration,
 };
 
 use catalog::{Catalog, Key};
@@ -25,7 +26,8 @@ use crate::{
     metrics::NodeMetrics,
     recorder::Recorder,
     slots::Slots,
-    store::{Bounds, Entry, Store},
+    store::{Bounds, Store},
+    watermarks::{Fresh, Look, Watermarks},
 };
 
 /// What a node is made of.
@@ -65,11 +67,14 @@ pub struct Node {
     pub(crate) membership: Arc<dyn Membership>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) metrics: Arc<NodeMetrics>,
+    pub(crate) watermarks: Arc<Watermarks>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
     pub(crate) started: Instant,
     /// Whether the node is to be in the ring.
     pub(crate) wanted: AtomicBool,
+    /// Whether an epoch of a heartbeat is being caught up with.
+    pub(crate) catching_up: AtomicBool,
     /// Guards the change to a new incarnation.
     pub(crate) births: Mutex<()>,
 }
@@ -79,6 +84,7 @@ impl Node {
     ///
     /// Must be called in a tokio runtime.
     pub fn start(config: Config, parts: Parts, registry: &mut Registry) -> Arc<Self> {
+        let watermarks = Arc::new(Watermarks::register(registry));
         let registry = registry.sub_registry_with_prefix("node");
         let metrics = Arc::new(NodeMetrics::register(registry, &parts.catalog));
         let bounds = Bounds {
@@ -98,6 +104,7 @@ impl Node {
             parts.loader,
             life.clone(),
             metrics.clone(),
+            watermarks.clone(),
             tasks.clone(),
             config.max_value.0,
         );
@@ -112,10 +119,12 @@ impl Node {
             membership: parts.membership,
             peers: parts.peers,
             metrics,
+            watermarks,
             tasks,
             stop: CancellationToken::new(),
             started: Instant::now(),
             wanted: AtomicBool::new(false),
+            catching_up: AtomicBool::new(false),
             births: Mutex::new(()),
         });
         node.take_ring(&node.membership.ring());
@@ -189,7 +198,7 @@ impl Node {
             };
             let place = place(&key);
             // Hits are answered at once; only what must wait costs a future.
-            if let Some(answer) = self.hit(&key, place) {
+            if let Some(answer) = self.hit(&key, place, strictest(&key, options)) {
                 results[index] = Some(Ok(answer));
             } else if hop == Hop::First
                 && !self.holds(place)
@@ -216,12 +225,13 @@ impl Node {
 
     pub(crate) async fn get_key(&self, key: &Key, hop: Hop, options: ReadOptions) -> Result<Answer, Error> {
         let place = place(key);
-        if let Some(answer) = self.hit(key, place) {
+        let bound = strictest(key, options);
+        if let Some(answer) = self.hit(key, place, bound) {
             return Ok(answer);
         }
         let ring = self.current_ring();
         if self.holds(place)
-            && let Some(answer) = self.miss(key, place).await?
+            && let Some(answer) = self.miss(key, place, bound).await?
         {
             return Ok(answer);
         }
@@ -235,15 +245,24 @@ impl Node {
         }
     }
 
-    /// Answers from memory, if this node holds the slot, has the entry, and may speak for its memory.
-    fn hit(&self, key: &Key, place: Place) -> Option<Answer> {
+    /// Answers from memory, if this node holds the slot, has the entry, may speak for its memory, and can prove that the entry is
+    /// fresh enough.
+    fn hit(&self, key: &Key, place: Place, bound: Option<Duration>) -> Option<Answer> {
         let incarnation = self.life.incarnation();
-        let entry = self.gate.get(place, &key.text, Instant::now())?;
-        self.life.vouches_for(incarnation).then(|| self.answer_from_memory(key, entry))
+        match self.watermarks.look(&self.gate, place, &key.text, bound) {
+            Look::Fresh(fresh) => {
+                self.life.vouches_for(incarnation).then(|| self.answer_from_memory(key, fresh))
+            }
+            Look::TooOld => {
+                self.metrics.too_old.inc();
+                None
+            }
+            Look::Absent => None,
+        }
     }
 
     /// Answers a miss of a slot that this node holds; `None` if it was lost meanwhile.
-    async fn miss(&self, key: &Key, place: Place) -> Result<Option<Answer>, Error> {
+    async fn miss(&self, key: &Key, place: Place, bound: Option<Duration>) -> Result<Option<Answer>, Error> {
         if !self.life.live() {
             return match self.config.fenced {
                 Fenced::Unavailable => {
@@ -258,9 +277,9 @@ impl Node {
         }
         let incarnation = self.life.incarnation();
         let group = self.metrics.group(key.group.id);
-        match self.fills.get(key, place).await {
-            Ok(Miss::Hit(entry)) if self.life.vouches_for(incarnation) => {
-                Ok(Some(self.answer_from_memory(key, entry)))
+        match self.fills.get(key, place, bound).await {
+            Ok(Miss::Hit(fresh)) if self.life.vouches_for(incarnation) => {
+                Ok(Some(self.answer_from_memory(key, fresh)))
             }
             Ok(Miss::Hit(_)) => {
                 self.metrics.fenced_reads.inc();
@@ -301,7 +320,8 @@ impl Node {
         }
     }
 
-    fn answer_from_memory(&self, key: &Key, entry: Entry) -> Answer {
+    fn answer_from_memory(&self, key: &Key, fresh: Fresh) -> Answer {
+        let Fresh { entry, as_of } = fresh;
         let group = self.metrics.group(key.group.id);
         let outcome = if entry.value.is_some() {
             group.hits.inc();
@@ -311,7 +331,7 @@ impl Node {
             Outcome::NegativeHit
         };
         let read = Read { value: entry.value, started: entry.filled, expires: Some(entry.expires) };
-        self.answer(read, outcome)
+        Answer { freshness: Instant::now().saturating_duration_since(as_of), ..self.answer(read, outcome) }
     }
 
     fn answer(&self, read: Read, outcome: Outcome) -> Answer {
@@ -371,6 +391,14 @@ impl Node {
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Node").field("id", &self.id).field("epoch", &self.epoch()).finish_non_exhaustive()
+    }
+}
+
+/// How old a value from memory may be: as the reader says or as the group does, the stricter.
+fn strictest(key: &Key, options: ReadOptions) -> Option<Duration> {
+    match (options.max_staleness, key.group.max_staleness) {
+        (Some(asked), Some(declared)) => Some(asked.min(declared)),
+        (asked, declared) => asked.or(declared),
     }
 }
 

@@ -40,6 +40,8 @@ pub struct Group {
     pub ttl_jitter: f64,
     /// How long "no such row" may be served.
     pub negative_ttl: Duration,
+    /// How old a value from memory may be at worst; one that can't be proven to be fresher is read from the database.
+    pub max_staleness: Option<Duration>,
     /// Most bytes of a value of this group; `None` leaves the node's limit.
     pub max_value: Option<u64>,
 }

@@ -45,5 +45,5 @@ pub use options::ReadOptions;
 pub use peers::{Ack, Apply, Peers};
 pub use scan::{Held, Page, Scan};
 pub use stats::{GroupStats, NodeStats};
-pub use watermark::{Clock, PartitionName, Watermark, Watermarks};
+pub use watermark::{Clock, Heartbeat, HeartbeatReply, PartitionName, Watermark, Watermarks};
 pub use wire::ring_reply;

@@ -8,8 +8,8 @@ use ring::{Epoch, Member, NodeId, Ring};
 use tokio::time::Instant;
 
 use crate::{
-    Answer, Clock, Config, Error, Explanation, NodeStats, Page, ReadOptions, Scan, Watermarks, link::Link,
-    options::whole_millis, wire,
+    Answer, Clock, Config, Error, Explanation, Heartbeat, HeartbeatReply, NodeStats, Page, ReadOptions, Scan,
+    Watermarks, link::Link, options::whole_millis, wire,
 };
 
 /// One multiplexed connection per node, each with its breaker.
@@ -131,13 +131,26 @@ impl Peers {
                 client.apply(request).await
             })
             .await?;
-        if reply.node != to.id.as_str() {
-            // Another node has taken over the address. What it applied says nothing about the one that was meant.
-            return Err(Error::Unavailable {
-                node: to.id.to_string(),
-                reason: format!("node {} answers at its address {}", reply.node, to.grpc),
-            });
-        }
+        meant(to, &reply.node)?;
+        Ok(reply.into())
+    }
+
+    /// Tells a member how far the change stream is applied there, and asks what it has confirmed. Always tries, as
+    /// [`apply`](Self::apply) does. Safe to drop and to repeat.
+    pub async fn heartbeat(
+        &self,
+        to: &Member,
+        heartbeat: Heartbeat,
+        timeout: Duration,
+    ) -> Result<HeartbeatReply, Error> {
+        let link = self.link(&to.id, &to.grpc)?;
+        let request = v1::HeartbeatRequest::from(heartbeat);
+        let reply: v1::HeartbeatReply = link
+            .invalidation(Instant::now() + timeout, request, |mut client, request| async move {
+                client.heartbeat(request).await
+            })
+            .await?;
+        meant(to, &reply.node)?;
         Ok(reply.into())
     }
 
@@ -179,6 +192,17 @@ impl Peers {
     fn deadline(&self) -> Instant {
         Instant::now() + self.config.deadline
     }
+}
+
+/// Refuses the answer of another node that has taken over the address: it says nothing about the one that was meant.
+fn meant(to: &Member, answered: &str) -> Result<(), Error> {
+    if answered == to.id.as_str() {
+        return Ok(());
+    }
+    Err(Error::Unavailable {
+        node: to.id.to_string(),
+        reason: format!("node {answered} answers at its address {}", to.grpc),
+    })
 }
 
 /// One `Get`.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use ring::{Epoch, NodeId};
+
 /// A reading of a node's monotonic clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clock {
@@ -40,4 +42,30 @@ pub struct Watermarks {
     pub partitions: Vec<Watermark>,
     /// All partitions that there are, whoever reads them; empty if the instance does not know.
     pub all: Vec<PartitionName>,
+    /// When `all` was asked for, in microseconds of the node's clock.
+    pub listed: i64,
+}
+
+/// How the sync service tells a node how far it is, also when nothing changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// The sender's epoch; a node whose own is older catches up, without making the sender wait.
+    pub epoch: Epoch,
+    /// How far the change stream is applied on the node.
+    pub watermarks: Option<Watermarks>,
+}
+
+/// A node's answer to a [`Heartbeat`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeartbeatReply {
+    /// The node.
+    pub node: NodeId,
+    /// Which life of the node answered.
+    pub incarnation: u64,
+    /// The epoch of its ring.
+    pub epoch: Epoch,
+    /// The last epoch that it has confirmed.
+    pub confirmed_epoch: Epoch,
+    /// Its clock, read while it answered.
+    pub clock: Option<Clock>,
 }

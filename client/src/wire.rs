@@ -7,8 +7,8 @@ use ring::{Epoch, Member, MemberState, NodeId, Ring};
 use tonic::Code;
 
 use crate::{
-    Ack, Answer, Apply, Clock, EntryState, Error, Event, Explanation, GroupStats, Held, NodeStats, Outcome,
-    Page, PartitionName, Removal, Scan, Watermark, Watermarks, answer::to_millis,
+    Ack, Answer, Apply, Clock, EntryState, Error, Event, Explanation, GroupStats, Heartbeat, HeartbeatReply,
+    Held, NodeStats, Outcome, Page, PartitionName, Removal, Scan, Watermark, Watermarks, answer::to_millis,
 };
 
 /// A reply with its value; an outcome of a later version is refused, since it may change what the value means.
@@ -170,6 +170,7 @@ impl From<Watermarks> for v1::Watermarks {
             clock: watermarks.clock,
             partitions: watermarks.partitions.into_iter().map(one).collect(),
             all: watermarks.all.into_iter().map(partition).collect(),
+            listed: watermarks.listed,
         }
     }
 }
@@ -188,6 +189,7 @@ impl From<v1::Watermarks> for Watermarks {
             clock: watermarks.clock,
             partitions: watermarks.partitions.into_iter().filter_map(one).collect(),
             all: watermarks.all.into_iter().map(partition).collect(),
+            listed: watermarks.listed,
         }
     }
 }
@@ -200,7 +202,7 @@ impl From<Ack> for v1::ApplyReply {
             epoch: ack.epoch.0,
             confirmed_epoch: ack.confirmed_epoch.0,
             removed: ack.removed,
-            clock: ack.clock.map(|clock| v1::Clock { id: clock.id, micros: clock.micros }),
+            clock: ack.clock.map(Into::into),
         }
     }
 }
@@ -213,7 +215,55 @@ impl From<v1::ApplyReply> for Ack {
             epoch: Epoch(reply.epoch),
             confirmed_epoch: Epoch(reply.confirmed_epoch),
             removed: reply.removed,
-            clock: reply.clock.map(|clock| Clock { id: clock.id, micros: clock.micros }),
+            clock: reply.clock.map(Into::into),
+        }
+    }
+}
+
+impl From<Clock> for v1::Clock {
+    fn from(clock: Clock) -> Self {
+        Self { id: clock.id, micros: clock.micros }
+    }
+}
+
+impl From<v1::Clock> for Clock {
+    fn from(clock: v1::Clock) -> Self {
+        Self { id: clock.id, micros: clock.micros }
+    }
+}
+
+impl From<Heartbeat> for v1::HeartbeatRequest {
+    fn from(heartbeat: Heartbeat) -> Self {
+        Self { epoch: heartbeat.epoch.0, watermarks: heartbeat.watermarks.map(Into::into) }
+    }
+}
+
+impl From<v1::HeartbeatRequest> for Heartbeat {
+    fn from(request: v1::HeartbeatRequest) -> Self {
+        Self { epoch: Epoch(request.epoch), watermarks: request.watermarks.map(Into::into) }
+    }
+}
+
+impl From<HeartbeatReply> for v1::HeartbeatReply {
+    fn from(reply: HeartbeatReply) -> Self {
+        Self {
+            node: reply.node.to_string(),
+            incarnation: reply.incarnation,
+            epoch: reply.epoch.0,
+            confirmed_epoch: reply.confirmed_epoch.0,
+            clock: reply.clock.map(Into::into),
+        }
+    }
+}
+
+impl From<v1::HeartbeatReply> for HeartbeatReply {
+    fn from(reply: v1::HeartbeatReply) -> Self {
+        Self {
+            node: NodeId::from(reply.node),
+            incarnation: reply.incarnation,
+            epoch: Epoch(reply.epoch),
+            confirmed_epoch: Epoch(reply.confirmed_epoch),
+            clock: reply.clock.map(Into::into),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The command line: what can be asked, and how it is explained.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use client::ReadOptions;
 
 use crate::{commands, connect::Connect, dev, output::Output};
 
@@ -55,6 +56,7 @@ Examples:
   freshline get user:42 --raw         the value exactly as the node sent it
   freshline get user:42 -v            and on standard error where it came from
   freshline get user:42 --json        value, outcome, node, age and TTL as one object
+  freshline get user:42 --max-staleness 2s    read from the database if memory may be older than that
 
 A row that does not exist ends with status 1.")]
     Get {
@@ -66,6 +68,9 @@ A row that does not exist ends with status 1.")]
         /// Say on standard error how the key was answered
         #[arg(long, short)]
         verbose: bool,
+        /// Take no value from memory that may be older: 500ms, 2s
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+        max_staleness: Option<Duration>,
         #[command(flatten)]
         connect: Connect,
     },
@@ -82,6 +87,9 @@ Examples:
         /// Say for each key how it was answered
         #[arg(long, short)]
         verbose: bool,
+        /// Take no value from memory that may be older: 500ms, 2s
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+        max_staleness: Option<Duration>,
         #[command(flatten)]
         connect: Connect,
     },
@@ -199,11 +207,13 @@ pub(crate) struct CheckArgs {
 pub(crate) async fn run(command: Command, output: &Output) -> anyhow::Result<Ended> {
     match command {
         Command::Dev(args) => dev::run(args, output).await,
-        Command::Get { key, raw, verbose, connect } => {
-            commands::get(&connect.client().await?, &key, raw, verbose, output).await
+        Command::Get { key, raw, verbose, max_staleness, connect } => {
+            let options = ReadOptions { max_staleness, ..ReadOptions::default() };
+            commands::get(&connect.client().await?, &key, options, raw, verbose, output).await
         }
-        Command::GetMany { keys, verbose, connect } => {
-            commands::get_many(&connect.client().await?, &keys, verbose, output).await
+        Command::GetMany { keys, verbose, max_staleness, connect } => {
+            let options = ReadOptions { max_staleness, ..ReadOptions::default() };
+            commands::get_many(&connect.client().await?, &keys, options, verbose, output).await
         }
         Command::Del { keys, connect } => commands::del(&connect.client().await?, &keys, output).await,
         Command::Flush { groups, all: _, connect } => {

@@ -11,6 +11,7 @@ use super::*;
 use crate::{
     flight::{Boarded, Flight, Flights},
     store::Bounds,
+    watermarks::Watermarks,
 };
 
 const QUARANTINE: Duration = Duration::from_millis(100);
@@ -219,6 +220,7 @@ struct World {
     slots: Arc<Slots>,
     gate: Gate,
     flights: Flights,
+    watermarks: Watermarks,
     rows: [Row; 2],
     fills: Vec<Fill>,
     held: bool,
@@ -233,6 +235,7 @@ impl World {
             slots,
             gate,
             flights: Flights::new(),
+            watermarks: Watermarks::register(&mut Registry::default()),
             rows: [Row::default(); 2],
             fills: Vec::new(),
             held: true,
@@ -312,7 +315,7 @@ impl World {
         if self.gate.get(place(key), key, Instant::now()).is_some() {
             return;
         }
-        match self.flights.board(&self.gate, place(key), &key.into()) {
+        match self.flights.board(&self.gate, &self.watermarks, place(key), &key.into(), None) {
             Boarded::Began(flight, _) => {
                 let delivered = self.rows[row].delivered;
                 self.fills.push(Fill { row, flight, delivered, version: None });

@@ -184,9 +184,9 @@ impl Invalidation for Service {
 
     async fn heartbeat(
         &self,
-        _: Request<v1::HeartbeatRequest>,
+        request: Request<v1::HeartbeatRequest>,
     ) -> Result<Response<v1::HeartbeatReply>, Status> {
-        Err(Status::unimplemented("not built yet"))
+        Ok(Response::new(self.0.heartbeat(&request.into_inner().into()).into()))
     }
 }
 

@@ -4,12 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
-    extract::{Path, State},
+    extract::{Path, Query, State, rejection::QueryRejection},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
-use client::Answer;
+use client::{Answer, ReadOptions};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use super::status::http_status;
@@ -36,9 +37,33 @@ impl IntoResponse for Error {
     }
 }
 
+/// What may stand behind the question mark of a read.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReadQuery {
+    #[serde(default, deserialize_with = "bound")]
+    max_staleness: Option<Duration>,
+}
+
+fn bound<'de, D: Deserializer<'de>>(text: D) -> Result<Option<Duration>, D::Error> {
+    daemon::config::duration::deserialize(text).map(Some)
+}
+
 /// A key's value as JSON; 404 if the database has no such row.
-async fn get_key(State(node): State<Arc<Node>>, Path(key): Path<String>) -> Result<Response, Error> {
-    let answer = node.get(&key, Hop::First).await?;
+async fn get_key(
+    State(node): State<Arc<Node>>,
+    Path(key): Path<String>,
+    query: Result<Query<ReadQuery>, QueryRejection>,
+) -> Result<Response, Error> {
+    let query = match query {
+        Ok(Query(query)) => query,
+        Err(rejected) => {
+            let message = format!("{}; a read takes ?max_staleness=2s", rejected.body_text());
+            return Ok(failure(StatusCode::BAD_REQUEST, message));
+        }
+    };
+    let options = ReadOptions { max_staleness: query.max_staleness, ..ReadOptions::default() };
+    let answer = node.get_with(&key, Hop::First, options).await?;
     let mut response = match &answer.value {
         Some(value) => ([(header::CONTENT_TYPE, "application/json")], value.clone()).into_response(),
         None => failure(StatusCode::NOT_FOUND, format!("the database has no row for {key}")),
@@ -94,6 +119,7 @@ fn freshness(answer: &Answer, response: &mut Response) {
     headers.insert("x-freshline-outcome", HeaderValue::from_static(answer.outcome.as_str()));
     headers.insert(header::AGE, HeaderValue::from(answer.age.as_secs()));
     headers.insert("x-freshline-age-ms", HeaderValue::from(ms(answer.age)));
+    headers.insert("x-freshline-freshness-ms", HeaderValue::from(ms(answer.freshness)));
     if let Some(ttl) = answer.ttl {
         headers.insert("x-freshline-ttl-ms", HeaderValue::from(ms(ttl)));
     }

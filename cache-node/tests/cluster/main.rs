@@ -2,6 +2,7 @@
 
 mod answers;
 mod changes;
+mod freshness;
 mod lifecycle;
 mod memory;
 mod stack;

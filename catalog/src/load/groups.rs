@@ -34,6 +34,7 @@ pub(super) struct Draft {
     ttl: Duration,
     ttl_jitter: f64,
     negative_ttl: Duration,
+    max_staleness: Option<Duration>,
     max_value: Option<u64>,
 }
 
@@ -109,6 +110,8 @@ impl Draft {
                 share
             }
         };
+        let max_staleness =
+            positive(&title, "max_staleness", fields.duration("max_staleness", problems), problems);
         let max_value = fields.size("max_value", problems).map(|(size, _)| size);
         let ignored = ignored(&title, &mut fields, query.as_ref(), database, problems);
         let span = fields.span().clone();
@@ -126,6 +129,7 @@ impl Draft {
             ttl,
             ttl_jitter,
             negative_ttl,
+            max_staleness,
             max_value,
         }
     }
@@ -150,6 +154,7 @@ impl Draft {
             ttl: self.ttl,
             ttl_jitter: self.ttl_jitter,
             negative_ttl: self.negative_ttl,
+            max_staleness: self.max_staleness,
             max_value: self.max_value,
         })
     }

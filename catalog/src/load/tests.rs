@@ -128,6 +128,11 @@ fn fields_have_defaults_and_limits() {
     assert_eq!((group.ttl.as_secs(), group.negative_ttl.as_secs(), group.max_value), (600, 30, None));
     assert_eq!(group.jittered_ttl(1.0).as_secs(), 540);
     assert!(problems(&format!("{USER}ttl = \"0s\"")).contains("nothing would be cached"));
+    assert!(problems(&format!("{USER}max_staleness = \"0s\"")).contains("max_staleness is zero"));
+    assert!(
+        problems(&format!("{USER}max_staleness = \"soon\""))
+            .contains("max_staleness = \"soon\" is no duration")
+    );
     assert!(problems(&format!("{USER}ttl = \"10 years\"")).contains("more than a year"));
     assert!(
         problems(&format!("{USER}max_value = \"1 XB\"")).contains("not a size; write max_value = \"1MiB\"")

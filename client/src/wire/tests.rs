@@ -28,6 +28,27 @@ fn answers_survive_the_wire() {
 }
 
 #[test]
+fn heartbeats_survive_the_wire() {
+    let partition = |number| PartitionName { topic: "shop".into(), number };
+    let watermarks = Watermarks {
+        clock: 9,
+        partitions: vec![Watermark { partition: partition(3), next: 12, at: -5 }],
+        all: vec![partition(3), partition(4)],
+        listed: -6,
+    };
+    let there = Heartbeat { epoch: Epoch(4), watermarks: Some(watermarks) };
+    assert_eq!(Heartbeat::from(v1::HeartbeatRequest::from(there.clone())), there);
+    let back = HeartbeatReply {
+        node: NodeId::from("a"),
+        incarnation: 2,
+        epoch: Epoch(4),
+        confirmed_epoch: Epoch(3),
+        clock: Some(Clock { id: 9, micros: 77 }),
+    };
+    assert_eq!(HeartbeatReply::from(v1::HeartbeatReply::from(back.clone())), back);
+}
+
+#[test]
 fn an_outcome_of_a_later_version_is_an_error_that_names_the_node() {
     let reply = v1::GetReply { outcome: 99, ..Default::default() };
     let error = answer("node-7", reply).unwrap_err().to_string();

@@ -48,6 +48,7 @@ fn facts(e: &Explanation) -> Vec<(&'static str, String)> {
             format!("{}, epoch {}{}", e.node, e.epoch, if e.holds { "" } else { ", not a holder" }),
         ),
         ("entry", entry),
+        ("freshness", format!("{} old at worst", output::duration(e.freshness))),
         ("last removal", removal),
     ];
     if e.fill_in_flight {

@@ -1,7 +1,7 @@
 //! `get` and `get-many`.
 
 use anyhow::Context;
-use client::{Answer, Client};
+use client::{Answer, Client, ReadOptions};
 use serde::Serialize;
 
 use crate::{
@@ -12,11 +12,12 @@ use crate::{
 pub(crate) async fn get(
     client: &Client,
     key: &str,
+    options: ReadOptions,
     raw: bool,
     verbose: bool,
     output: &Output,
 ) -> anyhow::Result<Ended> {
-    let answer = client.get(key).await.with_context(|| format!("get {key}"))?;
+    let answer = client.get_with(key, options).await.with_context(|| format!("get {key}"))?;
     if verbose {
         output.note(&provenance(&answer));
     }
@@ -43,11 +44,12 @@ pub(crate) async fn get(
 pub(crate) async fn get_many(
     client: &Client,
     keys: &[String],
+    options: ReadOptions,
     verbose: bool,
     output: &Output,
 ) -> anyhow::Result<Ended> {
     let keys_text: Vec<&str> = keys.iter().map(String::as_str).collect();
-    let answers = client.get_many(&keys_text).await;
+    let answers = client.get_many_with(&keys_text, options).await;
     let failed = answers.iter().any(Result::is_err);
     if output.json {
         let objects: Vec<Keyed<'_>> = keys
@@ -77,11 +79,12 @@ pub(crate) async fn get_many(
     Ok(if failed { Ended::Failed } else { Ended::Done })
 }
 
-/// `hit from node b, 1.2s old, 9m 58s to live`.
+/// `hit from node b, read 1m 2s ago, 350ms old at worst, 9m 58s to live`.
 pub(crate) fn provenance(answer: &Answer) -> String {
     let ttl =
         answer.ttl.map_or_else(|| "not kept".to_owned(), |ttl| format!("{} to live", output::duration(ttl)));
-    format!("{} from node {}, {} old, {ttl}", answer.outcome, answer.node, output::duration(answer.age))
+    let (age, freshness) = (output::duration(answer.age), output::duration(answer.freshness));
+    format!("{} from node {}, read {age} ago, {freshness} old at worst, {ttl}", answer.outcome, answer.node)
 }
 
 /// The answer's own fields, and the key before them.

@@ -1,0 +1,115 @@
+use std::sync::Arc;
+
+use client::{Watermark, Watermarks as Told};
+use tokio::time::advance;
+
+use super::*;
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn partition(number: i32) -> PartitionName {
+    PartitionName { topic: Arc::from("shop"), number }
+}
+
+/// What a sync service tells: watermarks and, with the instant at which it was made, the list; all in milliseconds.
+fn told(of: &Watermarks, at: &[(i32, i64)], all: &[i32], listed: i64) -> Told {
+    Told {
+        clock: of.id,
+        partitions: at
+            .iter()
+            .map(|(number, at)| Watermark { partition: partition(*number), next: 0, at: at * 1000 })
+            .collect(),
+        all: all.iter().copied().map(partition).collect(),
+        listed: listed * 1000,
+    }
+}
+
+/// A clock at which a second has passed.
+async fn clock() -> (Instant, Watermarks) {
+    let watermarks = Watermarks::register(&mut Registry::default());
+    let begun = watermarks.base;
+    advance(ms(1000)).await;
+    (begun, watermarks)
+}
+
+#[tokio::test(start_paused = true)]
+async fn freshness_is_known_once_every_partition_was_told_by_whomever() {
+    let (begun, node) = clock().await;
+    assert_eq!(node.lowest(), None);
+    node.note(&told(&node, &[(0, 900)], &[0, 1], 950));
+    assert_eq!(node.lowest(), None, "of partition 1 nothing is known");
+    node.note(&told(&node, &[(1, 700)], &[], 0));
+    assert_eq!(node.lowest(), Some(begun + ms(700)));
+    node.note(&told(&node, &[(1, 980)], &[], 0));
+    assert_eq!(node.lowest(), Some(begun + ms(900)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn watermarks_never_go_back_and_never_beyond_the_newest_list() {
+    let (begun, node) = clock().await;
+    node.note(&told(&node, &[(0, 800)], &[0], 850));
+    node.note(&told(&node, &[(0, 300)], &[0], 300));
+    assert_eq!(node.lowest(), Some(begun + ms(800)), "older news change nothing");
+    node.note(&told(&node, &[(0, 990)], &[], 0));
+    assert_eq!(
+        node.lowest(),
+        Some(begun + ms(850)),
+        "a partition may have been added since the list was made"
+    );
+    node.note(&told(&node, &[], &[0], 970));
+    assert_eq!(node.lowest(), Some(begun + ms(970)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_is_added_begins_where_the_list_without_it_was_made() {
+    let (begun, node) = clock().await;
+    node.note(&told(&node, &[(0, 800)], &[0], 850));
+    node.note(&told(&node, &[(0, 990)], &[0, 1], 990));
+    assert_eq!(node.lowest(), Some(begun + ms(850)), "it had no messages before");
+    node.note(&told(&node, &[(1, 985)], &[], 0));
+    assert_eq!(node.lowest(), Some(begun + ms(985)));
+    // A list of an instance that has not seen it yet does not take it away.
+    node.note(&told(&node, &[(0, 995)], &[0], 980));
+    node.note(&told(&node, &[], &[0, 1], 999));
+    assert_eq!(node.lowest(), Some(begun + ms(985)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_is_gone_holds_nothing_back() {
+    let (begun, node) = clock().await;
+    node.note(&told(&node, &[(0, 100), (1, 900)], &[0, 1], 950));
+    node.note(&told(&node, &[], &[1], 960));
+    assert_eq!(node.lowest(), Some(begun + ms(900)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_told_in_another_clock_or_of_the_future_is_ignored() {
+    let (_, node) = clock().await;
+    let mut of_another = told(&node, &[(0, 900)], &[0], 900);
+    of_another.clock ^= 1;
+    node.note(&of_another);
+    assert_eq!(node.lowest(), None);
+    node.note(&told(&node, &[(0, 1001)], &[], 0));
+    assert_eq!((node.lowest(), node.refused.get()), (None, 1));
+    node.note(&told(&node, &[(0, 900)], &[0], 1001));
+    assert_eq!(node.lowest(), None, "the list is of the future");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watermark_from_before_this_clock_began_makes_nothing_fresher() {
+    let (begun, node) = clock().await;
+    node.note(&told(&node, &[(0, -1)], &[0], 900));
+    assert!(node.lowest().is_none_or(|lowest| lowest < begun));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_gauge_tells_the_age_of_the_lowest_watermark() {
+    let (_, node) = clock().await;
+    node.publish();
+    assert!(node.freshness.get().is_infinite());
+    node.note(&told(&node, &[(0, 750)], &[0], 900));
+    node.publish();
+    assert!((node.freshness.get() - 0.25).abs() < 1e-9, "{}", node.freshness.get());
+}
