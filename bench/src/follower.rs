@@ -14,8 +14,8 @@ use ring::Membership;
 use sync_service::{
     Delivered, Service,
     config::Sync,
-    offsets::{NextOffset, Offsets},
-    source::{Batching, Error, Event, Letter, Source, kafka::Kafka},
+    offsets::{NextOffset, Offsets, Partition},
+    source::{Batching, Error, Event, Letter, Source, Survey, kafka::Kafka},
 };
 use tokio::{
     sync::{broadcast, mpsc},
@@ -143,5 +143,9 @@ impl<S: Source> Source for Watched<S> {
 
     fn ends(&self) -> Vec<NextOffset> {
         self.source.ends()
+    }
+
+    async fn survey(&self, owned: Vec<Partition>) -> Result<Survey, Error> {
+        self.source.survey(owned).await
     }
 }

@@ -33,6 +33,9 @@ pub struct Sync {
     /// After how long without an answer a node counts as slow. Default `"500ms"`.
     #[serde(with = "duration")]
     pub slow_after: Duration,
+    /// How often nodes are told how fresh they are, and the log is asked for its ends. Default `"500ms"`.
+    #[serde(with = "duration")]
+    pub heartbeat_interval: Duration,
     /// How often offsets are committed. Default `"1s"`.
     #[serde(with = "duration")]
     pub commit_interval: Duration,
@@ -96,6 +99,7 @@ impl Default for Sync {
             request_timeout: Duration::from_secs(2),
             backlog_keys: 100_000,
             slow_after: Duration::from_millis(500),
+            heartbeat_interval: Duration::from_millis(500),
             commit_interval: Duration::from_secs(1),
             drain: Duration::from_secs(10),
             on_first_start: OnFirstStart::default(),
@@ -120,6 +124,7 @@ impl Sync {
         positive("request_timeout", !self.request_timeout.is_zero());
         positive("backlog_keys", self.backlog_keys > 0);
         positive("slow_after", !self.slow_after.is_zero());
+        positive("heartbeat_interval", !self.heartbeat_interval.is_zero());
         positive("commit_interval", !self.commit_interval.is_zero());
         if self.max_unacknowledged < self.in_flight {
             problems.push(format!(

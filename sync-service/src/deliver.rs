@@ -5,6 +5,7 @@
 //! planned again under the newer ring. An acknowledgement at a newer epoch, or a target that has left, does the same.
 //! With etcd down removals still go to the known nodes at once; only their acknowledgement waits.
 
+mod heartbeats;
 mod payload;
 mod plan;
 mod worker;
@@ -15,18 +16,21 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use catalog::Catalog;
-use client::{Ack, Apply};
+use client::{Ack, Apply, Clock, Heartbeat, HeartbeatReply};
 use futures_util::future::{self, BoxFuture, FutureExt as _, Shared};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use parking_lot::Mutex;
 use ring::{Epoch, Member, Membership, NodeId, Ring};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use crate::metrics::DeliverMetrics;
+use crate::watermarks::{Reading, Watermarks};
 
+use self::heartbeats::Hearts;
 use self::payload::Payload;
 use self::plan::{Path, Planner};
 use self::worker::{Outcome, Worker};
@@ -40,6 +44,14 @@ pub trait Appliers: Send + Sync + 'static {
     /// Has one node apply removals and flushes.
     async fn apply(&self, to: &Member, apply: Apply, timeout: Duration) -> Result<Ack, client::Error>;
 
+    /// Tells one node how far the change stream is applied there, and asks what it has confirmed.
+    async fn heartbeat(
+        &self,
+        to: &Member,
+        heartbeat: Heartbeat,
+        timeout: Duration,
+    ) -> Result<HeartbeatReply, client::Error>;
+
     /// Forgets nodes that are gone.
     fn retain(&self, _ring: &Ring) {}
 }
@@ -48,6 +60,15 @@ pub trait Appliers: Send + Sync + 'static {
 impl Appliers for client::Peers {
     async fn apply(&self, to: &Member, apply: Apply, timeout: Duration) -> Result<Ack, client::Error> {
         Self::apply(self, to, apply, timeout).await
+    }
+
+    async fn heartbeat(
+        &self,
+        to: &Member,
+        heartbeat: Heartbeat,
+        timeout: Duration,
+    ) -> Result<HeartbeatReply, client::Error> {
+        Self::heartbeat(self, to, heartbeat, timeout).await
     }
 
     fn retain(&self, ring: &Ring) {
@@ -70,6 +91,8 @@ pub struct Limits {
     pub slow_after: Duration,
     /// How long keys wait to be packed together while another request is under way.
     pub linger: Duration,
+    /// How often a node is told how far it is.
+    pub heartbeat: Duration,
 }
 
 /// A place in the pipeline that is given back as soon as only slow nodes, or etcd, keep a batch from being done.
@@ -114,6 +137,9 @@ struct Nodes {
     workers: Mutex<BTreeMap<NodeId, Arc<Worker>>>,
     /// The greatest epoch that each life of a node has confirmed. Guards the map alone.
     confirmed: Mutex<BTreeMap<NodeId, (u64, Epoch)>>,
+    /// The last reading of each node's clock. Guards the map alone.
+    clocks: Mutex<BTreeMap<NodeId, Reading>>,
+    watermarks: Arc<Watermarks>,
 }
 
 /// How the phases of a path ended.
@@ -147,18 +173,28 @@ impl Deliverer {
             tasks: tasks.clone(),
             workers: Mutex::default(),
             confirmed: Mutex::default(),
+            clocks: Mutex::default(),
+            watermarks: Arc::default(),
         });
         let deliverer = Arc::new(Self { membership, shared, planner: Planner::default() });
         let watcher = deliverer.clone();
         tasks.spawn(async move {
-            // Dropping the watch on stop loses nothing: workers end with it.
+            let hearts = Hearts::default().follow(watcher.shared.clone(), watcher.membership.clone());
+            // Dropping them on stop loses nothing: workers and heartbeats end with it.
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
                 () = watcher.watch() => {}
+                () = hearts => {}
             }
             watcher.shared.close_all();
         });
         deliverer
+    }
+
+    /// What the nodes are told of how far they are.
+    pub(crate) fn watermarks(&self) -> &Arc<Watermarks> {
+        &self.shared.watermarks
     }
 
     /// Delivers, and returns when everybody who may hold any of it has acknowledged. Dropping the future leaves it undecided
@@ -381,6 +417,7 @@ impl Nodes {
             keep
         });
         self.confirmed.lock().retain(|id, _| ring.member(id).is_some());
+        self.clocks.lock().retain(|id, _| ring.member(id).is_some());
         self.appliers.retain(ring);
     }
 
@@ -390,13 +427,21 @@ impl Nodes {
         }
     }
 
-    /// Learns from an acknowledgement which epoch a node has confirmed.
-    fn note(&self, ack: &Ack) {
-        let mut confirmed = self.confirmed.lock();
-        let known = confirmed.entry(ack.node.clone()).or_insert((ack.incarnation, ack.confirmed_epoch));
-        if (ack.incarnation, ack.confirmed_epoch) > *known {
-            *known = (ack.incarnation, ack.confirmed_epoch);
+    /// Learns from an answer which epoch a node has confirmed, and what its clock shows.
+    fn note(&self, node: &NodeId, incarnation: u64, epoch: Epoch, clock: Option<Clock>) {
+        if let Some(clock) = clock {
+            self.clocks.lock().insert(node.clone(), Reading { clock, at: Instant::now() });
         }
+        let mut confirmed = self.confirmed.lock();
+        let known = confirmed.entry(node.clone()).or_insert((incarnation, epoch));
+        if (incarnation, epoch) > *known {
+            *known = (incarnation, epoch);
+        }
+    }
+
+    /// The last reading of a node's clock. Not the best one: a clock that was set back by a freeze shows in the next.
+    fn reading(&self, node: &NodeId) -> Option<Reading> {
+        self.clocks.lock().get(node).copied()
     }
 }
 

@@ -14,6 +14,7 @@ pub mod offsets;
 mod run;
 mod service;
 pub mod source;
+pub mod watermarks;
 
 pub use run::{Settings, run};
 pub use service::{Delivered, Service};

@@ -1,6 +1,7 @@
 //! What an operator asks of the sync service, in figures.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -61,6 +62,8 @@ pub(crate) struct PipelineMetrics {
     pub(crate) own_delay: Histogram,
     pub(crate) unacknowledged: Gauge,
     pub(crate) lag: Family<PartitionLabel, Gauge>,
+    pub(crate) watermark_lag: Family<PartitionLabel, Gauge<f64, AtomicU64>>,
+    pub(crate) survey_failures: Counter,
     pub(crate) commits: Counter,
     pub(crate) commit_failures: Counter,
 }
@@ -85,6 +88,8 @@ impl PipelineMetrics {
             own_delay: delay(0.000_1),
             unacknowledged: Gauge::default(),
             lag: Family::default(),
+            watermark_lag: Family::default(),
+            survey_failures: Counter::default(),
             commits: Counter::default(),
             commit_failures: Counter::default(),
         };
@@ -132,6 +137,17 @@ impl PipelineMetrics {
             all.unacknowledged,
         );
         registry.register("lag", "Messages of a partition that are not acknowledged yet", all.lag);
+        registry.register_with_unit(
+            "watermark_lag",
+            "How long ago a partition's watermark is: all changes before it are applied on all nodes",
+            Unit::Seconds,
+            all.watermark_lag,
+        );
+        registry.register(
+            "survey_failures",
+            "Questions to the log for its ends and partitions that failed; freshness grows meanwhile",
+            all.survey_failures,
+        );
         registry.register("commits", "Commits of offsets", all.commits);
         registry.register("commit_failures", "Commits of offsets that failed", all.commit_failures);
         metrics
@@ -152,6 +168,8 @@ pub(crate) struct DeliverMetrics {
     pub(crate) flushes_sent: Counter,
     pub(crate) retries: Counter,
     pub(crate) replans: Counter,
+    pub(crate) heartbeats: Counter,
+    pub(crate) heartbeat_failures: Counter,
     pub(crate) collapsed: Counter,
     pub(crate) backlog: Family<NodeLabel, Gauge>,
     pub(crate) slow: Family<NodeLabel, Gauge>,
@@ -170,6 +188,8 @@ impl DeliverMetrics {
             flushes_sent: Counter::default(),
             retries: Counter::default(),
             replans: Counter::default(),
+            heartbeats: Counter::default(),
+            heartbeat_failures: Counter::default(),
             collapsed: Counter::default(),
             backlog: Family::default(),
             slow: Family::default(),
@@ -192,6 +212,12 @@ impl DeliverMetrics {
             all.flushes_sent,
         );
         registry.register("retries", "Requests that failed and were repeated", all.retries);
+        registry.register("heartbeats", "Heartbeats that nodes answered", all.heartbeats);
+        registry.register(
+            "heartbeat_failures",
+            "Heartbeats that a node did not answer in time",
+            all.heartbeat_failures,
+        );
         registry.register("replans", "Paths planned again because the membership had changed", all.replans);
         registry.register(
             "backlog_collapsed",

@@ -120,7 +120,8 @@ impl Offsets {
         }
     }
 
-    /// Notes where reading of an owned partition begins; what is before it counts as applied in [`acknowledged`](Self::acknowledged).
+    /// Notes where reading of an owned partition goes on; what is before it counts as applied in [`acknowledged`](Self::acknowledged).
+    /// Not to be told of a place behind a gap: nothing counts as applied there before the gap's flush is acknowledged.
     pub fn begins_at(&self, partition: &Partition, next: i64) {
         if let Some(owned) = self.state.lock().owned.get_mut(partition) {
             owned.start = Some(next);

@@ -2,6 +2,7 @@
 
 mod commits;
 mod stages;
+mod surveys;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -127,6 +128,7 @@ impl<S: Source> Service<S> {
             backlog_keys: self.config.backlog_keys,
             slow_after: self.config.slow_after,
             linger: Duration::from_millis(1).min(self.config.batch_wait),
+            heartbeat: self.config.heartbeat_interval,
         };
         let deliverer = Deliverer::start(
             self.membership.clone(),
@@ -144,6 +146,7 @@ impl<S: Source> Service<S> {
             .start(offsets.clone(), batching, events_in, reading.clone())
             .context("start the source")?;
 
+        let watermarks = deliverer.watermarks().clone();
         let this = Arc::new(self);
         let mapping = tokio::spawn(this.clone().map(events, work_in));
         let delivering = tokio::spawn(this.clone().deliver_all(
@@ -153,7 +156,8 @@ impl<S: Source> Service<S> {
             running.clone(),
             tasks.clone(),
         ));
-        tasks.spawn(this.clone().watch(offsets.clone(), running.clone()));
+        tasks.spawn(this.clone().survey_all(offsets.clone(), watermarks.clone(), running.clone()));
+        tasks.spawn(this.clone().watch(offsets.clone(), watermarks, running.clone()));
         let committing = running.child_token();
         tasks.spawn(this.clone().commit_all(offsets.clone(), committing.clone()));
 

@@ -46,6 +46,19 @@ pub trait Source: Send + Sync + 'static {
 
     /// The end of the log of each assigned partition, where it is known.
     fn ends(&self) -> Vec<NextOffset>;
+
+    /// Asks the log where these partitions end *now*, and which partitions there are: the answer is of a moment after the call,
+    /// never of one before it. Cancel safe.
+    async fn survey(&self, owned: Vec<Partition>) -> Result<Survey, Error>;
+}
+
+/// What a log says of itself at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// The ends of the partitions that were asked for; those that can't be told are left out.
+    pub ends: Vec<NextOffset>,
+    /// All partitions of all topics that are subscribed to, whoever reads them, in order; empty if that can't be told.
+    pub all: Vec<Partition>,
 }
 
 /// How messages become batches.

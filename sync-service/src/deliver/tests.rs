@@ -20,6 +20,7 @@ struct Fakes {
     /// The epoch that acknowledgements name; 0: the request's.
     epoch: AtomicU64,
     confirms: Mutex<BTreeMap<String, u64>>,
+    beats: Mutex<Vec<(String, Heartbeat)>>,
 }
 
 impl Fakes {
@@ -77,6 +78,37 @@ impl Appliers for Fakes {
             clock: None,
         })
     }
+
+    async fn heartbeat(
+        &self,
+        to: &Member,
+        heartbeat: Heartbeat,
+        _: Duration,
+    ) -> Result<HeartbeatReply, client::Error> {
+        let node = to.id.to_string();
+        if self.broken.lock().contains(&node) {
+            return Err(client::Error::Unavailable { node, reason: "told to fail".to_owned() });
+        }
+        loop {
+            let changed = self.changed.notified();
+            if !self.held.lock().contains(&node) {
+                break;
+            }
+            changed.await;
+        }
+        let epoch = Epoch(self.epoch.load(Ordering::Relaxed).max(heartbeat.epoch.0));
+        // A fake that was not told what it confirms confirms what it is asked to apply, and nothing else.
+        let confirmed_epoch = Epoch(self.confirms.lock().get(&node).copied().unwrap_or_default());
+        self.beats.lock().push((node, heartbeat));
+        self.changed.notify_waiters();
+        Ok(HeartbeatReply {
+            node: to.id.clone(),
+            incarnation: to.incarnation,
+            epoch,
+            confirmed_epoch,
+            clock: Some(Clock { id: 7, micros: 1_000_000 }),
+        })
+    }
 }
 
 struct Stage {
@@ -126,6 +158,7 @@ impl Stage {
             backlog_keys: 50,
             slow_after: Duration::from_millis(500),
             linger: Duration::ZERO,
+            heartbeat: Duration::from_millis(500),
         };
         let metrics = DeliverMetrics::register(&mut Metrics::default());
         let catalog = Arc::new(Catalog::parse("f", CATALOG).expect("a catalog"));
@@ -434,4 +467,54 @@ async fn a_restarted_node_is_a_new_one() {
 async fn without_members_nothing_has_to_be_acknowledged() {
     let stage = Stage::new(&[], 1);
     stage.deliver(vec!["user:1".to_owned()]).await.expect("delivered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_node_gets_heartbeats_and_a_slow_one_holds_up_no_other() {
+    let stage = Stage::new(&["a", "b"], 1);
+    stage.fakes.hold("a");
+    let beats = |node: &str| stage.fakes.beats.lock().iter().filter(|(to, _)| to == node).count();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(beats("a"), 0);
+    assert!(beats("b") >= 20, "{}", beats("b"));
+    stage.fakes.release("a");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(beats("a") >= 2);
+    let beats = stage.fakes.beats.lock().clone();
+    assert!(beats.iter().all(|(_, beat)| beat.epoch == stage.registry.ring().epoch()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_confirmation_told_by_a_heartbeat_settles_the_routes() {
+    let stage = Stage::new(&["a", "b"], 1);
+    let epoch = stage.registry.ring().epoch().0;
+    for node in ["a", "b"] {
+        stage.fakes.confirms.lock().insert(node.to_owned(), epoch);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let key = stage.key_of("a", 0);
+    stage.deliver(vec![key]).await.expect("no panic");
+    assert_eq!(stage.fakes.asked("a").len(), 1, "all have confirmed: the owner alone is asked");
+    assert_eq!(stage.fakes.asked("b").len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn news_of_watermarks_travel_with_the_next_request_once() {
+    let stage = Stage::new(&["a"], 1);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let offsets = crate::offsets::Offsets::new();
+    let partition = crate::offsets::Partition::new("shop", 0);
+    offsets.assign(std::slice::from_ref(&partition));
+    offsets.begins_at(&partition, 3);
+    let watermarks = stage.deliverer.watermarks();
+    watermarks.sample(&partition, Instant::now(), 3);
+    watermarks.list(Instant::now(), std::slice::from_ref(&partition));
+    watermarks.advance(&offsets);
+    for nth in 0..2 {
+        stage.deliver(vec![stage.key_of("a", nth)]).await.expect("no panic");
+    }
+    let asked = stage.fakes.asked("a");
+    let told = asked[0].watermarks.as_ref().expect("the news");
+    assert_eq!((told.clock, told.partitions.len(), told.all.len()), (7, 1, 1));
+    assert_eq!(asked[1].watermarks, None);
 }

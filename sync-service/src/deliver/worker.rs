@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use client::Apply;
@@ -45,6 +46,8 @@ pub(super) struct Worker {
     arrived: Notify,
     room: Notify,
     slow: watch::Sender<bool>,
+    /// Version of the watermarks that the node has acknowledged.
+    told: AtomicU64,
     closed: CancellationToken,
 }
 
@@ -72,6 +75,7 @@ impl Worker {
             arrived: Notify::new(),
             room: Notify::new(),
             slow: watch::Sender::new(false),
+            told: AtomicU64::new(0),
             closed: CancellationToken::new(),
         });
         let task = worker.clone();
@@ -216,7 +220,8 @@ impl Worker {
         let epoch = pack.iter().map(|send| send.epoch).max().unwrap_or_default();
         let mut backoff = FIRST_BACKOFF;
         let ack = loop {
-            let parts = self.parts(&pack, epoch);
+            let mut parts = self.parts(&pack, epoch);
+            let version = self.tell(&mut parts);
             let mut last = None;
             let mut failure = None;
             for apply in parts {
@@ -248,7 +253,7 @@ impl Worker {
                         nodes.metrics.removes_sent.inc_by(keys as u64);
                         nodes.metrics.removes_hit.inc_by(ack.removed);
                         nodes.metrics.flushes_sent.inc_by(flushes as u64);
-                        nodes.note(&ack);
+                        nodes.note(&ack.node, ack.incarnation, ack.confirmed_epoch, ack.clock);
                         last = Some(ack);
                     }
                     Err(error) => {
@@ -258,7 +263,10 @@ impl Worker {
                 }
             }
             match (failure, last) {
-                (None, Some(ack)) => break ack,
+                (None, Some(ack)) => {
+                    self.told.fetch_max(version, Relaxed);
+                    break ack;
+                }
                 (failure, _) => {
                     let failure = failure.unwrap_or_default();
                     nodes.metrics.retries.inc();
@@ -316,6 +324,19 @@ impl Worker {
         let flush: Vec<_> = flush.iter().map(ToString::to_string).collect();
         parts.push(Apply { epoch, remove, flush, origin, watermarks: None });
         parts
+    }
+
+    /// Has the last of the requests carry the watermarks, if the node has not acknowledged these yet; returns their version.
+    fn tell(&self, parts: &mut [Apply]) -> u64 {
+        let snapshot = self.nodes.watermarks.snapshot();
+        if snapshot.version > self.told.load(Relaxed)
+            && let Some(last) = parts.last_mut()
+            && let Some(reading) = self.nodes.reading(&self.member.id)
+        {
+            last.watermarks = Some(snapshot.told(&reading));
+            return snapshot.version;
+        }
+        0
     }
 
     fn set_slow(&self, slow: bool, why: &dyn std::fmt::Display) {

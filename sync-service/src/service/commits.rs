@@ -10,16 +10,23 @@ use super::Service;
 use crate::metrics::PartitionLabel;
 use crate::offsets::Offsets;
 use crate::source::Source;
+use crate::watermarks::Watermarks;
 
 impl<S: Source> Service<S> {
     /// Shows lag and readiness, now and then.
-    pub(super) async fn watch(self: Arc<Self>, offsets: Arc<Offsets>, running: CancellationToken) {
+    pub(super) async fn watch(
+        self: Arc<Self>,
+        offsets: Arc<Offsets>,
+        watermarks: Arc<Watermarks>,
+        running: CancellationToken,
+    ) {
         let mut looks = tokio::time::interval(Duration::from_millis(250));
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut shown = Vec::new();
+        let (mut shown, mut watermarks_shown) = (Vec::new(), Vec::new());
         // Dropping a tick loses nothing.
         while running.run_until_cancelled(looks.tick()).await.is_some() {
             self.show(&offsets, &mut shown);
+            self.show_watermarks(&watermarks, &mut watermarks_shown);
         }
     }
 

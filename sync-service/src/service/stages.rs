@@ -126,6 +126,9 @@ impl<S: Source> Service<S> {
         future::join(delivery, self.dead_letters(&letters)).await;
         let acknowledged_at = Instant::now();
         offsets.acknowledge(ticket);
+        if deliverer.watermarks().is_waiting() {
+            deliverer.watermarks().advance(&offsets);
+        }
         drop((place, held));
         if !times.is_empty() {
             self.pipeline.own_delay.observe((acknowledged_at - fetched_at).as_secs_f64());

@@ -8,6 +8,7 @@ mod context;
 mod health;
 mod letters;
 mod poller;
+mod survey;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use tracing::{info, warn};
 use self::context::Context;
 use self::letters::Letters;
 use self::poller::Poller;
-use super::{Batching, Error, Event, Letter, Source};
+use super::{Batching, Error, Event, Letter, Source, Survey};
 use crate::config::{OnFirstStart, OnOutOfRange, Sync};
 use crate::metrics::SourceMetrics;
 use crate::offsets::{NextOffset, Offsets, Partition};
@@ -40,6 +41,7 @@ type Consumer = BaseConsumer<Context>;
 pub struct Kafka {
     config: KafkaSource,
     letters: Letters,
+    topics: Arc<survey::Topics>,
     consumer: Mutex<Option<Arc<Consumer>>>,
     shared: Arc<Shared>,
     closing: CancellationToken,
@@ -116,6 +118,7 @@ impl Kafka {
         Ok(Self {
             config: config.clone(),
             letters: Letters::new(config.clone()),
+            topics: Arc::new(survey::Topics::new(&config.topics)),
             consumer: Mutex::new(Some(Arc::new(consumer))),
             shared,
             closing: CancellationToken::new(),
@@ -204,6 +207,16 @@ impl Source for Kafka {
 
     fn waits_for(&self) -> Option<String> {
         self.shared.health.waits_for()
+    }
+
+    async fn survey(&self, owned: Vec<Partition>) -> Result<Survey, Error> {
+        let Some(consumer) = self.consumer.lock().clone() else {
+            return Err(Error::Unavailable("the consumer is closed".to_owned()));
+        };
+        let topics = self.topics.clone();
+        // Waits for brokers; a thread of the blocking pool may.
+        let asked = tokio::task::spawn_blocking(move || topics.survey(&consumer, &owned)).await;
+        asked.unwrap_or_else(|error| Err(Error::Unavailable(error.to_string())))
     }
 
     fn ends(&self) -> Vec<NextOffset> {

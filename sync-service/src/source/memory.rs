@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::{BatchBuilder, Batching, Error, Event, Gap, Letter, Source};
+use super::{BatchBuilder, Batching, Error, Event, Gap, Letter, Source, Survey};
 use crate::decode::Reason;
 use crate::offsets::{NextOffset, Offsets, Partition};
 
@@ -113,11 +113,12 @@ impl Memory {
             offsets.assign(&all);
             for partition in all {
                 let end = i64::try_from(state.partitions[&partition].len()).expect("a test's log is short");
-                let next = state.committed.get(&partition).copied().unwrap_or_else(|| {
-                    gaps.push(NextOffset { partition: partition.clone(), next: end });
-                    end
-                });
-                offsets.begins_at(&partition, next);
+                let committed = state.committed.get(&partition).copied();
+                let next = committed.unwrap_or(end);
+                match committed {
+                    Some(next) => offsets.begins_at(&partition, next),
+                    None => gaps.push(NextOffset { partition: partition.clone(), next: end }),
+                }
                 positions.insert(partition, next);
             }
         }
@@ -221,5 +222,15 @@ impl Source for Memory {
             .iter()
             .map(|(partition, log)| NextOffset { partition: partition.clone(), next: end(log) })
             .collect()
+    }
+
+    async fn survey(&self, _: Vec<Partition>) -> Result<Survey, Error> {
+        let state = self.log.state.lock();
+        if state.failing {
+            return Err(Error::Unavailable("the log in memory was told to fail".to_owned()));
+        }
+        let all = state.partitions.keys().cloned().collect::<std::collections::BTreeSet<_>>();
+        drop(state);
+        Ok(Survey { ends: self.ends(), all: all.into_iter().collect() })
     }
 }

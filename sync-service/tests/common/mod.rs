@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use catalog::Catalog;
-use client::{Ack, Apply};
+use client::{Ack, Apply, Clock, Heartbeat, HeartbeatReply, Watermarks};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry as Metrics;
 use ring::memory::Registry;
@@ -41,10 +41,16 @@ pub fn insert(id: u64) -> String {
 }
 
 /// One node that holds everything and notes what it is asked.
-#[derive(Default)]
 pub struct Node {
     pub state: Mutex<State>,
     pub changed: Notify,
+    pub begun: tokio::time::Instant,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self { state: Mutex::default(), changed: Notify::new(), begun: tokio::time::Instant::now() }
+    }
 }
 
 #[derive(Default)]
@@ -52,7 +58,12 @@ pub struct State {
     pub removed: BTreeSet<String>,
     pub flushed: BTreeSet<String>,
     pub flushes: usize,
+    pub beats: usize,
+    /// The watermarks of the last heartbeat that had any.
+    pub told: Option<Watermarks>,
     pub down: bool,
+    /// Answers heartbeats and applies nothing.
+    pub stuck: bool,
 }
 
 impl Node {
@@ -75,6 +86,23 @@ impl Node {
         }
     }
 
+    /// Its clock: microseconds since it was made.
+    pub fn clock(&self) -> Clock {
+        Clock { id: 1, micros: u64::try_from(self.begun.elapsed().as_micros()).expect("a short test") }
+    }
+
+    /// How old what it would serve could be, as a node works it out.
+    pub fn freshness(&self) -> Option<Duration> {
+        let state = self.state.lock();
+        let told = state.told.as_ref()?;
+        let of = |partition: &client::PartitionName| {
+            told.partitions.iter().find(|known| known.partition == *partition).map(|known| known.at)
+        };
+        let lowest = told.all.iter().map(of).collect::<Option<Vec<_>>>()?.into_iter().min()?.min(told.listed);
+        let now = i64::try_from(self.begun.elapsed().as_micros()).expect("a short test");
+        Some(Duration::from_micros(u64::try_from(now - lowest).expect("never of the future")))
+    }
+
     pub fn set_down(&self, down: bool) {
         self.state.lock().down = down;
     }
@@ -86,7 +114,7 @@ impl Appliers for Node {
         let removed = apply.remove.len() as u64;
         {
             let mut state = self.state.lock();
-            if state.down {
+            if state.down || state.stuck {
                 return Err(client::Error::Unavailable {
                     node: to.id.to_string(),
                     reason: "told to be".to_owned(),
@@ -103,7 +131,34 @@ impl Appliers for Node {
             epoch: apply.epoch,
             confirmed_epoch: apply.epoch,
             removed,
-            clock: None,
+            clock: Some(self.clock()),
+        })
+    }
+
+    async fn heartbeat(
+        &self,
+        to: &Member,
+        heartbeat: Heartbeat,
+        _: Duration,
+    ) -> Result<HeartbeatReply, client::Error> {
+        {
+            let mut state = self.state.lock();
+            if state.down {
+                return Err(client::Error::Unavailable {
+                    node: to.id.to_string(),
+                    reason: "told to be".to_owned(),
+                });
+            }
+            state.beats += 1;
+            state.told = heartbeat.watermarks.or(state.told.take());
+        }
+        self.changed.notify_waiters();
+        Ok(HeartbeatReply {
+            node: to.id.clone(),
+            incarnation: to.incarnation,
+            epoch: heartbeat.epoch,
+            confirmed_epoch: heartbeat.epoch,
+            clock: Some(self.clock()),
         })
     }
 }

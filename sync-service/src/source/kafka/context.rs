@@ -48,7 +48,12 @@ impl Context {
                         let start = match element.offset() {
                             // Asked at once: not every broker reports an offset beyond the log's end.
                             Offset::Offset(next) => {
-                                Some(missed(consumer, &self.shared, &partition, Some(next)).unwrap_or(next))
+                                let start = missed(consumer, &self.shared, &partition, Some(next));
+                                // Across a gap nothing counts as applied before its flush is acknowledged.
+                                if let (None, Some(offsets)) = (start, self.shared.offsets.get()) {
+                                    offsets.begins_at(&partition, next);
+                                }
+                                Some(start.unwrap_or(next))
                             }
                             _ => missed(consumer, &self.shared, &partition, None),
                         };
@@ -58,9 +63,6 @@ impl Context {
                                 element.partition(),
                                 Offset::Offset(start),
                             )?;
-                            if let Some(offsets) = self.shared.offsets.get() {
-                                offsets.begins_at(&partition, start);
-                            }
                             self.shared.positions.lock().insert(partition, start);
                         }
                     }
