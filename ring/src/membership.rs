@@ -38,7 +38,10 @@ pub trait Membership: Send + Sync + 'static {
 /// its store, confirms the epoch and sets itself active again.
 #[async_trait]
 pub trait Registration: Send + Sync + 'static {
-    /// Whether the lease is provably alive at `now`: counted from when the last good keep-alive was *sent*, less a margin. One atomic load.
+    /// Whether the lease is provably alive at `now`: counted from when the last good keep-alive was *sent*, less a margin.
+    ///
+    /// `now` is of tokio's clock, which stands still while the host is suspended; an implementation asks clocks that don't as well. Costs some
+    /// tens of nanoseconds: it is asked at every read from memory.
     ///
     /// The sending counts, not the answer: *a keep-alive reaches etcd at 0 s and extends the lease to 10 s; the answer is held up until 9 s;
     /// who counts from the answer believes in 19 s, while from 10 s on others may be told that this node is gone.*

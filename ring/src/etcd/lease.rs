@@ -1,4 +1,4 @@
-//! Until when a lease is provably alive (rule R6). Pure.
+//! Until when a lease is provably alive (rule R6). Pure but for the [`Clocks`], which tests replace.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,32 +10,118 @@ const ENDED: u64 = 0;
 /// Not alive, and never again.
 const LEFT: u64 = u64::MAX;
 
-/// A deadline that readers check with one atomic load.
+/// The clocks that bear witness beside tokio's monotonic one, which stands still while the host is suspended.
+pub(super) trait Clocks: Send + Sync + 'static {
+    /// Milliseconds of a clock that also counts while the host is suspended.
+    fn boot(&self) -> u64;
+
+    /// Milliseconds of the wall clock. After a virtual machine was frozen from outside it may be the only one that jumps.
+    fn wall(&self) -> u64;
+}
+
+/// The host's own clocks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct HostClocks;
+
+#[cfg(target_os = "linux")]
+impl Clocks for HostClocks {
+    fn boot(&self) -> u64 {
+        millis_of(rustix::time::ClockId::Boottime)
+    }
+
+    fn wall(&self) -> u64 {
+        // As of the last timer tick, at most 10 ms ago, which the margin covers: half the price of the exact one.
+        millis_of(rustix::time::ClockId::RealtimeCoarse)
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn millis_of(clock: rustix::time::ClockId) -> u64 {
+    let time = rustix::time::clock_gettime(clock);
+    time.tv_sec.cast_unsigned().wrapping_mul(1000).wrapping_add(time.tv_nsec.cast_unsigned() / 1_000_000)
+}
+
+/// Elsewhere the wall clock alone, which goes on while a host is suspended, stands beside the monotonic one.
+#[cfg(not(target_os = "linux"))]
+impl Clocks for HostClocks {
+    fn boot(&self) -> u64 {
+        self.wall()
+    }
+
+    fn wall(&self) -> u64 {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// One moment on all clocks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) monotonic: Instant,
+    boot: u64,
+    wall: u64,
+}
+
+/// A deadline that readers check at the price of three atomic loads and two readings of the clock.
 ///
-/// The clock is the system's monotonic one. It must not stand still while etcd's runs on: a host that is suspended as a whole, and whose
-/// monotonic clock stops meanwhile, would believe in its lease for too long when it wakes. A stopped process is no such case.
+/// As much time has passed as the clock says that saw the most of it. The monotonic clock stands still while the host is suspended, so a
+/// node that woke up by it alone would believe in a lease that ended long ago; the boot-time clock counts that too. A virtual machine that
+/// its hypervisor froze may wake up with both where they were; then the wall clock, once it is set right, ends the lease. A wall clock that
+/// jumps forward for another reason fences the node until the next keep-alive, which costs misses and no truth; one that jumps back says
+/// nothing, and the others decide.
 #[derive(Debug)]
-pub(super) struct Alive {
+pub(super) struct Alive<C = HostClocks> {
+    clocks: C,
     base: Instant,
-    /// Milliseconds after `base`, or [`ENDED`] or [`LEFT`].
+    /// Milliseconds after `base`, or [`ENDED`] or [`LEFT`]. Written after the other two and read before them, so that a reader never holds
+    /// an older keep-alive's wall clock against a newer one's deadline.
     until: AtomicU64,
+    /// By the clocks of their names.
+    until_boot: AtomicU64,
+    until_wall: AtomicU64,
 }
 
 impl Alive {
+    /// Not alive yet; by the host's clocks.
     pub(super) fn new() -> Self {
-        Self { base: Instant::now(), until: AtomicU64::new(ENDED) }
+        Self::by(HostClocks)
+    }
+}
+
+impl<C: Clocks> Alive<C> {
+    /// Not alive yet.
+    pub(super) fn by(clocks: C) -> Self {
+        Self {
+            clocks,
+            base: Instant::now(),
+            until: AtomicU64::new(ENDED),
+            until_boot: AtomicU64::new(0),
+            until_wall: AtomicU64::new(0),
+        }
     }
 
-    /// Whether the lease is provably alive at `now`.
+    /// This moment; to be taken before a keep-alive is sent.
+    pub(super) fn moment(&self) -> Moment {
+        Moment { monotonic: Instant::now(), boot: self.clocks.boot(), wall: self.clocks.wall() }
+    }
+
+    /// Whether the lease is provably alive at `now`, and by the other clocks at the time of the call.
     pub(super) fn at(&self, now: Instant) -> bool {
         // Loads and stores are ordered, so who sees this deadline also sees the incarnation that was published before it.
         let until = self.until.load(Ordering::Acquire);
-        until != LEFT && self.millis(now) < until
+        until != LEFT
+            && self.millis(now) < until
+            && self.clocks.boot() < self.until_boot.load(Ordering::Acquire)
+            && self.clocks.wall() < self.until_wall.load(Ordering::Acquire)
     }
 
     /// Notes that etcd has answered a request which was sent at `sent`, and that the lease lives for `ttl` from when etcd took it.
-    pub(super) fn extend(&self, sent: Instant, ttl: Duration) {
-        let until = self.millis(sent + ttl.saturating_sub(margin(ttl))).max(ENDED + 1);
+    pub(super) fn extend(&self, sent: Moment, ttl: Duration) {
+        let life = ttl.saturating_sub(margin(ttl));
+        let millis = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
+        self.until_wall.store(sent.wall.saturating_add(millis), Ordering::Release);
+        self.until_boot.store(sent.boot.saturating_add(millis), Ordering::Release);
+        let until = self.millis(sent.monotonic + life).max(ENDED + 1);
         let _ = self
             .until
             .fetch_update(Ordering::Release, Ordering::Relaxed, |before| (before != LEFT).then_some(until));
@@ -64,38 +150,4 @@ fn margin(ttl: Duration) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TTL: Duration = Duration::from_secs(10);
-
-    #[tokio::test(start_paused = true)]
-    async fn a_lease_counts_from_its_sending_less_a_margin() {
-        let alive = Alive::new();
-        let sent = Instant::now() + Duration::from_secs(5);
-        assert!(!alive.at(sent));
-        alive.extend(sent, TTL);
-        assert!(alive.at(sent) && alive.at(sent + Duration::from_millis(8_999)));
-        assert!(!alive.at(sent + Duration::from_secs(9)));
-        alive.end();
-        assert!(!alive.at(sent));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_keep_alive_answered_after_leaving_revives_nothing() {
-        let alive = Alive::new();
-        let sent = Instant::now();
-        alive.extend(sent, TTL);
-        alive.leave();
-        alive.extend(sent, TTL);
-        alive.end();
-        assert!(!alive.at(sent));
-    }
-
-    #[test]
-    fn the_margin_leaves_something_of_a_short_lease() {
-        assert_eq!(margin(TTL), Duration::from_secs(1));
-        assert_eq!(margin(Duration::from_secs(2)), Duration::from_millis(500));
-        assert_eq!(margin(Duration::from_millis(600)), Duration::from_millis(300));
-    }
-}
+mod tests;

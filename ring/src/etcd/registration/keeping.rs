@@ -9,6 +9,7 @@ use etcd_client::{
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 
+use super::super::lease::Moment;
 use super::super::link::{self, CALL, CallError, unsigned};
 use super::super::outage::Outage;
 use super::super::view::encode;
@@ -19,7 +20,7 @@ use crate::{Epoch, Error, Member, MemberState};
 struct Granted {
     lease: i64,
     /// When the request for it was sent; its life counts from here.
-    sent: Instant,
+    sent: Moment,
     ttl: Duration,
 }
 
@@ -127,7 +128,7 @@ async fn try_register(
     }
     let rounded_up = own.lease.as_secs() + u64::from(own.lease.subsec_nanos() > 0);
     let seconds = i64::try_from(rounded_up).unwrap_or(i64::MAX).max(1);
-    let sent = Instant::now();
+    let sent = own.alive.moment();
     let answer =
         link.call("get a lease", async |client| client.lease_client().grant(seconds, None).await).await?;
     let lease = answer.id();
@@ -189,14 +190,14 @@ async fn keep_alive(own: &Own, granted: &Granted) {
     let mut outage = Outage::new("keeping the node's lease alive", own.shared.link.endpoints());
     let mut stream = None;
     let third = granted.ttl / 3;
-    let mut next = granted.sent + third;
+    let mut next = granted.sent.monotonic + third;
     let mut fenced = false;
     loop {
         tokio::select! {
             () = sleep_until(next) => {}
             () = own.leave.cancelled() => return,
         }
-        let sent = Instant::now();
+        let sent = own.alive.moment();
         let attempt = tokio::select! {
             attempt = keep_alive_once(own, granted, &mut stream, third.min(CALL)) => attempt,
             () = own.leave.cancelled() => return,
@@ -208,7 +209,7 @@ async fn keep_alive(own: &Own, granted: &Granted) {
                 if std::mem::take(&mut fenced) {
                     info!(node = %own.member.id, "the lease is alive after all; serving from memory again");
                 }
-                next = sent + third;
+                next = sent.monotonic + third;
             }
             Ok(Kept::Ended) => return,
             Err(error) => {
