@@ -118,6 +118,7 @@ impl Settings {
         let loader = Loader::new(source.clone(), limits, loader_metrics);
         let peers = Peers::new(client::Config {
             deadline: self.client.deadline,
+            silence: self.client.silence,
             retries: self.client.retries,
             connect_timeout: self.client.connect_timeout,
             breaker_failures: self.client.breaker_failures,

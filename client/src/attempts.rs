@@ -3,39 +3,49 @@
 use std::{collections::HashSet, sync::Arc};
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
-use ring::{MemberState, NodeId, Slot};
+use ring::{Member, MemberState, NodeId, Ring, Slot};
 use tokio::time::{Instant, sleep};
 
-use crate::{Client, Error, link::Link};
+use crate::{Client, Error, ReadFrom, link::Link};
 
 /// One call's state across its attempts.
 pub(crate) struct Attempts<'a> {
     client: &'a Client,
     deadline: Instant,
+    first: ReadFrom,
     tried: HashSet<NodeId>,
     /// Made by the first failure.
     backoff: Option<ExponentialBackoff>,
 }
 
 impl<'a> Attempts<'a> {
+    /// The attempts of a call that the owner is asked first.
     pub(crate) fn new(client: &'a Client) -> Self {
+        Self::from(client, ReadFrom::Owner)
+    }
+
+    /// The attempts of a read, which may ask any holder first.
+    pub(crate) fn reading(client: &'a Client) -> Self {
+        Self::from(client, client.config().read_from)
+    }
+
+    fn from(client: &'a Client, first: ReadFrom) -> Self {
         let deadline = Instant::now() + client.config().deadline;
-        Self { client, deadline, tried: HashSet::new(), backoff: None }
+        Self { client, deadline, first, tried: HashSet::new(), backoff: None }
     }
 
     pub(crate) fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// The next node to ask: the slot's holders in order, then any other, since all forward; first those that were not tried and are
+    /// The next node to ask: the owner or, as configured, any holder; then the slot's holders in order, then any other, since all forward; first those that were not tried and are
     /// reachable. A breaker never closes the only way: if all are open, one is asked all the same.
     pub(crate) fn target(&self, slot: Option<Slot>) -> Result<Arc<Link>, Error> {
         let ring = self.client.routes().ring();
         let peers = self.client.peers();
         if self.tried.is_empty()
-            && let Some(owner) = slot.and_then(|slot| ring.owner(slot))
-            && let Ok(link) = peers.link(&owner.id, &owner.grpc)
-            && link.breaker().admits()
+            && let Some(slot) = slot
+            && let Some(link) = self.first(&ring, slot)
         {
             return Ok(link);
         }
@@ -69,6 +79,20 @@ impl<'a> Attempts<'a> {
                 let reason = format!("the membership at epoch {} is empty; is a node running?", ring.epoch());
                 wrong.unwrap_or(Error::NoNodes { reason })
             })
+    }
+
+    /// The holder to ask first, if it is reachable.
+    fn first(&self, ring: &Ring, slot: Slot) -> Option<Arc<Link>> {
+        let link = |member: &Member| self.client.peers().link(&member.id, &member.grpc).ok();
+        let holders = ring.holders(slot).count();
+        if self.first == ReadFrom::Owner || holders < 2 {
+            return ring.owner(slot).and_then(link).filter(|link| link.breaker().admits());
+        }
+        let one = rand::random_range(0..holders);
+        let other = (one + rand::random_range(1..holders)) % holders;
+        let mut two = [one, other].map(|at| ring.holders(slot).nth(at).and_then(link));
+        two.sort_by_key(|link| link.as_ref().map_or(usize::MAX, |link| link.under_way()));
+        two.into_iter().flatten().find(|link| link.breaker().admits())
     }
 
     /// Notes that a node failed, so that the next attempt goes elsewhere.

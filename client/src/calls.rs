@@ -58,7 +58,7 @@ impl Client {
     pub async fn get_with(&self, key: &str, options: ReadOptions) -> Result<Answer, Error> {
         let epoch = self.ring().epoch().0;
         let answer = self
-            .retried(Some(slot_of(key)), async |link, deadline| {
+            .retried(Attempts::reading(self), Some(slot_of(key)), async |link, deadline| {
                 peers::get(&link, deadline, key, options, false, epoch).await
             })
             .await?;
@@ -79,7 +79,7 @@ impl Client {
         options: ReadOptions,
     ) -> Vec<Result<Answer, Error>> {
         let mut results: Vec<Option<Result<Answer, Error>>> = keys.iter().map(|_| None).collect();
-        let mut attempts = Attempts::new(self);
+        let mut attempts = Attempts::reading(self);
         let mut open: Vec<usize> = (0..keys.len()).collect();
         while !open.is_empty() {
             let (batches, unplaced) = self.batches(&attempts, &open, keys);
@@ -150,7 +150,7 @@ impl Client {
         let groups: Vec<String> = groups.iter().map(|group| group.as_ref().to_owned()).collect();
         let groups = &groups;
         let epoch = self
-            .retried(None, move |link, deadline| async move {
+            .retried(Attempts::new(self), None, move |link, deadline| async move {
                 peers::flush(&link, deadline, groups.clone(), false).await
             })
             .await?;
@@ -161,7 +161,7 @@ impl Client {
     /// All that the key's owner knows about it.
     pub async fn explain(&self, key: &str) -> Result<Explanation, Error> {
         let explanation = self
-            .retried(Some(slot_of(key)), async |link, deadline| {
+            .retried(Attempts::new(self), Some(slot_of(key)), async |link, deadline| {
                 peers::explain(&link, deadline, key, false).await
             })
             .await?;
@@ -236,7 +236,7 @@ impl Client {
     async fn remove_batch(&self, keys: Vec<String>) -> Result<(u64, u64), Error> {
         let slot = keys.first().map(|key| slot_of(key));
         let keys = &keys;
-        self.retried(slot, move |link, deadline| async move {
+        self.retried(Attempts::new(self), slot, move |link, deadline| async move {
             peers::remove(&link, deadline, keys.clone(), false).await
         })
         .await
@@ -253,13 +253,13 @@ impl Client {
     /// Calls one node after another until one answers.
     async fn retried<T, F>(
         &self,
+        mut attempts: Attempts<'_>,
         slot: Option<Slot>,
         call: impl Fn(Arc<Link>, Instant) -> F,
     ) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let mut attempts = Attempts::new(self);
         loop {
             let result = match attempts.target(slot) {
                 Ok(link) => call(link.clone(), attempts.deadline())

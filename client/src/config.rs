@@ -7,11 +7,28 @@ use crate::{Connector, Metrics};
 /// The largest gRPC message that is sent or taken, in bytes: 64 MiB. Servers set the same limit.
 pub const MAX_MESSAGE: usize = 64 << 20;
 
+/// Which of the holders of a key's slot a client reads from first. The others are asked when that one fails, whatever is set here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReadFrom {
+    /// The owner: each key is in one node's memory as long as that node is there.
+    #[default]
+    Owner,
+    /// The owner or a replica, of two taken at random the one that has fewer of this client's calls under way: the load of a hot key is
+    /// shared by all its holders. A removal is delivered when all of them have applied it, so none serves anything older than another may.
+    Any,
+}
+
 /// How calls are made.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// How long a whole call may take, retries and pauses included. Nodes are told, and stop working on it too. Default 1 s.
     pub deadline: Duration,
+    /// How long a node may say nothing at all, to this call or to any other, while a call waits for it. Halfway it is asked for a sign of
+    /// life; without one it counts as unavailable, and another node is asked. So one that hangs costs this much of the deadline, and one
+    /// whose database is slow, which says so, costs no second read of the database. Default 300 ms.
+    pub silence: Duration,
+    /// Whom to ask for a key first. Default the owner.
+    pub read_from: ReadFrom,
     /// How often a call is tried again after its first attempt. Default 3.
     pub retries: u32,
     /// The first pause before a retry; it doubles each time, with jitter of the same size on top. Default 10 ms.
@@ -42,6 +59,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             deadline: Duration::from_secs(1),
+            silence: Duration::from_millis(300),
+            read_from: ReadFrom::Owner,
             retries: 3,
             backoff: Duration::from_millis(10),
             max_backoff: Duration::from_millis(200),

@@ -90,6 +90,11 @@ impl Error {
         }
     }
 
+    pub(crate) fn silent(node: &str, waited: Duration) -> Self {
+        let reason = format!("it has said nothing for {waited:?}, and gives no sign of life");
+        Self::Unavailable { node: node.to_owned(), reason }
+    }
+
     pub(crate) fn timed_out(node: &str, waited: Duration) -> Self {
         let reason = "the node or its database is slow, or it can't be reached".to_owned();
         Self::Deadline { node: node.to_owned(), waited, reason }

@@ -36,7 +36,7 @@ mod wire;
 
 pub use answer::{Answer, Outcome};
 pub use calls::Client;
-pub use config::{Config, MAX_MESSAGE};
+pub use config::{Config, MAX_MESSAGE, ReadFrom};
 pub use connector::{Connecting, Connection, Connector};
 pub use error::Error;
 pub use explanation::{EntryState, Event, Explanation, Removal};

@@ -1,10 +1,14 @@
 //! One node's connection and breaker.
 
-use std::time::Duration;
+use std::{
+    pin::pin,
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
 
-use proto::v1::{cache_client::CacheClient, invalidation_client::InvalidationClient};
+use proto::v1::{HeartbeatRequest, cache_client::CacheClient, invalidation_client::InvalidationClient};
 use ring::NodeId;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::{
     Code, Request, Response, Status,
     transport::{Channel, Endpoint},
@@ -25,7 +29,17 @@ pub(crate) struct Link {
     invalidation: InvalidationClient<Channel>,
     breaker: Breaker,
     metrics: Metrics,
+    silence: Duration,
+    born: Instant,
+    /// Nanoseconds since `born` of the node's last sign of life: an answer to any call, also one that is an error.
+    heard: AtomicU64,
+    /// Held by the call that asks for a sign of life; what it hears serves all.
+    asking: tokio::sync::Mutex<()>,
+    under_way: AtomicUsize,
 }
+
+/// Counts a call while it is under way.
+struct UnderWay<'a>(&'a AtomicUsize);
 
 impl Link {
     /// Prepares a connection to `address` (`http://host:port`) without opening it. Must be called in a tokio runtime.
@@ -57,6 +71,11 @@ impl Link {
                 .max_encoding_message_size(MAX_MESSAGE),
             breaker: Breaker::new(config.breaker_failures, config.breaker_cool_down),
             metrics: config.metrics.clone(),
+            silence: config.silence,
+            born: Instant::now(),
+            heard: AtomicU64::new(0),
+            asking: tokio::sync::Mutex::default(),
+            under_way: AtomicUsize::new(0),
             address: address.to_owned(),
             id,
         })
@@ -74,6 +93,11 @@ impl Link {
         &self.breaker
     }
 
+    /// How many calls wait for this node now.
+    pub(crate) fn under_way(&self) -> usize {
+        self.under_way.load(Relaxed)
+    }
+
     /// Calls the `Cache` service.
     pub(crate) async fn cache<Q, R, F>(
         &self,
@@ -84,10 +108,10 @@ impl Link {
     where
         F: Future<Output = Result<Response<R>, Status>>,
     {
-        self.call(deadline, message, |request| send(self.cache.clone(), request)).await
+        self.call(deadline, Some(self.silence), message, |request| send(self.cache.clone(), request)).await
     }
 
-    /// Calls the `Invalidation` service.
+    /// Calls the `Invalidation` service, and waits until the deadline for a node that hangs: nobody else can answer for it.
     pub(crate) async fn invalidation<Q, R, F>(
         &self,
         deadline: Instant,
@@ -97,14 +121,15 @@ impl Link {
     where
         F: Future<Output = Result<Response<R>, Status>>,
     {
-        self.call(deadline, message, |request| send(self.invalidation.clone(), request)).await
+        self.call(deadline, None, message, |request| send(self.invalidation.clone(), request)).await
     }
 
-    /// One call within a deadline that the node is told too. Feeds the breaker and does not ask it. Safe to drop: the node is told to
+    /// One call within a deadline that the node is told too, given up before if the node is silent for as long as `silence` says. Feeds the breaker and does not ask it. Safe to drop: the node is told to
     /// stop, and may have done the work all the same.
     async fn call<Q, R, F>(
         &self,
         deadline: Instant,
+        silence: Option<Duration>,
         message: Q,
         send: impl FnOnce(Request<Q>) -> F,
     ) -> Result<R, Error>
@@ -112,19 +137,22 @@ impl Link {
         F: Future<Output = Result<Response<R>, Status>>,
     {
         let begun = Instant::now();
+        let _under_way = UnderWay::count(&self.under_way);
         let left = deadline.saturating_duration_since(begun);
         let mut request = Request::new(message);
         request.set_timeout(left);
         self.metrics.requests.inc();
-        let result = timeout_at(deadline, send(request)).await;
+        let result = timeout_at(deadline, self.attend(send(request), silence)).await;
         let waited = begun.elapsed();
         let (error, reached) = match result {
-            Ok(Ok(response)) => {
+            Ok(Some(Ok(response))) => {
+                self.hear();
                 self.breaker.success();
                 return Ok(response.into_inner());
             }
             Err(_) => (Error::timed_out(self.id.as_str(), waited), false),
-            Ok(Err(status)) => {
+            Ok(None) => (Error::silent(self.id.as_str(), waited), false),
+            Ok(Some(Err(status))) => {
                 let local = is_local(&status);
                 let over = matches!(status.code(), Code::Cancelled | Code::DeadlineExceeded)
                     && (local || waited + CLOSE >= left);
@@ -138,11 +166,80 @@ impl Link {
         };
         self.metrics.failures.inc();
         if reached {
+            self.hear();
             self.breaker.success();
         } else if self.breaker.failure() {
             self.metrics.breaker_opens.inc();
             warn!(node = %self.id, address = self.address, %error, "node can't be reached, leaving it alone for a while");
         }
         Err(error)
+    }
+
+    /// Waits for an answer as long as the node shows signs of life; `None` if it has been silent for too long.
+    ///
+    /// The node is asked for one when half of that time has passed, so that a slow database is not mistaken for a dead node: *the owner's
+    /// database takes a second; every node that forwarded to it gives up and reads the database too.*
+    async fn attend<R>(&self, answer: impl Future<Output = R>, silence: Option<Duration>) -> Option<R> {
+        let Some(silence) = silence else { return Some(answer.await) };
+        let mut answer = pin!(answer);
+        let mut last = Instant::now();
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut answer => return Some(answer),
+                () = sleep_until(last + silence / 2) => {}
+            }
+            let heard = self.last_heard();
+            if heard > last {
+                last = heard;
+                continue;
+            }
+            tokio::select! {
+                biased;
+                answer = &mut answer => return Some(answer),
+                () = self.sign_of_life(last) => last = Instant::now(),
+                () = sleep_until(last + silence) => {
+                    let heard = self.last_heard();
+                    if heard <= last {
+                        return None;
+                    }
+                    last = heard;
+                }
+            }
+        }
+    }
+
+    /// Returns when something is heard of the node, after `since`. One call asks, all listen.
+    async fn sign_of_life(&self, since: Instant) {
+        let _turn = self.asking.lock().await;
+        while self.last_heard() <= since {
+            // Any answer will do, also of a node that knows no heartbeats.
+            match self.invalidation.clone().heartbeat(HeartbeatRequest::default()).await {
+                Err(status) if is_local(&status) => std::future::pending().await,
+                _ => self.hear(),
+            }
+        }
+    }
+
+    fn hear(&self) {
+        let nanos = u64::try_from(self.born.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.heard.fetch_max(nanos.max(1), Relaxed);
+    }
+
+    fn last_heard(&self) -> Instant {
+        self.born + Duration::from_nanos(self.heard.load(Relaxed))
+    }
+}
+
+impl<'a> UnderWay<'a> {
+    fn count(calls: &'a AtomicUsize) -> Self {
+        calls.fetch_add(1, Relaxed);
+        Self(calls)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
     }
 }

@@ -82,6 +82,8 @@ async fn by_config(file: &Path) -> anyhow::Result<Client> {
     problems.into_result().map_err(read)?;
     let config = client::Config {
         deadline: section.deadline.max(DEADLINE),
+        silence: section.silence,
+        read_from: read_from(section.read_from),
         retries: section.retries,
         connect_timeout: section.connect_timeout,
         breaker_failures: section.breaker_failures,
@@ -106,6 +108,14 @@ async fn by_config(file: &Path) -> anyhow::Result<Client> {
         .with_context(|| format!("reach etcd at {} within {PATIENCE:?}", cluster.etcd.join(", ")))?
         .context("read the members from etcd")?;
     Ok(Client::from_membership(membership, config))
+}
+
+/// The client's word for the configuration's.
+pub(crate) fn read_from(configured: daemon::config::ReadFrom) -> client::ReadFrom {
+    match configured {
+        daemon::config::ReadFrom::Owner => client::ReadFrom::Owner,
+        daemon::config::ReadFrom::Any => client::ReadFrom::Any,
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
 };
 
@@ -15,7 +15,11 @@ use proto::v1::{
     invalidation_server::{Invalidation, InvalidationServer},
 };
 use ring::{Epoch, Member, MemberState, NodeId, Ring};
-use tokio::{net::TcpListener, sync::Notify, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, watch},
+    task::JoinHandle,
+};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
@@ -32,6 +36,12 @@ pub struct Fake {
     /// Whether key requests never return.
     pub hangs: AtomicUsize,
     pub hung: Notify,
+    /// Lets a key request go that hangs.
+    pub release: Notify,
+    /// Whether nothing at all is answered, as by a stopped process.
+    pub frozen: AtomicBool,
+    /// Heartbeats answered.
+    pub heartbeats: watch::Sender<usize>,
     pub rings_told: AtomicU64,
     pub timeouts: Mutex<Vec<String>>,
     server: Mutex<Option<JoinHandle<()>>>,
@@ -54,6 +64,9 @@ impl Fake {
             bad_keys: Mutex::default(),
             hangs: AtomicUsize::new(0),
             hung: Notify::new(),
+            release: Notify::new(),
+            frozen: AtomicBool::new(false),
+            heartbeats: watch::Sender::new(0),
             rings_told: AtomicU64::new(0),
             timeouts: Mutex::default(),
             server: Mutex::default(),
@@ -113,11 +126,19 @@ impl Fake {
         }
     }
 
+    /// Never returns while the node is frozen.
+    async fn thaw(&self) {
+        if self.frozen.load(SeqCst) {
+            std::future::pending::<()>().await;
+        }
+    }
+
     async fn act(&self, what: String) -> Result<(), Status> {
+        self.thaw().await;
         self.seen.lock().unwrap().push(what);
         if self.hangs.load(SeqCst) > 0 {
             self.hung.notify_one();
-            std::future::pending::<()>().await;
+            self.release.notified().await;
         }
         match &*self.failure.lock().unwrap() {
             Some((code, message)) => Err(Status::new(*code, message)),
@@ -197,6 +218,7 @@ impl Cache for Handle {
     }
 
     async fn ring(&self, _: Request<v1::RingRequest>) -> Result<Response<v1::RingReply>, Status> {
+        self.0.thaw().await;
         self.0.rings_told.fetch_add(1, SeqCst);
         let ring = self.0.ring.lock().unwrap().clone();
         Ok(Response::new(client::ring_reply(&self.0.id, &ring)))
@@ -230,6 +252,8 @@ impl Invalidation for Handle {
         &self,
         _: Request<v1::HeartbeatRequest>,
     ) -> Result<Response<v1::HeartbeatReply>, Status> {
+        self.0.thaw().await;
+        self.0.heartbeats.send_modify(|count| *count += 1);
         Err(Status::unimplemented("a fake has no watermarks"))
     }
 }

@@ -2,6 +2,8 @@
 #![allow(missing_docs, reason = "tests")]
 
 mod fake;
+mod silence;
+mod spread;
 
 use std::{sync::Arc, time::Duration};
 

@@ -23,6 +23,11 @@ pub struct ClientSection {
     /// How long a whole call may take, retries included. Default `"1s"`.
     #[serde(with = "duration")]
     pub deadline: Duration,
+    /// How long a node may say nothing at all while a call waits for it, before another is asked. Default `"300ms"`.
+    #[serde(with = "duration")]
+    pub silence: Duration,
+    /// Whom tools and applications ask for a key first. Default `"owner"`.
+    pub read_from: ReadFrom,
     /// How often a call that is safe to repeat is tried again after its first attempt. Default 3.
     pub retries: u32,
     /// How long opening a connection may take. Default `"500ms"`.
@@ -39,6 +44,8 @@ impl Default for ClientSection {
     fn default() -> Self {
         Self {
             deadline: Duration::from_secs(1),
+            silence: Duration::from_millis(300),
+            read_from: ReadFrom::Owner,
             retries: 3,
             connect_timeout: Duration::from_millis(500),
             breaker_failures: 5,
@@ -51,9 +58,21 @@ impl ClientSection {
     /// Pushes what is wrong beyond single fields.
     pub fn check(&self, layers: &Layers, problems: &mut Problems) {
         positive(layers, problems, "client.deadline", !self.deadline.is_zero());
+        positive(layers, problems, "client.silence", !self.silence.is_zero());
         positive(layers, problems, "client.connect_timeout", !self.connect_timeout.is_zero());
         positive(layers, problems, "client.breaker_failures", self.breaker_failures > 0);
     }
+}
+
+/// Which of the holders of a key's slot is read from first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadFrom {
+    /// The owner.
+    #[default]
+    Owner,
+    /// The owner or a replica, whichever has less to do.
+    Any,
 }
 
 /// How log lines look.

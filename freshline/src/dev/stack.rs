@@ -392,6 +392,8 @@ fn schema(catalog: &Catalog, file: &Path) -> String {
 fn client_config(section: &ClientSection) -> client::Config {
     client::Config {
         deadline: section.deadline,
+        silence: section.silence,
+        read_from: crate::connect::read_from(section.read_from),
         retries: section.retries,
         connect_timeout: section.connect_timeout,
         breaker_failures: section.breaker_failures,
