@@ -32,6 +32,9 @@ pub struct Config {
     pub max_key: ByteSize,
     /// The largest value that is stored; larger ones are served from the database. Default: 1 MiB.
     pub max_value: ByteSize,
+    /// How long after a look-aside miss the value may be set with its token. Default: 60 s.
+    #[serde(with = "daemon::config::duration")]
+    pub token_ttl: Duration,
     /// What to do while the node can't prove its membership. Default: `read_through`.
     pub fenced: Fenced,
     /// Most keys of one request. Default: 10000.
@@ -81,6 +84,7 @@ impl Default for Config {
             quarantine: Duration::from_millis(100),
             max_key: ByteSize(1 << 10),
             max_value: ByteSize(1 << 20),
+            token_ttl: Duration::from_mins(1),
             fenced: Fenced::ReadThrough,
             max_keys: 10_000,
             removal_log: crate::gate::LOG,
@@ -124,7 +128,12 @@ impl Config {
         if self.removal_log == 0 {
             bad("removal_log", "is 0, which would store nothing; write 1024 or more".into());
         }
-        for (field, value) in [("sweep", self.sweep), ("catch_up", self.catch_up), ("spread", self.spread)] {
+        for (field, value) in [
+            ("sweep", self.sweep),
+            ("catch_up", self.catch_up),
+            ("spread", self.spread),
+            ("token_ttl", self.token_ttl),
+        ] {
             if value.is_zero() {
                 bad(field, "is zero; write a duration like \"1s\"".into());
             }

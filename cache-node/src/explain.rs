@@ -60,7 +60,7 @@ impl Node {
                 origin: origin.to_string(),
             }),
             fill_in_flight: self.fills.in_flight(&key.text),
-            query: key.group.query.text().to_owned(),
+            query: key.group.query.as_ref().map_or("", catalog::Query::text).to_owned(),
             events: self.events(place, now),
             // What is not in memory is read from the database.
             freshness: as_of.map_or(Duration::ZERO, |as_of| now.saturating_duration_since(as_of)),

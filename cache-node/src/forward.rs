@@ -19,13 +19,13 @@ impl Node {
         key: &Key,
         options: ReadOptions,
     ) -> Result<Answer, Error> {
-        let Some(owner) = self.owner_elsewhere(ring, key) else { return self.detour(key).await };
+        let Some(owner) = self.owner_elsewhere(ring, key) else { return self.detour(key, options).await };
         match self.peers.get(owner, &key.text, options).await {
             Ok(answer) => {
                 self.metrics.forwards.inc();
                 Ok(answer)
             }
-            Err(error) => self.forward_failed(owner, key, error).await,
+            Err(error) => self.forward_failed(owner, key, options, error).await,
         }
     }
 
@@ -50,14 +50,14 @@ impl Node {
                             self.metrics.forwards.inc();
                             (index, Ok(answer))
                         }
-                        Err(error) => (index, self.forward_failed(owner, &key, error).await),
+                        Err(error) => (index, self.forward_failed(owner, &key, options, error).await),
                     });
                 future::join_all(answered).await
             }
             Err(error) => {
-                let failed = keys
-                    .into_iter()
-                    .map(async |(index, key)| (index, self.forward_failed(owner, &key, error.clone()).await));
+                let failed = keys.into_iter().map(async |(index, key)| {
+                    (index, self.forward_failed(owner, &key, options, error.clone()).await)
+                });
                 future::join_all(failed).await
             }
         }
@@ -68,11 +68,17 @@ impl Node {
         ring.owner(slot_of(&key.text)).filter(|owner| owner.id != self.id)
     }
 
-    async fn forward_failed(&self, owner: &Member, key: &Key, error: client::Error) -> Result<Answer, Error> {
+    async fn forward_failed(
+        &self,
+        owner: &Member,
+        key: &Key,
+        options: ReadOptions,
+        error: client::Error,
+    ) -> Result<Answer, Error> {
         self.metrics.forwards_failed.inc();
         if error.is_transient() {
             tracing::debug!(node = %self.id, owner = %owner.id, %error, "owner not reached, reading through");
-            self.detour(key).await
+            self.detour(key, options).await
         } else {
             // The owner has answered: asking the database again would only double its load.
             self.metrics.group(key.group.id).errors.inc();
@@ -80,7 +86,10 @@ impl Node {
         }
     }
 
-    async fn detour(&self, key: &Key) -> Result<Answer, Error> {
+    async fn detour(&self, key: &Key, options: ReadOptions) -> Result<Answer, Error> {
+        if options.look_aside {
+            return Ok(self.give_nothing(key));
+        }
         self.metrics.detour_reads.inc();
         self.read_through(key).await
     }

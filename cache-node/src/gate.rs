@@ -8,6 +8,7 @@
 //! that slips in under the old number is never served.
 
 mod log;
+mod set;
 mod token;
 
 use std::{
@@ -139,6 +140,13 @@ impl Gate {
         let log = self.shard(place.hash).lock();
         let view = self.view(&log, place, token.seq, token.started, live());
         may_store(token, &view, self.quarantine)?;
+        let inserted = self.put(token, place, filled);
+        drop(log); // held until here: a removal must not come between the check and the insert
+        Ok(inserted)
+    }
+
+    /// Stores what may be stored. The caller holds the key's log.
+    fn put(&self, token: &Token, place: Place, filled: Filled) -> Inserted {
         let stamp = Stamp {
             group: place.group,
             slot: place.slot,
@@ -147,9 +155,7 @@ impl Gate {
         };
         let expires = token.started + filled.ttl;
         let entry = Entry { value: filled.value, stamp, filled: token.started, expires };
-        let inserted = self.store.insert(place.hash, filled.key, entry);
-        drop(log); // held until here: a removal must not come between the check and the insert
-        Ok(inserted)
+        self.store.insert(place.hash, filled.key, entry)
     }
 
     /// Removes a key; returns whether it was in memory.

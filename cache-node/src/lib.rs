@@ -16,6 +16,7 @@ pub mod slots;
 pub mod store;
 
 mod apply;
+mod aside;
 mod config;
 mod error;
 mod explain;

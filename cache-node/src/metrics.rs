@@ -80,6 +80,8 @@ pub(crate) struct NodeMetrics {
     pub(crate) too_large: Counter,
     /// Entries in memory that could not be proven to be as fresh as was asked for.
     pub(crate) too_old: Counter,
+    /// Values set by applications, by what became of them.
+    sets: Family<ResultLabel, Counter>,
     /// Keys that were no keys.
     pub(crate) bad_keys: Counter,
     /// Removals applied.
@@ -116,6 +118,10 @@ pub(crate) struct GroupMetrics {
     pub(crate) misses: Counter,
     pub(crate) shared: Counter,
     pub(crate) read_through: Counter,
+    /// Look-aside misses, which were given a token.
+    pub(crate) tokens: Counter,
+    /// Plain misses of a group that nothing fills.
+    pub(crate) not_filled: Counter,
     pub(crate) errors: Counter,
     pub(crate) fills: Counter,
     pub(crate) fill_errors: Counter,
@@ -148,6 +154,8 @@ impl NodeMetrics {
                 misses: get("miss"),
                 shared: get("shared"),
                 read_through: get("read_through"),
+                tokens: get("token"),
+                not_filled: get("not_filled"),
                 errors: get("error"),
                 fills: fills.get_or_create(&GroupLabel { group: name() }).clone(),
                 fill_errors: fill_errors.get_or_create(&GroupLabel { group: name() }).clone(),
@@ -161,6 +169,8 @@ impl NodeMetrics {
         let of = |reason| refused_family.get_or_create(&ReasonLabel { reason }).clone();
         let refused = Refused::ALL.iter().map(|refused| of(refused.label())).collect();
         let too_large = of("too_large");
+        let sets = Family::<ResultLabel, Counter>::default();
+        registry.register("sets", "Values set by applications, by what became of them", sets.clone());
 
         let forwards_family = Family::<ResultLabel, Counter>::default();
         registry.register("forwards", "Keys forwarded to their owner", forwards_family.clone());
@@ -179,6 +189,7 @@ impl NodeMetrics {
             refused,
             too_large,
             too_old: Counter::default(),
+            sets,
             bad_keys: Counter::default(),
             removes: Counter::default(),
             removes_hit: Counter::default(),
@@ -235,6 +246,11 @@ impl NodeMetrics {
         if let Some(at) = Refused::ALL.iter().position(|refused| *refused == reason) {
             self.refused[at].inc();
         }
+    }
+
+    /// Counts a value that an application set: `stored`, or why not.
+    pub(crate) fn set(&self, result: &'static str) {
+        self.sets.get_or_create(&ResultLabel { result }).inc();
     }
 
     /// Fills refused for any reason, too large ones included.

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    aside::Seal,
     config::{Config, Fenced},
     error::Error,
     fill::{Fills, Miss, Read},
@@ -71,6 +72,7 @@ pub struct Node {
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
     pub(crate) started: Instant,
+    pub(crate) seal: Seal,
     /// Whether the node is to be in the ring.
     pub(crate) wanted: AtomicBool,
     /// Whether an epoch of a heartbeat is being caught up with.
@@ -108,7 +110,9 @@ impl Node {
             tasks.clone(),
             config.max_value.0,
         );
+        let started = Instant::now();
         let node = Arc::new(Self {
+            seal: Seal::new(&parts.id, started),
             id: parts.id,
             config,
             catalog: parts.catalog,
@@ -122,7 +126,7 @@ impl Node {
             watermarks,
             tasks,
             stop: CancellationToken::new(),
-            started: Instant::now(),
+            started,
             wanted: AtomicBool::new(false),
             catching_up: AtomicBool::new(false),
             births: Mutex::new(()),
@@ -230,13 +234,19 @@ impl Node {
             return Ok(answer);
         }
         let ring = self.current_ring();
-        if self.holds(place)
-            && let Some(answer) = self.miss(key, place, bound).await?
-        {
-            return Ok(answer);
+        if self.holds(place) {
+            let answer = if options.look_aside {
+                self.give_token(key, place)?
+            } else {
+                self.miss(key, place, bound).await?
+            };
+            if let Some(answer) = answer {
+                return Ok(answer);
+            }
         }
         match hop {
             Hop::First => self.forward(&ring, key, options).await,
+            Hop::Forwarded if options.look_aside => Ok(self.give_nothing(key)),
             // The sender's ring and this node's disagree. The row itself is right whoever reads it.
             Hop::Forwarded => {
                 self.metrics.stray_reads.inc();
@@ -263,6 +273,7 @@ impl Node {
 
     /// Answers a miss of a slot that this node holds; `None` if it was lost meanwhile.
     async fn miss(&self, key: &Key, place: Place, bound: Option<Duration>) -> Result<Option<Answer>, Error> {
+        self.check_fillable(key)?;
         if !self.life.live() {
             return match self.config.fenced {
                 Fenced::Unavailable => {
@@ -307,6 +318,7 @@ impl Node {
 
     /// Answers from the database for this request alone; nothing is stored.
     pub(crate) async fn read_through(&self, key: &Key) -> Result<Answer, Error> {
+        self.check_fillable(key)?;
         let group = self.metrics.group(key.group.id);
         match self.fills.read_through(key).await {
             Ok(read) => {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::query::Query;
+use crate::query::{BatchedQuery, Query, TableName};
 use crate::template::Template;
 
 /// A group's place in the catalog's list. Stable only as long as the file is.
@@ -30,8 +30,8 @@ pub struct Group {
     pub name: Arc<str>,
     /// What its keys look like.
     pub template: Template,
-    /// What fills them.
-    pub query: Query,
+    /// What fills them; `None` for a look-aside group, whose values applications read by themselves and set.
+    pub query: Option<Query>,
     /// What the query's rows become.
     pub rows: Rows,
     /// How long a value may be served.
@@ -53,6 +53,21 @@ impl fmt::Display for GroupId {
 }
 
 impl Group {
+    /// Whether nothing fills its keys: applications read the values by themselves and set them.
+    pub fn is_look_aside(&self) -> bool {
+        self.query.is_none()
+    }
+
+    /// The tables that its query reads; none of a look-aside group.
+    pub fn tables(&self) -> &[TableName] {
+        self.query.as_ref().map_or(&[], Query::tables)
+    }
+
+    /// Its query for many keys at once, if there is one.
+    pub fn batched(&self) -> Option<&BatchedQuery> {
+        self.query.as_ref()?.batched()
+    }
+
     /// A TTL for one fill: [`ttl`](Self::ttl), shortened by up to [`ttl_jitter`](Self::ttl_jitter).
     ///
     /// `random` is a number from 0 up to 1; the caller owns the dice.

@@ -251,7 +251,7 @@ impl Client {
     }
 
     /// Calls one node after another until one answers.
-    async fn retried<T, F>(
+    pub(crate) async fn retried<T, F>(
         &self,
         mut attempts: Attempts<'_>,
         slot: Option<Slot>,

@@ -39,6 +39,13 @@ pub enum Error {
         /// Which limit was reached.
         reason: String,
     },
+    /// The key is of a look-aside group and not in memory, and nothing can fill it: get it with
+    /// [`ReadOptions::look_aside`](crate::ReadOptions::look_aside), or by [`Client::get_or_load`](crate::Client::get_or_load).
+    #[error("{message}")]
+    LookAside {
+        /// What to do, in the node's words.
+        message: String,
+    },
     /// No node is known to ask.
     #[error("no node to ask: {reason}")]
     NoNodes {
@@ -77,9 +84,8 @@ impl Error {
             Code::DeadlineExceeded => Self::Deadline { node, waited, reason },
             Code::ResourceExhausted => Self::Overloaded { node, reason },
             // A node that can't catch up with an epoch aborts; one that stops cancels.
-            Code::Unavailable | Code::Aborted | Code::Cancelled | Code::FailedPrecondition => {
-                Self::Unavailable { node, reason }
-            }
+            Code::Unavailable | Code::Aborted | Code::Cancelled => Self::Unavailable { node, reason },
+            Code::FailedPrecondition => Self::LookAside { message: reason },
             Code::Unimplemented => Self::Internal {
                 node,
                 reason: format!("{reason} (not a freshline node, or one of another version)"),

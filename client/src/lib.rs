@@ -17,6 +17,7 @@
 //! ```
 
 mod answer;
+mod aside;
 mod attempts;
 mod breaker;
 mod calls;
@@ -35,6 +36,7 @@ mod watermark;
 mod wire;
 
 pub use answer::{Answer, Outcome};
+pub use aside::{LoadError, Set};
 pub use calls::Client;
 pub use config::{Config, MAX_MESSAGE, ReadFrom};
 pub use connector::{Connecting, Connection, Connector};

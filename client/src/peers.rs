@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use parking_lot::RwLock;
 use proto::v1;
 use ring::{Epoch, Member, NodeId, Ring};
@@ -9,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::{
     Answer, Clock, Config, Error, Explanation, Heartbeat, HeartbeatReply, NodeStats, Page, ReadOptions, Scan,
-    Watermarks, link::Link, options::whole_millis, wire,
+    Set, Watermarks, link::Link, options::whole_millis, wire,
 };
 
 /// One multiplexed connection per node, each with its breaker.
@@ -87,6 +88,19 @@ impl Peers {
     ) -> Result<Vec<Result<Answer, Error>>, Error> {
         let link = self.admitted(to)?;
         get_many(&link, self.deadline(), keys.to_vec(), options, true, 0).await.map(|(results, _)| results)
+    }
+
+    /// Brings a value that an application set to the member that gave it the token.
+    pub async fn set(
+        &self,
+        to: &Member,
+        key: &str,
+        value: Option<Bytes>,
+        token: Bytes,
+        ttl: Option<Duration>,
+    ) -> Result<Set, Error> {
+        let link = self.admitted(to)?;
+        set(&link, self.deadline(), key, value, token, ttl, true).await
     }
 
     /// Removes keys from one member; returns how many of them it had.
@@ -259,6 +273,24 @@ pub(crate) async fn get_many(
     let results =
         reply.results.into_iter().map(|result| wire::key_result(link.id().as_str(), result, waited));
     Ok((results.collect(), reply.epoch))
+}
+
+/// One `Set`.
+pub(crate) async fn set(
+    link: &Link,
+    deadline: Instant,
+    key: &str,
+    value: Option<Bytes>,
+    token: Bytes,
+    ttl: Option<Duration>,
+    forwarded: bool,
+) -> Result<Set, Error> {
+    // 0 would be the group's.
+    let ttl_ms = ttl.map_or(0, |ttl| whole_millis(ttl).max(1));
+    let request = v1::SetRequest { key: key.to_owned(), value, token, ttl_ms, forwarded };
+    let reply: v1::SetReply =
+        link.cache(deadline, request, |mut client, request| async move { client.set(request).await }).await?;
+    Ok(reply.into())
 }
 
 /// One `Remove`: how many keys were in memory, and the node's epoch.

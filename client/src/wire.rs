@@ -8,7 +8,8 @@ use tonic::Code;
 
 use crate::{
     Ack, Answer, Apply, Clock, EntryState, Error, Event, Explanation, GroupStats, Heartbeat, HeartbeatReply,
-    Held, NodeStats, Outcome, Page, PartitionName, Removal, Scan, Watermark, Watermarks, answer::to_millis,
+    Held, NodeStats, Outcome, Page, PartitionName, Removal, Scan, Set, Watermark, Watermarks,
+    answer::to_millis,
 };
 
 /// A reply with its value; an outcome of a later version is refused, since it may change what the value means.
@@ -153,6 +154,23 @@ impl From<v1::ApplyRequest> for Apply {
             flush: request.flush,
             origin: request.origin,
             watermarks: request.watermarks.map(Into::into),
+        }
+    }
+}
+
+impl From<v1::SetReply> for Set {
+    fn from(reply: v1::SetReply) -> Self {
+        Self { refused: (!reply.stored).then_some(reply.refused), node: reply.node, epoch: reply.epoch }
+    }
+}
+
+impl From<Set> for v1::SetReply {
+    fn from(set: Set) -> Self {
+        Self {
+            stored: set.refused.is_none(),
+            refused: set.refused.unwrap_or_default(),
+            node: set.node,
+            epoch: set.epoch,
         }
     }
 }

@@ -30,6 +30,14 @@ pub enum Error {
         /// The database's own words.
         reason: Arc<str>,
     },
+    /// The group has no query: applications read its values by themselves and set them.
+    #[error(
+        "group {group} has no query that could fill it; get with look_aside, read the value, and set it with the token"
+    )]
+    NoQuery {
+        /// The group of the key.
+        group: Arc<str>,
+    },
     /// The value is larger than its group allows.
     #[error("a value of group {group} is {size} bytes or more, the limit is {limit}")]
     TooLarge {
@@ -51,6 +59,7 @@ impl Error {
             Self::Unavailable(_) => "unavailable",
             Self::Query { .. } => "query",
             Self::TooLarge { .. } => "too_large",
+            Self::NoQuery { .. } => "no_query",
         }
     }
 

@@ -89,6 +89,9 @@ impl Loader {
     ///
     /// The database read begins after this call. Dropping the future is safe: a batch goes on for the others in it.
     pub async fn load(&self, key: Key) -> Result<Option<Bytes>, Error> {
+        if key.group.is_look_aside() {
+            return Err(Error::NoQuery { group: Arc::clone(&key.group.name) });
+        }
         let started = Instant::now();
         let answer = self.wait(key, started + self.limits.deadline).await;
         self.metrics.seconds.observe(started.elapsed().as_secs_f64());

@@ -57,8 +57,11 @@ impl Mysql {
             );
             Error::Unavailable(reason.into())
         })?;
-        let plans =
-            catalog.groups().iter().map(|group| (group.id, Plan::new(group, Dialect::MySql))).collect();
+        let plans = catalog
+            .groups()
+            .iter()
+            .filter_map(|group| Some((group.id, Plan::new(group, Dialect::MySql)?)))
+            .collect();
         // A statement per group and size of batch.
         let options = options.statement_cache_capacity(512);
         Ok(Arc::new(Self {
@@ -138,7 +141,7 @@ impl Mysql {
 #[async_trait]
 impl RowSource for Mysql {
     fn batches(&self, group: &Group) -> bool {
-        group.query.batched().is_some()
+        group.batched().is_some()
     }
 
     async fn ready(&self) -> Result<(), Report> {
@@ -233,7 +236,7 @@ async fn read(
         }
         return Ok(vec![collected.finish()]);
     }
-    let params = group.query.batched().map_or(&[][..], |batched| batched.params());
+    let params = group.batched().map_or(&[][..], |batched| batched.params());
     let mut assignment = Assignment::new(group, keys, params);
     while let Some(row) = rows.try_next().await? {
         let shape = shape.get_or_insert_with(|| Shape::of(&row, statement.key_columns));

@@ -21,6 +21,8 @@ const SIZES: usize = MOST_KEYS.ilog2() as usize + 1;
 pub(crate) struct Plan {
     dialect: Dialect,
     single: Arc<str>,
+    /// For each placeholder of `single` the index of its parameter.
+    params: Box<[usize]>,
     batched: [OnceLock<Arc<str>>; SIZES],
     warned: AtomicBool,
 }
@@ -35,22 +37,25 @@ pub(crate) struct Statement<'k> {
 }
 
 impl Plan {
-    pub(crate) fn new(group: &Group, dialect: Dialect) -> Self {
-        Self {
+    /// `None` for a look-aside group: it has nothing to run.
+    pub(crate) fn new(group: &Group, dialect: Dialect) -> Option<Self> {
+        let (single, params) = group.query.as_ref()?.render();
+        Some(Self {
             dialect,
-            single: group.query.render().0.into(),
+            single: single.into(),
+            params: params.into(),
             batched: Default::default(),
             warned: AtomicBool::new(false),
-        }
+        })
     }
 
     /// The statement for `keys`. With more than one key the group's query must have a batched form.
     ///
     /// That form is used for one key too: it tells whether the row is the key's own.
     pub(crate) fn statement<'k>(&self, group: &'k Group, keys: &'k [Key]) -> Statement<'k> {
-        let Some(batched) = group.query.batched() else {
+        let Some(batched) = group.batched() else {
             let key = &keys[0];
-            let values = group.query.render().1.iter().map(|param| (*param, &key.params[*param])).collect();
+            let values = self.params.iter().map(|param| (*param, &key.params[*param])).collect();
             return Statement { sql: Arc::clone(&self.single), values, key_columns: 0 };
         };
         let size = keys.len().next_power_of_two();
@@ -78,12 +83,13 @@ impl Plan {
 
 /// Statements carry at most [`MOST_KEYS`] keys, or one where the query has no batched form.
 pub(crate) fn chunks<'k>(group: &Group, keys: &'k [Key]) -> std::slice::Chunks<'k, Key> {
-    keys.chunks(if group.query.batched().is_some() { MOST_KEYS } else { 1 })
+    keys.chunks(if group.batched().is_some() { MOST_KEYS } else { 1 })
 }
 
 /// The columns that a group's query compares a parameter with, as far as the schema has them.
 pub(crate) fn compared<'s>(group: &Group, param: usize, schema: &'s Schema) -> Vec<&'s Field> {
-    let names = group.query.compared().get(param).map_or(&[][..], Vec::as_slice);
+    let compared = group.query.as_ref().and_then(|query| query.compared().get(param));
+    let names = compared.map_or(&[][..], Vec::as_slice);
     names.iter().filter_map(|name| find(name, schema)).collect()
 }
 

@@ -61,7 +61,7 @@ impl Sqlite {
     /// Prepares for the file at `path`, which must exist by the time of the first load.
     pub fn open(path: impl AsRef<Path>, catalog: &Arc<Catalog>) -> Result<Arc<Self>, Error> {
         let path = path.as_ref().to_owned();
-        let tables = catalog.groups().iter().flat_map(|group| group.query.tables());
+        let tables = catalog.groups().iter().flat_map(|group| group.tables());
         let databases: BTreeSet<String> = tables.map(|table| table.database.to_string()).collect();
         if databases.len() > MOST_DATABASES {
             let reason = format!(
@@ -83,8 +83,11 @@ impl Sqlite {
                 Box::pin(async move { attach(connection, &attached.0, &attached.1).await })
             })
             .connect_lazy_with(options);
-        let plans =
-            catalog.groups().iter().map(|group| (group.id, Plan::new(group, Dialect::Sqlite))).collect();
+        let plans = catalog
+            .groups()
+            .iter()
+            .filter_map(|group| Some((group.id, Plan::new(group, Dialect::Sqlite)?)))
+            .collect();
         Ok(Arc::new(Self {
             catalog: Arc::clone(catalog),
             path,
@@ -204,7 +207,7 @@ impl Sqlite {
 #[async_trait]
 impl RowSource for Sqlite {
     fn batches(&self, group: &Group) -> bool {
-        group.query.batched().is_some()
+        group.batched().is_some()
     }
 
     async fn ready(&self) -> Result<(), Report> {
@@ -227,8 +230,9 @@ impl RowSource for Sqlite {
         connection.clear_cached_statements().await.map_err(|error| self.unavailable(&error))?;
         let mut report = Report::default();
         for group in self.catalog.groups() {
-            let batched = group.query.batched().map(|batched| batched.sql(Dialect::Sqlite, 2));
-            for sql in [Some(group.query.render().0.to_owned()), batched].into_iter().flatten() {
+            let Some(query) = &group.query else { continue };
+            let batched = query.batched().map(|batched| batched.sql(Dialect::Sqlite, 2));
+            for sql in [Some(query.render().0.to_owned()), batched].into_iter().flatten() {
                 let Err(error) = connection.prepare(AssertSqlSafe(sql).into_sql_str()).await else {
                     continue;
                 };
@@ -267,14 +271,14 @@ fn collect(
     shape: Option<&Shape>,
 ) -> Result<Vec<Option<Bytes>>, Error> {
     let write = |row, out: &mut Vec<u8>| shape.map_or(Ok(()), |shape| shape.write(row, out));
-    if fetched.key_columns == 0 && group.query.batched().is_none() {
+    if fetched.key_columns == 0 && group.batched().is_none() {
         let mut collected = Collected::new(group.rows);
         for row in &fetched.rows {
             collected.push(group, |out| write(row, out))?;
         }
         return Ok(vec![collected.finish()]);
     }
-    let params = group.query.batched().map_or(&[][..], |batched| batched.params());
+    let params = group.batched().map_or(&[][..], |batched| batched.params());
     let mut assignment = Assignment::new(group, keys, params);
     for row in &fetched.rows {
         let cell = |at| shape.map_or(Ok(Cell::Null), |shape| shape.key_cell(row, at));

@@ -164,8 +164,12 @@ impl Cache for Service {
         Ok(Response::new(client::ring_reply(self.0.id().as_str(), &self.0.ring())))
     }
 
-    async fn set(&self, _: Request<v1::SetRequest>) -> Result<Response<v1::SetReply>, Status> {
-        Err(Status::unimplemented("not built yet"))
+    async fn set(&self, request: Request<v1::SetRequest>) -> Result<Response<v1::SetReply>, Status> {
+        let request = request.into_inner();
+        let ttl = (request.ttl_ms > 0).then(|| Duration::from_millis(request.ttl_ms));
+        let hop = hop(request.forwarded);
+        let set = self.0.set(&request.key, request.value, &request.token, ttl, hop).await?;
+        Ok(Response::new(set.into()))
     }
 
     async fn scan(&self, request: Request<v1::ScanRequest>) -> Result<Response<v1::ScanReply>, Status> {

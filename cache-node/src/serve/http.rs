@@ -65,11 +65,17 @@ async fn get_key(
     let options = ReadOptions { max_staleness: query.max_staleness, ..ReadOptions::default() };
     let answer = node.get_with(&key, Hop::First, options).await?;
     let mut response = match &answer.value {
-        Some(value) => ([(header::CONTENT_TYPE, "application/json")], value.clone()).into_response(),
+        Some(value) => ([(header::CONTENT_TYPE, content_type(&node, &key))], value.clone()).into_response(),
         None => failure(StatusCode::NOT_FOUND, format!("the database has no row for {key}")),
     };
     freshness(&answer, &mut response);
     Ok(response)
+}
+
+/// What a query fills is JSON; what applications set is theirs to know.
+fn content_type(node: &Node, key: &str) -> &'static str {
+    let look_aside = node.catalog().resolve(key).is_ok_and(|key| key.group.is_look_aside());
+    if look_aside { "application/octet-stream" } else { "application/json" }
 }
 
 /// Removes a key from all nodes.

@@ -24,6 +24,7 @@ impl Error {
                 loader::Error::Unavailable(_) => Code::Unavailable,
                 loader::Error::TooLarge { .. } => Code::OutOfRange,
                 loader::Error::Query { .. } => Code::Internal,
+                loader::Error::NoQuery { .. } => Code::FailedPrecondition,
             },
             Self::Abandoned | Self::Fenced | Self::Behind { .. } | Self::Unacknowledged { .. } => {
                 Code::Unavailable
@@ -34,6 +35,7 @@ impl Error {
                 client::Error::Deadline { .. } => Code::DeadlineExceeded,
                 client::Error::Overloaded { .. } => Code::ResourceExhausted,
                 client::Error::Internal { .. } => Code::Internal,
+                client::Error::LookAside { .. } => Code::FailedPrecondition,
             },
         }
     }
@@ -44,7 +46,8 @@ pub(crate) fn http_status(code: Code) -> StatusCode {
     match code {
         Code::Ok => StatusCode::OK,
         Code::InvalidArgument => StatusCode::BAD_REQUEST,
-        Code::NotFound => StatusCode::NOT_FOUND,
+        // A look-aside group's key that is not in memory: there is nothing, and nothing to be had.
+        Code::NotFound | Code::FailedPrecondition => StatusCode::NOT_FOUND,
         Code::OutOfRange => StatusCode::PAYLOAD_TOO_LARGE,
         Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
         Code::ResourceExhausted | Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,

@@ -1,6 +1,7 @@
 //! Several nodes in one process, over real gRPC and HTTP on free ports, with a database and a membership in memory.
 
 mod answers;
+mod aside;
 mod changes;
 mod freshness;
 mod lifecycle;

@@ -23,6 +23,10 @@ pub(super) fn cover(drafts: &[Draft], written: Vec<Vec<Declared>>, problems: &mu
     let written = rules.len();
     let mut ignored = Vec::new();
     for draft in drafts {
+        if draft.look_aside {
+            look_aside(draft, &rules[..written], problems);
+            continue;
+        }
         let (Some((template, _)), Some((query, at))) = (&draft.template, &draft.query) else { continue };
         ignored.extend(draft.ignored.iter().map(|table| (table.clone(), draft.id)));
         for table in query.tables() {
@@ -55,6 +59,26 @@ pub(super) fn cover(drafts: &[Draft], written: Vec<Vec<Declared>>, problems: &mu
         }
     }
     Covered { rules, ignored }
+}
+
+/// A group without a query says what makes it stale: by a written rule, or that nothing does.
+fn look_aside(draft: &Draft, rules: &[Declared], problems: &mut Collector<'_>) {
+    let covered = rules.iter().any(|declared| declared.rule.groups.contains(&draft.id));
+    match &draft.no_rules {
+        Some(at) if covered => {
+            let message = format!("{}: rules = \"none\", but a [[rule]] names it", draft.title());
+            problems.error(at, message, "remove one of the two");
+        }
+        None if !covered => {
+            let name = draft.name.as_ref().map_or("..", |(name, _)| name);
+            let remedy = format!(
+                "write query = \"SELECT id, name FROM shop.users WHERE id = {{id}}\"; or, if applications set its \
+                 values, say what makes them stale by a [[rule]] with keys or groups = [{name:?}], or rules = \"none\""
+            );
+            problems.error(&draft.span, format!("{} has no query", draft.title()), remedy);
+        }
+        _ => {}
+    }
 }
 
 /// The keys and the columns read of one place; or the parameter that it doesn't tell.

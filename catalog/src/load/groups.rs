@@ -30,6 +30,10 @@ pub(super) struct Draft {
     pub(super) query: Option<Placed<Query>>,
     pub(super) places: Vec<TableRef>,
     pub(super) ignored: Vec<TableName>,
+    /// Nothing is written as its query.
+    pub(super) look_aside: bool,
+    /// Where it says `rules = "none"`.
+    pub(super) no_rules: Option<Range<usize>>,
     rows: Rows,
     ttl: Duration,
     ttl_jitter: f64,
@@ -65,7 +69,8 @@ impl Draft {
                 None
             }
         });
-        let sql = fields.required("query", "SELECT id, name FROM shop.users WHERE id = {id}", problems);
+        let look_aside = table.get("query").is_none();
+        let sql = fields.text("query", problems);
         let (mut query, mut places) = (None, Vec::new());
         if let (Some((sql, at)), Some((template, _))) = (sql, &template) {
             match Query::parse(&sql, template, database) {
@@ -78,8 +83,14 @@ impl Draft {
                     .for_each(|(message, remedy)| problems.error(&at, format!("{title}: {message}"), remedy)),
             }
         }
+        let no_rules = no_rules(&title, look_aside, fields.text("rules", problems), problems);
         let rows = match fields.text("rows", problems) {
             None => Rows::One,
+            Some((_, at)) if look_aside => {
+                let message = format!("{title}: rows says what a query's rows become, and it has no query");
+                problems.error(&at, message, "remove it: applications set what they like");
+                Rows::One
+            }
             Some((text, at)) => match text.as_str() {
                 "one" => Rows::One,
                 "many" => Rows::Many,
@@ -113,7 +124,7 @@ impl Draft {
         let max_staleness =
             positive(&title, "max_staleness", fields.duration("max_staleness", problems), problems);
         let max_value = fields.size("max_value", problems).map(|(size, _)| size);
-        let ignored = ignored(&title, &mut fields, query.as_ref(), database, problems);
+        let ignored = ignored(&title, &mut fields, query.as_ref(), look_aside, database, problems);
         let span = fields.span().clone();
         fields.finish(problems);
         let id = GroupId(u16::try_from(index).unwrap_or(u16::MAX));
@@ -125,6 +136,8 @@ impl Draft {
             query,
             places,
             ignored,
+            look_aside,
+            no_rules,
             rows,
             ttl,
             ttl_jitter,
@@ -149,7 +162,7 @@ impl Draft {
             id: self.id,
             name: Arc::from(self.name?.0),
             template: self.template?.0,
-            query: self.query?.0,
+            query: if self.look_aside { None } else { Some(self.query?.0) },
             rows: self.rows,
             ttl: self.ttl,
             ttl_jitter: self.ttl_jitter,
@@ -169,6 +182,24 @@ fn template(text: &str) -> Result<Template, String> {
         }
     }
     Ok(template)
+}
+
+/// Where a look-aside group says that no change makes it stale.
+fn no_rules(
+    title: &str,
+    look_aside: bool,
+    written: Option<Placed<String>>,
+    problems: &mut Collector<'_>,
+) -> Option<Range<usize>> {
+    let (text, at) = written?;
+    if text != "none" {
+        let message = format!("{title}: rules = {text:?} is unknown");
+        problems.error(&at, message, "write \"none\" if no change makes it stale, else a [[rule]]");
+    } else if !look_aside {
+        let message = format!("{title}: rules follow from its query");
+        problems.error(&at, message, "remove it; to miss the changes of a table write ignore = [..]");
+    }
+    Some(at)
 }
 
 fn positive(
@@ -195,11 +226,17 @@ fn ignored(
     title: &str,
     fields: &mut Fields<'_, '_>,
     query: Option<&Placed<Query>>,
+    look_aside: bool,
     database: Option<&str>,
     problems: &mut Collector<'_>,
 ) -> Vec<TableName> {
     let mut tables = Vec::new();
     for (text, at) in fields.list("ignore", problems) {
+        if look_aside {
+            let message = format!("{title} ignores {text}, but it has no query that reads it");
+            problems.error(&at, message, "remove it; only what a [[rule]] names makes the group stale");
+            continue;
+        }
         match Pattern::parse(&text, database) {
             Ok(Pattern::Table(table)) => {
                 if let Some((query, _)) = query

@@ -140,3 +140,31 @@ fn fields_have_defaults_and_limits() {
     assert!(problems(&format!("{USER}ignore = \"shop.users\"")).contains("not a list of texts"));
     assert!(problems("").contains("no group"), "an empty catalog is odd, not wrong");
 }
+
+#[test]
+fn a_group_without_a_query_says_what_makes_it_stale() {
+    const SESSION: &str = "[[group]]\nname = \"session\"\nkey = \"session:{id:u64}\"\n";
+    let rule = "[[rule]]\ntable = \"shop.sessions\"\nkeys = [\"session:{id}\"]\n";
+    let found = problems(SESSION);
+    assert!(found.starts_with("f.toml:1: group session has no query; write query = "), "{found}");
+    assert!(found.contains("groups = [\"session\"], or rules = \"none\""), "{found}");
+    assert_eq!(problems(&format!("{SESSION}rules = \"none\"\n")), "no problem: []");
+    assert_eq!(problems(&format!("{SESSION}{rule}")), "no problem: []");
+    let catalog = Catalog::parse("f.toml", &format!("{SESSION}{rule}")).unwrap();
+    let group = catalog.group("session").unwrap();
+    assert!(group.is_look_aside() && group.tables().is_empty() && group.batched().is_none());
+    assert_eq!(catalog.tables().len(), 1);
+
+    let both = problems(&format!("{SESSION}rules = \"none\"\n{rule}"));
+    assert!(both.starts_with("f.toml:4: group session: rules = \"none\", but a [[rule]] names it"), "{both}");
+    for (line, expected) in [
+        ("rules = \"all\"", "rules = \"all\" is unknown; write \"none\""),
+        ("rows = \"many\"\nrules = \"none\"", "rows says what a query's rows become"),
+        ("ignore = [\"shop.a\"]\nrules = \"none\"", "ignores shop.a, but it has no query"),
+    ] {
+        let found = problems(&format!("{SESSION}{line}\n"));
+        assert!(found.contains(expected), "{expected}\nnot in\n{found}");
+    }
+    let derived = problems(&format!("{USER}rules = \"none\"\n"));
+    assert!(derived.contains("rules follow from its query"), "{derived}");
+}

@@ -15,7 +15,7 @@ use crate::template::Template;
 pub fn check(catalog: &Catalog, schema: &Schema) -> Report {
     let mut check = Check { catalog, schema, report: Report::default() };
     for (group, (_, line)) in catalog.groups.iter().zip(&catalog.lines) {
-        for table in group.query.tables() {
+        for table in group.tables() {
             // A view that the group ignores is one whose tables have rules.
             let ignored = catalog.ignored.iter().any(|(name, id)| *id == group.id && name.is(table));
             if ignored && schema.table(table).is_some_and(|found| found.view) {

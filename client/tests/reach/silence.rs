@@ -29,8 +29,7 @@ async fn a_node_that_hangs_is_given_up_for_another_long_before_the_deadline() {
 async fn a_node_that_hangs_is_left_alone_after_some_calls() {
     let (a, b) = (Fake::start("a").await, Fake::start("b").await);
     let ring = ring_of(1, &[&a, &b], 1);
-    let config =
-        Config { breaker_failures: 2, breaker_cool_down: Duration::from_hours(1), ..impatient() };
+    let config = Config { breaker_failures: 2, breaker_cool_down: Duration::from_hours(1), ..impatient() };
     let metrics = config.metrics.clone();
     let client = client(&a, config).await;
     b.frozen.store(true, SeqCst);
@@ -56,7 +55,10 @@ async fn a_node_whose_database_is_slow_is_waited_for_and_nobody_else_is_asked() 
         })
         .collect();
     let mut asked = b.heartbeats.subscribe();
-    timeout(PATIENCE, asked.wait_for(|count| *count >= 5)).await.expect("it is asked for signs of life").unwrap();
+    timeout(PATIENCE, asked.wait_for(|count| *count >= 5))
+        .await
+        .expect("it is asked for signs of life")
+        .unwrap();
     assert!(calls.iter().all(|call| !call.is_finished()));
     b.hangs.store(0, SeqCst);
     b.release.notify_waiters();
@@ -75,5 +77,8 @@ async fn a_forward_to_a_node_that_hangs_fails_as_unavailable() {
     let member = a.member();
     let get = peers.get(&member, "user:1", ReadOptions::default());
     let error = timeout(PATIENCE, get).await.expect("half the deadline is left").unwrap_err();
-    assert!(matches!(&error, Error::Unavailable { .. }) && error.to_string().contains("no sign of life"), "{error}");
+    assert!(
+        matches!(&error, Error::Unavailable { .. }) && error.to_string().contains("no sign of life"),
+        "{error}"
+    );
 }

@@ -131,6 +131,12 @@ async fn live(url: &str, catalog: &Arc<Catalog>) -> anyhow::Result<Report> {
 
 fn describe(group: &Group, uses: &[TableUse], output: &Output) -> anyhow::Result<()> {
     output.line(format!("{}  {}", output.bold(&group.name), output.dim(&group.template.to_string())))?;
+    if group.is_look_aside() {
+        output.line("  look-aside: applications set its values")?;
+        if !uses.iter().any(|use_| use_.group == group.name) {
+            output.line("  nothing makes it stale (rules = \"none\"): values go when their time is over")?;
+        }
+    }
     for use_ in uses.iter().filter(|use_| use_.group == group.name) {
         output.line(format!("  {} {} {}", use_.table, output.dim("->"), effect(use_)))?;
     }
@@ -179,7 +185,7 @@ fn object(group: &Group, uses: &[TableUse]) -> Value {
     json!({
         "name": &*group.name,
         "key": group.template.to_string(),
-        "query": group.query.text(),
+        "query": group.query.as_ref().map(catalog::Query::text),
         "ttl_seconds": group.ttl.as_secs_f64(),
         "negative_ttl_seconds": group.negative_ttl.as_secs_f64(),
         "tables": tables,

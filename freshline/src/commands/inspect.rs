@@ -54,7 +54,12 @@ fn facts(e: &Explanation) -> Vec<(&'static str, String)> {
     if e.fill_in_flight {
         facts.push(("fill", "under way".to_owned()));
     }
-    facts.push(("query", e.query.split_whitespace().collect::<Vec<_>>().join(" ")));
+    let query = if e.query.is_empty() {
+        "none: a look-aside group, applications set its values".to_owned()
+    } else {
+        e.query.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    facts.push(("query", query));
     facts
 }
 

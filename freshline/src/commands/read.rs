@@ -36,7 +36,7 @@ pub(crate) async fn get(
         output.bytes(value)?;
     } else if !output.json {
         // Numbers keep their digits: the text is indented, not read as numbers.
-        output.line(output::indented(value))?;
+        output.line(shown(value, output::indented))?;
     }
     Ok(Ended::Done)
 }
@@ -66,7 +66,10 @@ pub(crate) async fn get_many(
         for (key, answer) in keys.iter().zip(&answers) {
             match answer {
                 Ok(answer) => {
-                    let value = answer.value.as_deref().map_or_else(|| output.dim("no such row"), compact);
+                    let value = answer
+                        .value
+                        .as_deref()
+                        .map_or_else(|| output.dim("no such row"), |value| shown(value, compact));
                     output.line(format!("{}  {value}", output.bold(key)))?;
                     if verbose {
                         output.note(&format!("  {}", provenance(answer)));
@@ -97,6 +100,29 @@ struct Keyed<'a> {
     error: Option<String>,
 }
 
-fn compact(value: &[u8]) -> String {
-    String::from_utf8_lossy(value).into_owned()
+/// JSON as `json` writes it. What applications set may be anything: nothing of it may reach the terminal as a command.
+fn shown(value: &[u8], json: impl FnOnce(&[u8]) -> String) -> String {
+    if serde_json::from_slice::<serde::de::IgnoredAny>(value).is_ok() {
+        return json(value);
+    }
+    match std::str::from_utf8(value) {
+        Ok(text) => text.escape_debug().to_string(),
+        Err(_) => format!("{} bytes that are no text; --raw prints them as they are", value.len()),
+    }
+}
+
+fn compact(json: &[u8]) -> String {
+    String::from_utf8_lossy(json).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_json_can_not_drive_the_terminal() {
+        assert_eq!(shown(b"{\"a\":1}", compact), "{\"a\":1}");
+        assert_eq!(shown("caf\u{e9}\u{1b}[2J".as_bytes(), compact), "caf\u{e9}\\u{1b}[2J");
+        assert!(shown(b"\xff\xfe\x1b", compact).starts_with("3 bytes"));
+    }
 }

@@ -381,8 +381,7 @@ fn sync(
 
 /// The one database that the catalog's queries name, or else the name of the file.
 fn schema(catalog: &Catalog, file: &Path) -> String {
-    let mut names =
-        catalog.groups().iter().flat_map(|group| group.query.tables()).map(|table| &*table.database);
+    let mut names = catalog.groups().iter().flat_map(|group| group.tables()).map(|table| &*table.database);
     match names.next() {
         Some(first) if names.all(|name| name == first) => first.to_owned(),
         _ => file.file_stem().map_or_else(|| "main".to_owned(), |stem| stem.to_string_lossy().into_owned()),

@@ -17,11 +17,12 @@ impl Mysql {
     pub(super) async fn check_queries(&self, schema: &Schema) -> Result<Report, Error> {
         let mut report = Report::default();
         for group in self.catalog.groups() {
+            let Some(query) = &group.query else { continue };
             let mut said = Problems { group, place: self.place(), report: &mut report };
-            let (sql, params) = group.query.render();
+            let (sql, params) = query.render();
             let statement = self.prepare(sql).await?;
             let readable = said.statement(statement, params.len());
-            if let (true, Some(batched)) = (readable, group.query.batched()) {
+            if let (true, Some(batched)) = (readable, query.batched()) {
                 let statement = self.prepare(&batched.sql(Dialect::MySql, 2)).await?;
                 said.batched(statement, 2 * batched.params().len());
             }

@@ -17,7 +17,7 @@ use crate::{mysql::bind::Binding, plan::compared};
 pub(super) fn databases(catalog: &Catalog) -> Option<Vec<String>> {
     let mut databases = BTreeSet::new();
     for group in catalog.groups() {
-        databases.extend(group.query.tables().iter().map(|table| table.database.to_string()));
+        databases.extend(group.tables().iter().map(|table| table.database.to_string()));
     }
     for used in catalog.tables() {
         let (database, _) = used.table.split_once('.')?;

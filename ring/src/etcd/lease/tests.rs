@@ -34,8 +34,11 @@ fn kept() -> (Arc<SetClocks>, Alive<Arc<SetClocks>>, Instant) {
     let clocks = Arc::new(SetClocks::default());
     clocks.set(1_000_000, 9_000_000);
     let alive = Alive::by(clocks.clone());
-    let sent =
-        Moment { monotonic: alive.moment().monotonic + Duration::from_secs(5), boot: 1_000_000, wall: 9_000_000 };
+    let sent = Moment {
+        monotonic: alive.moment().monotonic + Duration::from_secs(5),
+        boot: 1_000_000,
+        wall: 9_000_000,
+    };
     assert!(!alive.at(sent.monotonic));
     alive.extend(sent, TTL);
     (clocks, alive, sent.monotonic)
@@ -104,18 +107,25 @@ fn the_margin_leaves_something_of_a_short_lease() {
 #[test]
 #[ignore = "a measurement, to be run by hand on a quiet machine"]
 fn cost_of_the_check() {
-    const ROUNDS: u32 = 2_000_000;
+    const ROUNDS: u32 = 50;
+    const CALLS: u32 = 100_000;
     let alive = Alive::new();
     alive.extend(alive.moment(), Duration::from_hours(1));
+    // The best round counts: what is beside it on the machine only ever adds.
     let each = |what: &str, check: &dyn Fn() -> bool| {
-        let begun = std::time::Instant::now();
-        for _ in 0..ROUNDS {
-            assert!(black_box(check()));
-        }
-        println!("{what}: {:.1} ns", begun.elapsed().as_nanos() as f64 / f64::from(ROUNDS));
+        let round = || {
+            let begun = std::time::Instant::now();
+            for _ in 0..CALLS {
+                assert!(black_box(check()));
+            }
+            begun.elapsed() / CALLS
+        };
+        println!("{what}: {:?}", (0..ROUNDS).map(|_| round()).min().unwrap_or_default());
     };
     let now = Instant::now();
-    each("by the monotonic clock alone", &|| alive.millis(Instant::now()) < alive.until.load(Ordering::Acquire));
+    each("by the monotonic clock alone", &|| {
+        alive.millis(Instant::now()) < alive.until.load(Ordering::Acquire)
+    });
     each("by all three clocks", &|| alive.at(Instant::now()));
     each("by all three clocks, the monotonic one read before", &|| alive.at(now));
 }

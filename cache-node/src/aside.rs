@@ -1,0 +1,183 @@
+//! Look-aside: a miss gives the application a token, it reads the value by itself and sets it under that token (R10).
+//!
+//! The token is the gate's own, as a fill takes it, sealed for its way through the application. What is set goes through the same
+//! gate as what is filled. *(the application misses and reads the old row; a removal arrives; the application sets the old row)*
+
+mod seal;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use catalog::Key;
+use client::{Answer, Outcome, Set};
+use tokio::time::Instant;
+
+pub(crate) use self::seal::Seal;
+use self::seal::{BadToken, Opened};
+use crate::{
+    config::Fenced,
+    error::Error,
+    gate::{self, Filled, Place, Refused},
+    node::{Hop, Node, place},
+    recorder::What,
+    store::Inserted,
+};
+
+/// Why a value was not set. The caller has its value and goes on; the next miss gives another token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The gate would have refused a fill as well.
+    Gate(Refused),
+    /// The token is none that this node takes for this key.
+    Token(BadToken),
+    /// The miss gave no token, because no node that holds the slot could be reached.
+    NoToken,
+    /// A value is in memory that was read later.
+    Superseded,
+    /// The value is larger than its group or the node takes.
+    TooLarge,
+    /// Its time to live is zero.
+    NotKept,
+}
+
+impl Refusal {
+    /// The reason on the wire and in the metric.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Gate(refused) => refused.label(),
+            Self::Token(bad) => bad.label(),
+            Self::NoToken => "no_token",
+            Self::Superseded => "superseded",
+            Self::TooLarge => "too_large",
+            Self::NotKept => "not_kept",
+        }
+    }
+}
+
+impl Node {
+    /// Answers a look-aside miss of a slot that this node holds; `None` if it does not hold it any more.
+    ///
+    /// A fenced node that reads through gives a token too: if its lease is alive after all, no removal has passed it by.
+    pub(crate) fn give_token(&self, key: &Key, place: Place) -> Result<Option<Answer>, Error> {
+        let incarnation = self.life.incarnation();
+        if self.config.fenced == Fenced::Unavailable && !self.life.live() {
+            self.metrics.group(key.group.id).errors.inc();
+            return Err(Error::Fenced);
+        }
+        let Some((token, _)) = self.gate.token(place) else { return Ok(None) };
+        Ok(Some(self.told_to_read(key, self.seal.close(&token, incarnation, place.hash))))
+    }
+
+    /// Answers a look-aside miss that no holder of the slot can be reached for: with a token that sets nothing.
+    pub(crate) fn give_nothing(&self, key: &Key) -> Answer {
+        self.told_to_read(key, Bytes::new())
+    }
+
+    fn told_to_read(&self, key: &Key, token: Bytes) -> Answer {
+        self.metrics.group(key.group.id).tokens.inc();
+        Answer {
+            value: None,
+            outcome: Outcome::Token,
+            age: Duration::ZERO,
+            ttl: None,
+            node: self.id.to_string(),
+            epoch: self.epoch().0,
+            freshness: Duration::ZERO,
+            token: Some(token),
+        }
+    }
+
+    /// Stores a value that the caller read by itself after a miss had given it `token`; `None` says that there is no such row.
+    ///
+    /// A token of another node is brought to that node, once. Safe to drop and to repeat. That the value was not stored is no error: the
+    /// reason is in the result.
+    pub async fn set(
+        &self,
+        key: &str,
+        value: Option<Bytes>,
+        token: &Bytes,
+        ttl: Option<Duration>,
+        hop: Hop,
+    ) -> Result<Set, Error> {
+        let key = self.resolve(key)?;
+        if hop == Hop::First
+            && let Some(issuer) = seal::issuer(token).filter(|issuer| *issuer != self.seal.node())
+        {
+            let ring = self.current_ring();
+            // Whoever gave it: the owner, or a replica that the caller had read from. If it is gone, so is its hold on the slot.
+            let Some(giver) = ring.members().iter().find(|member| seal::node_hash(&member.id) == issuer)
+            else {
+                return Ok(self.refuse_set(Refusal::Gate(Refused::SlotLost)));
+            };
+            return self
+                .peers
+                .set(giver, &key.text, value, token.clone(), ttl)
+                .await
+                .map_err(|error| Error::Peer { node: giver.id.to_string(), error: Box::new(error) });
+        }
+        // Before it is stored: what removes it comes after it in its story.
+        let (begun, hash) = (Instant::now(), gate::hash(&key.text));
+        Ok(match self.set_here(&key, value, token, ttl) {
+            Ok(()) => {
+                self.gate.recorder().record_at(hash, begun, What::Set);
+                self.metrics.set("stored");
+                self.outcome_of_set(None)
+            }
+            Err(refusal) => {
+                self.gate.recorder().record(hash, What::Refused { why: refusal.label() });
+                self.refuse_set(refusal)
+            }
+        })
+    }
+
+    fn set_here(
+        &self,
+        key: &Key,
+        value: Option<Bytes>,
+        token: &[u8],
+        ttl: Option<Duration>,
+    ) -> Result<(), Refusal> {
+        if token.is_empty() {
+            return Err(Refusal::NoToken);
+        }
+        let place = place(key);
+        let now = Instant::now();
+        let Opened { token, incarnation } =
+            self.seal.open(token, place.hash, now, self.config.token_ttl).map_err(Refusal::Token)?;
+        let limit = key.group.max_value.unwrap_or(u64::MAX).min(self.config.max_value.0);
+        if value.as_ref().is_some_and(|value| value.len() as u64 > limit) {
+            return Err(Refusal::TooLarge);
+        }
+        let own =
+            if value.is_some() { key.group.jittered_ttl(rand::random()) } else { key.group.negative_ttl };
+        let ttl = ttl.map_or(own, |asked| asked.min(own));
+        if ttl.is_zero() {
+            return Err(Refusal::NotKept);
+        }
+        // A copy of its own: the request's buffer is larger than the value and is not counted.
+        let value = value.map(|value| Bytes::copy_from_slice(&value));
+        let filled = Filled { key: key.text.clone(), value, ttl };
+        match self.gate.store_set(&token, place, filled, || self.life.vouches_for(incarnation))? {
+            Inserted::Stored => Ok(()),
+            Inserted::TooLarge => Err(Refusal::TooLarge),
+        }
+    }
+
+    fn refuse_set(&self, refusal: Refusal) -> Set {
+        self.metrics.set(refusal.label());
+        self.outcome_of_set(Some(refusal.label().to_owned()))
+    }
+
+    fn outcome_of_set(&self, refused: Option<String>) -> Set {
+        Set { refused, node: self.id.to_string(), epoch: self.epoch().0 }
+    }
+
+    /// What a plain miss of a look-aside group ends with.
+    pub(crate) fn check_fillable(&self, key: &Key) -> Result<(), Error> {
+        if key.group.is_look_aside() {
+            self.metrics.group(key.group.id).not_filled.inc();
+            return Err(Error::Fill(loader::Error::NoQuery { group: key.group.name.clone() }));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,27 @@
+//! The gate for values that applications read by themselves.
+
+use super::{Filled, Gate, Place, Token, may_store};
+use crate::{aside::Refusal, store::Inserted};
+
+impl Gate {
+    /// Like [`store_filled`](Self::store_filled), but leaves a value alone that was read later than this one: two reads that no removal
+    /// parts are both right, and what the node read itself it knows the age of.
+    pub(crate) fn store_set(
+        &self,
+        token: &Token,
+        place: Place,
+        filled: Filled,
+        live: impl FnOnce() -> bool,
+    ) -> Result<Inserted, Refusal> {
+        let log = self.shard(place.hash).lock();
+        let view = self.view(&log, place, token.seq, token.started, live());
+        may_store(token, &view, self.quarantine).map_err(Refusal::Gate)?;
+        let now = tokio::time::Instant::now();
+        if self.peek(place, &filled.key, now).is_some_and(|entry| entry.filled > token.started) {
+            return Err(Refusal::Superseded);
+        }
+        let inserted = self.put(token, place, filled);
+        drop(log); // held until here: a removal must not come between the check and the insert
+        Ok(inserted)
+    }
+}

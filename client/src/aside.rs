@@ -1,0 +1,99 @@
+//! Look-aside: the application reads what is missing by itself, and sets it under the token that its miss was given.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ring::slot_of;
+use tracing::debug;
+
+use crate::{Client, Error, Outcome, ReadOptions, attempts::Attempts, peers};
+
+/// What became of a value that was set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Set {
+    /// Why it was not stored, one word as in the metric `freshline_node_sets_total`; `None` if it was.
+    pub refused: Option<String>,
+    /// The node that decided.
+    pub node: String,
+    /// That node's epoch.
+    pub epoch: u64,
+}
+
+impl Set {
+    /// Whether the value is in memory now.
+    pub fn is_stored(&self) -> bool {
+        self.refused.is_none()
+    }
+}
+
+/// Why [`Client::get_or_load`] has no value.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError<E> {
+    /// The key is wrong.
+    #[error(transparent)]
+    Key(Error),
+    /// The caller's own read failed.
+    #[error("{0}")]
+    Load(E),
+}
+
+impl Client {
+    /// Sets a value that the caller read by itself **after** a look-aside get had given it `token`; `None` says that there is no such row.
+    /// `ttl` shortens the group's.
+    ///
+    /// A value that may have become stale since the token was given is refused, which is no error: the caller has its value and goes on.
+    /// Safe to repeat.
+    pub async fn set(
+        &self,
+        key: &str,
+        value: Option<Bytes>,
+        token: &Bytes,
+        ttl: Option<Duration>,
+    ) -> Result<Set, Error> {
+        if token.is_empty() {
+            let epoch = self.ring().epoch().0;
+            return Ok(Set { refused: Some("no_token".to_owned()), node: String::new(), epoch });
+        }
+        let value = &value;
+        let set = self
+            .retried(Attempts::new(self), Some(slot_of(key)), async |link, deadline| {
+                peers::set(&link, deadline, key, value.clone(), token.clone(), ttl, false).await
+            })
+            .await?;
+        self.routes().heard(set.epoch);
+        Ok(set)
+    }
+
+    /// Returns a key's value from memory, or what `load` reads, which is then set for others. `None` is "no such row".
+    ///
+    /// `load` begins after the token was taken, as it must. When no node can answer, the value is loaded all the same and not set: a cache
+    /// that is down costs the database a read, and the caller no answer. Any number of callers that miss at the same time each load. Safe
+    /// to drop.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError::Key`] if the key is no key of the catalog, [`LoadError::Load`] with what `load` failed with.
+    pub async fn get_or_load<F, L, E>(&self, key: &str, load: F) -> Result<Option<Bytes>, LoadError<E>>
+    where
+        F: FnOnce() -> L,
+        L: Future<Output = Result<Option<Bytes>, E>>,
+    {
+        let options = ReadOptions { look_aside: true, ..ReadOptions::default() };
+        let token = match self.get_with(key, options).await {
+            Ok(answer) if answer.outcome == Outcome::Token => answer.token.unwrap_or_default(),
+            Ok(answer) => return Ok(answer.value),
+            Err(error @ Error::InvalidKey { .. }) => return Err(LoadError::Key(error)),
+            Err(error) => {
+                debug!(key, %error, "the cache has no answer, loading without it");
+                Bytes::new()
+            }
+        };
+        let value = load().await.map_err(LoadError::Load)?;
+        if !token.is_empty()
+            && let Err(error) = self.set(key, value.clone(), &token, None).await
+        {
+            debug!(key, %error, "the loaded value was not set");
+        }
+        Ok(value)
+    }
+}
