@@ -29,6 +29,11 @@ impl Node {
         Node { id: id.to_owned(), process, client }
     }
 
+    /// The connection alone, for a task of its own.
+    pub fn reader(&self) -> Reader {
+        Reader { client: self.client.clone() }
+    }
+
     /// Asks for a key; the node forwards if it does not hold the slot.
     pub async fn get(&self, key: &str) -> Result<GetReply, Status> {
         let request = GetRequest { key: key.to_owned(), ..GetRequest::default() };
@@ -37,17 +42,7 @@ impl Node {
 
     /// Asks for many keys.
     pub async fn get_many(&self, keys: &[String]) -> Result<Vec<GetReply>, Status> {
-        let request = GetManyRequest { keys: keys.to_vec(), ..GetManyRequest::default() };
-        let reply = self.client.clone().get_many(request).await?.into_inner();
-        reply
-            .results
-            .into_iter()
-            .map(|result| match result.result {
-                Some(KeyResult::Reply(reply)) => Ok(reply),
-                Some(KeyResult::Error(error)) => Err(Status::new(error.code.into(), error.message)),
-                None => Err(Status::internal("a result without a reply")),
-            })
-            .collect()
+        self.reader().get_many(keys).await
     }
 
     /// The value of a key as JSON; `Null` if there is no such row.
@@ -76,5 +71,28 @@ impl Node {
     /// The membership as the node knows it.
     pub async fn ring(&self) -> Result<RingReply, Status> {
         Ok(self.client.clone().ring(RingRequest {}).await?.into_inner())
+    }
+}
+
+/// A connection to a node, without its process.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    client: CacheClient<Channel>,
+}
+
+impl Reader {
+    /// Asks for many keys.
+    pub async fn get_many(&self, keys: &[String]) -> Result<Vec<GetReply>, Status> {
+        let request = GetManyRequest { keys: keys.to_vec(), ..GetManyRequest::default() };
+        let reply = self.client.clone().get_many(request).await?.into_inner();
+        reply
+            .results
+            .into_iter()
+            .map(|result| match result.result {
+                Some(KeyResult::Reply(reply)) => Ok(reply),
+                Some(KeyResult::Error(error)) => Err(Status::new(error.code.into(), error.message)),
+                None => Err(Status::internal("a result without a reply")),
+            })
+            .collect()
     }
 }

@@ -74,6 +74,11 @@ impl Process {
             .sum()
     }
 
+    /// The port of its HTTP service.
+    pub fn http(&self) -> u16 {
+        self.http
+    }
+
     /// Sends a signal by its name, such as `TERM`, `KILL`, `STOP` or `CONT`.
     pub fn signal(&self, signal: &str) {
         let done = Command::new("kill").arg(format!("-{signal}")).arg(self.child.id().to_string()).status();

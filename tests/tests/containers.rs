@@ -16,6 +16,8 @@ use tokio::{runtime::Runtime, sync::OnceCell};
 mod bad_input;
 #[path = "containers/changes.rs"]
 mod changes;
+#[path = "containers/fencing.rs"]
+mod fencing;
 #[path = "containers/key_types.rs"]
 mod key_types;
 #[path = "containers/membership.rs"]
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         key_types::every_type_that_may_be_a_key_part,
         membership::nodes_join_and_leave_under_load,
         membership::sync_service_killed_in_mid_batch_loses_nothing,
+        fencing::a_node_that_wakes_up_after_its_lease_serves_nothing_old,
         bad_input::poison_message_goes_to_the_dead_letter_topic,
         bad_input::keys_that_are_not_canonical_are_refused,
         bad_input::unknown_table_and_missing_column_are_named_at_start,

@@ -3,6 +3,7 @@
 mod answers;
 mod aside;
 mod changes;
+mod fencing;
 mod freshness;
 mod lifecycle;
 mod memory;
