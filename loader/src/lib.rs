@@ -2,7 +2,7 @@
 //!
 //! A [`Loader`] stands between a node's misses and a [`RowSource`]. It keeps the node's budget of concurrent database reads,
 //! loads concurrent misses of one group together, and bounds every wait. Sources are MySQL ([`mysql`]), SQLite for the
-//! embedded stack ([`sqlite`]) and a map for tests ([`memory`]).
+//! embedded stack ([`sqlite`]) and a map for tests ([`memory`]). Beside fills it writes [`Heartbeat`] rows for the sync service.
 //!
 //! What the freshness protocol needs of this crate: **a database read begins after the [`Loader::load`] that it answers.** A
 //! key never joins a query that was already sent, and nothing is kept between loads.
@@ -15,6 +15,7 @@ mod assign;
 mod cell;
 mod error;
 mod fills;
+mod heartbeat;
 mod lanes;
 mod metrics;
 mod plan;
@@ -27,6 +28,7 @@ use daemon::config::Database;
 
 pub use error::Error;
 pub use fills::{Limits, Loader};
+pub use heartbeat::Heartbeat;
 pub use metrics::Metrics;
 pub use source::RowSource;
 

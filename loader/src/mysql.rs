@@ -5,7 +5,7 @@
 
 mod bind;
 mod check;
-mod pool;
+pub(crate) mod pool;
 mod schema;
 mod value;
 

@@ -1,10 +1,14 @@
 //! `[sync]`: how the sync service reads, batches and delivers.
 
+mod heartbeat;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use daemon::config::{Layers, Problems, duration};
 use serde::{Deserialize, Serialize};
+
+pub use heartbeat::Heartbeat;
 
 /// `[sync]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +40,9 @@ pub struct Sync {
     /// How often nodes are told how fresh they are, and the log is asked for its ends. Default `"500ms"`.
     #[serde(with = "duration")]
     pub heartbeat_interval: Duration,
+    /// `[sync.heartbeat]`: rows that make freshness true from the database on. Not written by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heartbeat: Option<Heartbeat>,
     /// How often offsets are committed. Default `"1s"`.
     #[serde(with = "duration")]
     pub commit_interval: Duration,
@@ -100,6 +107,7 @@ impl Default for Sync {
             backlog_keys: 100_000,
             slow_after: Duration::from_millis(500),
             heartbeat_interval: Duration::from_millis(500),
+            heartbeat: None,
             commit_interval: Duration::from_secs(1),
             drain: Duration::from_secs(10),
             on_first_start: OnFirstStart::default(),
@@ -126,6 +134,9 @@ impl Sync {
         positive("slow_after", !self.slow_after.is_zero());
         positive("heartbeat_interval", !self.heartbeat_interval.is_zero());
         positive("commit_interval", !self.commit_interval.is_zero());
+        if let Some(heartbeat) = &self.heartbeat {
+            heartbeat.check(layers, problems);
+        }
         if self.max_unacknowledged < self.in_flight {
             problems.push(format!(
                 "{}: is {}, less than sync.in_flight ({}); raise it",
@@ -153,5 +164,25 @@ mod tests {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert_eq!(problems.len(), 4, "{text}");
+    }
+
+    #[test]
+    fn heartbeat_rows_need_a_table_and_sane_numbers() {
+        let check = |section: &str| {
+            let text = format!("[sync.heartbeat]\n{section}");
+            let layers = Layers::from_text("freshline.toml", &text, []).expect("toml");
+            let mut problems = Problems::default();
+            let sync: Sync = layers.section("sync", &mut problems);
+            sync.check(&layers, &mut problems);
+            (sync.heartbeat, problems)
+        };
+        let (heartbeat, problems) = check("table = \"shop.freshline_heartbeat\"");
+        assert!(problems.is_empty(), "{problems}");
+        let heartbeat = heartbeat.expect("the section");
+        assert_eq!((heartbeat.interval, heartbeat.rows), (Duration::from_secs(1), 64));
+        assert_eq!(heartbeat.all(), ["shop.freshline_heartbeat"]);
+        let (_, problems) = check("rows = 0\ninterval = \"0s\"\ntables = [\"beat\"]");
+        assert_eq!(problems.len(), 3, "{problems}");
+        assert_eq!(check("").1.len(), 1);
     }
 }

@@ -53,6 +53,8 @@ pub enum Meaning {
     },
     /// A prepared transaction was committed; its rows came long before, unmarked.
     XaCommit,
+    /// Heartbeat rows were written.
+    Beat,
     /// Nothing that a cache could hold has changed.
     Nothing(Idle),
 }
@@ -85,6 +87,8 @@ pub enum Reason {
     FirstStart,
     /// Messages were lost: the offset to read next is not in the log.
     OutOfRange,
+    /// Heartbeat rows that were committed never came: whoever follows the database has left a piece out.
+    Skipped,
 }
 
 impl Reason {
@@ -98,6 +102,7 @@ impl Reason {
             Self::Undecodable => "undecodable",
             Self::FirstStart => "first_start",
             Self::OutOfRange => "out_of_range",
+            Self::Skipped => "skipped",
         }
     }
 }
@@ -146,6 +151,8 @@ pub struct Decoder {
     columns: Columns,
     tables: HashMap<u64, Known>,
     zone: Zone,
+    /// Tables of heartbeat rows, as (database, table).
+    heartbeats: Vec<(String, String)>,
     memos: canal::quick::Memos,
 }
 
@@ -166,8 +173,16 @@ impl Decoder {
             columns: Columns::default(),
             tables: HashMap::new(),
             zone,
+            heartbeats: Vec::new(),
             memos: canal::quick::Memos::default(),
         }
+    }
+
+    /// Takes these tables, as (database, table), for tables of heartbeat rows, whatever the catalog says of them.
+    #[must_use]
+    pub fn with_heartbeats(mut self, tables: &[(String, String)]) -> Self {
+        self.heartbeats = tables.to_vec();
+        self
     }
 
     /// Decodes one Canal message. The rows are left in `scratch`.
@@ -178,6 +193,13 @@ impl Decoder {
     /// The columns of interest, which [`Image`]s are read by.
     pub fn columns(&self) -> &Columns {
         &self.columns
+    }
+
+    fn is_heartbeat(&self, database: &str, table: &str) -> bool {
+        let is = |(of, name): &(String, String)| {
+            name.eq_ignore_ascii_case(table) && of.eq_ignore_ascii_case(database)
+        };
+        self.heartbeats.iter().any(is)
     }
 
     /// The rules of a table, and whether its columns were already of interest.

@@ -5,6 +5,7 @@
 //! to everybody who may hold them and waits until all have acknowledged. Only then does [`offsets`] let the messages'
 //! offsets be committed: what a crash leaves uncommitted is delivered again, and removals may be repeated.
 
+pub mod beats;
 pub mod config;
 pub mod decode;
 pub mod deliver;

@@ -7,9 +7,11 @@ use catalog::{Catalog, Effect, GroupId, Op, RowImage, Use};
 use hashbrown::{DefaultHashBuilder, HashSet};
 use tracing::warn;
 
-use crate::decode::{Concerned, Decoder, Meaning, Reason, Scratch, Undecodable, Zone};
+use crate::beats::{Beats, Row};
+use crate::decode::{Concerned, Decoder, Event, Idle, Meaning, Reason, Scratch, Undecodable, Zone};
 use crate::deliver::Removals;
 use crate::metrics::{PipelineMetrics, ReasonLabel};
+use crate::offsets::Partition;
 use crate::source::{Batch, Letter, Message};
 
 /// Maps batches against one catalog.
@@ -17,6 +19,8 @@ pub(crate) struct Mapper {
     catalog: Arc<Catalog>,
     decoder: Decoder,
     metrics: PipelineMetrics,
+    /// Heartbeat rows of this instance.
+    beats: Option<Arc<Beats>>,
     /// Groups by the database of a table that they read; `None` where a pattern may mean any database.
     by_database: Vec<(Option<String>, GroupId)>,
 }
@@ -25,8 +29,18 @@ pub(crate) struct Mapper {
 pub(crate) struct Mapped {
     pub(crate) removals: Removals,
     pub(crate) letters: Vec<Letter>,
+    /// This instance's own heartbeat rows, in the order in which they came.
+    pub(crate) beats: Vec<Beat>,
     /// Per message with changes: when its statement ran, and when its record was logged.
     pub(crate) times: Vec<(Option<i64>, Option<i64>)>,
+}
+
+/// A heartbeat row of this instance, and where it came.
+pub(crate) struct Beat {
+    pub(crate) partition: Partition,
+    /// The first offset after it.
+    pub(crate) next: i64,
+    pub(crate) row: Row,
 }
 
 /// Keys and groups of one batch, each once.
@@ -47,7 +61,16 @@ impl Mapper {
             by_database.push(((plain && !database.is_empty()).then_some(database), table.group_id));
         }
         let decoder = Decoder::new(catalog.clone(), zone);
-        Self { catalog, decoder, metrics, by_database }
+        Self { catalog, decoder, metrics, beats: None, by_database }
+    }
+
+    /// Finds these heartbeat rows in the stream.
+    pub(crate) fn with_beats(mut self, beats: Option<Arc<Beats>>) -> Self {
+        if let Some(beats) = &beats {
+            self.decoder = self.decoder.with_heartbeats(beats.tables());
+        }
+        self.beats = beats;
+        self
     }
 
     /// Maps one batch. What can't be decoded becomes a letter, and a flush of all that it may concern.
@@ -56,12 +79,15 @@ impl Mapper {
         let mut stale = Stale::default();
         let mut letters = Vec::new();
         let mut times = Vec::with_capacity(batch.len());
+        let mut beats = Vec::new();
         for message in batch.messages() {
             let payload = message.payload.unwrap_or_default();
             self.metrics.bytes.inc_by(payload.len() as u64);
             match self.decoder.canal(payload, &mut scratch) {
                 Ok(event) => {
-                    if self.apply(&event.meaning, &event.database, &message, &scratch, &mut stale) {
+                    if let Meaning::Beat = event.meaning {
+                        self.beat(&event, &message, payload, &mut beats);
+                    } else if self.apply(&event.meaning, &event.database, &message, &scratch, &mut stale) {
                         times.push((event.executed_ms, message.timestamp_ms));
                     }
                 }
@@ -71,7 +97,18 @@ impl Mapper {
         self.metrics.messages.inc_by(batch.len() as u64);
         self.metrics.batch_messages.observe(batch.len() as f64);
         self.metrics.batch_keys.observe(stale.keys.len() as f64);
-        Mapped { removals: self.removals(stale, batch.origin()), letters, times }
+        Mapped { removals: self.removals(stale, batch.origin()), letters, beats, times }
+    }
+
+    /// Notes the heartbeat rows of a message; those of other instances are theirs.
+    fn beat(&self, event: &Event, message: &Message<'_>, payload: &[u8], beats: &mut Vec<Beat>) {
+        self.metrics.ignored.get_or_create(&ReasonLabel { reason: Idle::Heartbeat.label() }).inc();
+        let rows = self.beats.as_ref().map(|own| own.rows(&event.database, &event.table, payload));
+        beats.extend(rows.unwrap_or_default().into_iter().map(|row| Beat {
+            partition: message.partition.clone(),
+            next: message.offset + 1,
+            row,
+        }));
     }
 
     /// What a gap makes stale: everything.
@@ -149,6 +186,8 @@ impl Mapper {
                 warn!(partition = %message.partition, offset = message.offset, groups, "prepared transaction committed: flushing all groups");
                 true
             }
+            // Looked at by `map`.
+            Meaning::Beat => false,
             Meaning::Nothing(idle) => {
                 self.metrics.ignored.get_or_create(&ReasonLabel { reason: idle.label() }).inc();
                 false

@@ -64,6 +64,9 @@ pub(crate) struct PipelineMetrics {
     pub(crate) lag: Family<PartitionLabel, Gauge>,
     pub(crate) watermark_lag: Family<PartitionLabel, Gauge<f64, AtomicU64>>,
     pub(crate) survey_failures: Counter,
+    pub(crate) beats: Counter,
+    pub(crate) beat_failures: Counter,
+    pub(crate) without_beats: Gauge,
     pub(crate) commits: Counter,
     pub(crate) commit_failures: Counter,
 }
@@ -90,6 +93,9 @@ impl PipelineMetrics {
             lag: Family::default(),
             watermark_lag: Family::default(),
             survey_failures: Counter::default(),
+            beats: Counter::default(),
+            beat_failures: Counter::default(),
+            without_beats: Gauge::default(),
             commits: Counter::default(),
             commit_failures: Counter::default(),
         };
@@ -147,6 +153,21 @@ impl PipelineMetrics {
             "survey_failures",
             "Questions to the log for its ends and partitions that failed; freshness grows meanwhile",
             all.survey_failures,
+        );
+        registry.register(
+            "heartbeat_rows",
+            "Heartbeats written to the database, all rows of one counted once",
+            all.beats,
+        );
+        registry.register(
+            "heartbeat_row_failures",
+            "Heartbeats that could not be written to the database; freshness grows meanwhile",
+            all.beat_failures,
+        );
+        registry.register(
+            "partitions_without_heartbeat",
+            "Owned partitions in which no heartbeat row has come for ten intervals: nobody knows how fresh they are",
+            all.without_beats,
         );
         registry.register("commits", "Commits of offsets", all.commits);
         registry.register("commit_failures", "Commits of offsets that failed", all.commit_failures);

@@ -228,6 +228,11 @@ impl Offsets {
             .collect()
     }
 
+    /// The number of the assignment under which a partition is owned; another one each time that it comes back.
+    pub fn assignment(&self, partition: &Partition) -> Option<u64> {
+        self.state.lock().owned.get(partition).map(|owned| owned.assignment)
+    }
+
     /// Says whether a partition is owned.
     pub fn owns(&self, partition: &Partition) -> bool {
         self.state.lock().owned.contains_key(partition)

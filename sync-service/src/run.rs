@@ -7,13 +7,14 @@ use anyhow::Context as _;
 use catalog::Catalog;
 use client::Peers;
 use daemon::admin::{self, Readiness};
-use daemon::config::{ClientSection, Cluster, Effective, KafkaSource, Layers, Problems, Telemetry};
+use daemon::config::{ClientSection, Cluster, Database, Effective, KafkaSource, Layers, Problems, Telemetry};
 use daemon::program::Program;
 use ring::etcd::{EtcdMembership, Options};
 use ring::fixed::Fixed;
 use ring::{Member, MemberState, Membership, NodeId};
 use tokio_util::sync::CancellationToken;
 
+use crate::beats::Beats;
 use crate::config::Sync;
 use crate::decode::Zone;
 use crate::service::Service;
@@ -30,6 +31,8 @@ pub struct Settings {
     pub cluster: Cluster,
     /// `[client]`.
     pub client: ClientSection,
+    /// `[database]`, where heartbeat rows are written to; read only with `[sync.heartbeat]`.
+    pub database: Option<Database>,
     /// `[telemetry]`.
     pub telemetry: Telemetry,
     /// Groups and rules.
@@ -46,8 +49,19 @@ impl Settings {
         let cluster: Cluster = layers.section("cluster", &mut problems);
         let client: ClientSection = layers.section("client", &mut problems);
         let telemetry: Telemetry = layers.section("telemetry", &mut problems);
+        let database: Option<Database> =
+            sync.heartbeat.is_some().then(|| layers.section("database", &mut problems));
         sync.check(layers, &mut problems);
         kafka.check(layers, &mut problems);
+        if let Some(database) = &database {
+            database.check(layers, &mut problems);
+            if database.url.expose().starts_with("sqlite:") {
+                problems.push(format!(
+                    "{}: heartbeat rows need MySQL; leave the section out",
+                    layers.place("sync.heartbeat")
+                ));
+            }
+        }
         cluster.check(layers, &mut problems);
         client.check(layers, &mut problems);
         telemetry.check(layers, &mut problems);
@@ -71,12 +85,16 @@ impl Settings {
         problems.clone().into_result()?;
         // Without problems there is a catalog.
         let catalog = Arc::new(catalog.ok_or(problems)?);
-        Ok(Self { sync, kafka, cluster, client, telemetry, catalog, zone })
+        Ok(Self { sync, kafka, cluster, client, database, telemetry, catalog, zone })
     }
 
     /// What is in effect, secrets hidden.
     pub fn effective(&self) -> Effective {
-        Effective::default()
+        let effective = match &self.database {
+            Some(database) => Effective::default().with("database", database),
+            None => Effective::default(),
+        };
+        effective
             .with("sync", &self.sync)
             .with("source.kafka", &self.kafka)
             .with("cluster", &self.cluster)
@@ -109,8 +127,22 @@ impl Settings {
             EtcdMembership::connect(options).context("follow the membership")?
         };
         let source = Kafka::new(&self.kafka, &self.sync, &mut registry.lock())?;
+        let beats = match (&self.sync.heartbeat, &self.database) {
+            (Some(config), Some(database)) => {
+                // Unique to this life: what an earlier one wrote tells nothing of when.
+                let (writer, tables) = (format!("{:032x}", rand::random::<u128>()), config.all());
+                let rows = loader::Heartbeat::connect(database, &tables, &writer, config.rows)
+                    .context("prepare heartbeat rows")?;
+                Some((Beats::new(writer, &tables, config.interval), rows))
+            }
+            _ => None,
+        };
         let service = Service::new(self.sync, self.catalog, membership, peers, source, &mut registry.lock())
             .with_zone(self.zone);
+        let service = match beats {
+            Some((beats, rows)) => service.with_beats(beats, Arc::new(rows)),
+            None => service,
+        };
         let readiness: Readiness = service.readiness();
         let router = admin::router(registry, readiness, admin::healthy());
         // The port outlives the pipeline, so that a shutdown can be watched.

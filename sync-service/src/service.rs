@@ -1,5 +1,6 @@
 //! The pipeline: source, decode and map, deliver, commit.
 
+mod beating;
 mod commits;
 mod stages;
 mod surveys;
@@ -18,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use self::beating::Beating;
+use crate::beats::{BeatWriter, Beats};
 use crate::config::Sync;
 use crate::decode::Zone;
 use crate::deliver::{Appliers, Deliverer, Limits};
@@ -64,6 +67,7 @@ pub struct Service<S> {
     zone: Zone,
     pipeline: PipelineMetrics,
     deliver: DeliverMetrics,
+    beating: Option<Beating>,
     delivered: broadcast::Sender<Delivered>,
     readiness: Readiness,
 }
@@ -88,6 +92,7 @@ impl<S: Source> Service<S> {
             zone: Zone::default(),
             pipeline: PipelineMetrics::register(registry),
             deliver: DeliverMetrics::register(registry),
+            beating: None,
             delivered: broadcast::Sender::new(REMEMBERED),
             readiness: Readiness::new(),
         }
@@ -97,6 +102,13 @@ impl<S: Source> Service<S> {
     #[must_use]
     pub fn with_zone(mut self, zone: Zone) -> Self {
         self.zone = zone;
+        self
+    }
+
+    /// Has heartbeat rows written while the service runs: then these alone make the watermarks.
+    #[must_use]
+    pub fn with_beats(mut self, beats: Beats, writer: Arc<dyn BeatWriter>) -> Self {
+        self.beating = Some(Beating { beats: Arc::new(beats), writer });
         self
     }
 
@@ -148,7 +160,10 @@ impl<S: Source> Service<S> {
 
         let watermarks = deliverer.watermarks().clone();
         let this = Arc::new(self);
-        let mapping = tokio::spawn(this.clone().map(events, work_in));
+        let mapping = tokio::spawn(this.clone().map(events, work_in, offsets.clone(), watermarks.clone()));
+        if let Some(beating) = this.beating.clone() {
+            tasks.spawn(this.clone().beat_all(beating, offsets.clone(), running.clone()));
+        }
         let delivering = tokio::spawn(this.clone().deliver_all(
             deliverer,
             offsets.clone(),

@@ -92,7 +92,8 @@ impl Watermarks {
         while progress.samples.back().is_some_and(|last| last.taken <= taken && last.end >= end) {
             progress.samples.pop_back();
         }
-        if progress.samples.back().is_some_and(|last| last.taken > taken) {
+        // What says no more than the last one is left out.
+        if progress.samples.back().is_some_and(|last| last.taken >= taken) {
             return;
         }
         if progress.samples.len() >= SAMPLES {
@@ -116,7 +117,7 @@ impl Watermarks {
     pub fn advance(&self, offsets: &Offsets) {
         let acknowledged = offsets.acknowledged();
         let mut state = self.state.lock();
-        state.partitions.retain(|partition, _| acknowledged.iter().any(|(owned, _)| owned == partition));
+        state.partitions.retain(|partition, _| offsets.owns(partition));
         for (partition, next) in acknowledged {
             if let (Some(progress), Some(next)) = (state.partitions.get_mut(&partition), next) {
                 progress.reach(next);

@@ -36,7 +36,12 @@ impl Node {
 
     /// Asks for a key; the node forwards if it does not hold the slot.
     pub async fn get(&self, key: &str) -> Result<GetReply, Status> {
-        let request = GetRequest { key: key.to_owned(), ..GetRequest::default() };
+        self.get_with(key, None).await
+    }
+
+    /// The same, at most so stale.
+    pub async fn get_with(&self, key: &str, max_staleness_ms: Option<u64>) -> Result<GetReply, Status> {
+        let request = GetRequest { key: key.to_owned(), max_staleness_ms, ..GetRequest::default() };
         Ok(self.client.clone().get(request).await?.into_inner())
     }
 

@@ -18,6 +18,8 @@ mod bad_input;
 mod changes;
 #[path = "containers/fencing.rs"]
 mod fencing;
+#[path = "containers/freshness.rs"]
+mod freshness;
 #[path = "containers/key_types.rs"]
 mod key_types;
 #[path = "containers/membership.rs"]
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         changes::sharded_tables_map_by_pattern,
         changes::rule_with_when_changed_spares_other_updates,
         changes::list_follows_its_rows,
+        freshness::the_markers_of_transactions_hold_no_watermark_back,
         key_types::every_type_that_may_be_a_key_part,
         membership::nodes_join_and_leave_under_load,
         membership::sync_service_killed_in_mid_batch_loses_nothing,
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         bad_input::unknown_table_and_missing_column_are_named_at_start,
     ];
     let own = tests![
+        freshness::a_dead_canal_shows_in_the_freshness_where_there_are_heartbeat_rows,
         outages::mysql_restarted,
         outages::kafka_restarted,
         outages::etcd_restarted,

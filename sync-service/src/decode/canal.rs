@@ -24,6 +24,18 @@ pub(super) fn decode<'a>(
     };
     let database = text(envelope.database.as_ref());
     let table = text(envelope.table.as_ref());
+    // Before any rule: a pattern may match the table too. A DROP or RENAME may concern others beside it, and goes on.
+    if decoder.is_heartbeat(database, table)
+        && let Some("INSERT" | "UPDATE" | "DELETE" | "CREATE" | "TRUNCATE") = envelope.kind.as_deref()
+    {
+        return Ok(Event {
+            database: database.to_owned(),
+            table: table.to_owned(),
+            executed_ms: envelope.executed_ms,
+            written_ms: envelope.written_ms,
+            meaning: Meaning::Beat,
+        });
+    }
     let (rules, complete) = decoder.rules(database, table);
     // The first message of a table teaches which columns to keep; floating point numbers are read again as text.
     if !complete || envelope.inexact {

@@ -13,12 +13,15 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use super::{Delivered, Service};
+use crate::beats::Order;
 use crate::config::OnUndecodable;
+use crate::decode::Reason;
 use crate::deliver::{Deliverer, Place, Removals};
 use crate::map::Mapper;
 use crate::metrics::ReasonLabel;
 use crate::offsets::{Offsets, Ticket};
 use crate::source::{Event, Letter, Source};
+use crate::watermarks::Watermarks;
 
 /// Keys that an announcement names.
 const ANNOUNCED_KEYS: usize = 1000;
@@ -38,12 +41,23 @@ impl<S: Source> Service<S> {
         self: Arc<Self>,
         mut events: mpsc::Receiver<Event>,
         work: mpsc::Sender<Work>,
+        offsets: Arc<Offsets>,
+        watermarks: Arc<Watermarks>,
     ) -> anyhow::Result<()> {
-        let mut mapper = Mapper::new(self.catalog.clone(), self.zone, self.pipeline.clone());
+        let beats = self.beating.as_ref().map(|beating| beating.beats.clone());
+        let mut order = Order::default();
+        let mut mapper =
+            Mapper::new(self.catalog.clone(), self.zone, self.pipeline.clone()).with_beats(beats);
         while let Some(event) = events.recv().await {
             let next = match event {
                 Event::Batch(batch) => {
-                    let outcome = mapper.map(&batch);
+                    let mut outcome = mapper.map(&batch);
+                    if !outcome.beats.is_empty()
+                        && self.note_beats(&outcome.beats, &mut order, &offsets, &watermarks)
+                    {
+                        let everything = mapper.everything(Reason::Skipped, batch.origin());
+                        outcome.removals.groups = everything.groups;
+                    }
                     if let Some(letter) = outcome.letters.first()
                         && self.config.on_undecodable == OnUndecodable::Halt
                     {
@@ -58,6 +72,7 @@ impl<S: Source> Service<S> {
                     Work { removals, letters, times, fetched_at: batch.fetched_at, ticket: batch.ticket }
                 }
                 Event::Gap(gap) => {
+                    order.forget(&gap.partition);
                     let reason = gap.reason.label();
                     warn!(partition = %gap.partition, reason, detail = gap.detail, "changes were missed: flushing all groups");
                     self.pipeline.gaps.get_or_create(&ReasonLabel { reason }).inc();

@@ -41,7 +41,10 @@ impl<S: Source> Service<S> {
                     for end in ends {
                         let applied = known.iter().find(|(partition, _)| *partition == end.partition);
                         // A log that ends before what was applied of it is another log: that says nothing about this one.
-                        if applied.and_then(|(_, next)| *next).is_none_or(|next| next <= end.next) {
+                        // With heartbeat rows these alone tell, from the database on.
+                        if self.beating.is_none()
+                            && applied.and_then(|(_, next)| *next).is_none_or(|next| next <= end.next)
+                        {
                             watermarks.sample(&end.partition, asked, end.next);
                         }
                     }

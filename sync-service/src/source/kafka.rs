@@ -8,9 +8,10 @@ mod context;
 mod health;
 mod letters;
 mod poller;
+mod probe;
 mod survey;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::thread;
 
@@ -42,6 +43,7 @@ pub struct Kafka {
     config: KafkaSource,
     letters: Letters,
     topics: Arc<survey::Topics>,
+    probe: Arc<Mutex<probe::Probe>>,
     consumer: Mutex<Option<Arc<Consumer>>>,
     shared: Arc<Shared>,
     closing: CancellationToken,
@@ -58,6 +60,8 @@ pub(crate) struct Shared {
     /// The next offset to read of each assigned partition, as far as it is known.
     positions: Mutex<HashMap<Partition, i64>>,
     ends: Mutex<HashMap<Partition, i64>>,
+    /// Stretches without messages that a partition stands before.
+    empty: Mutex<BTreeMap<Partition, probe::Stretch>>,
     halted: Mutex<Option<String>>,
     health: health::Health,
     metrics: Arc<SourceMetrics>,
@@ -84,6 +88,7 @@ impl Kafka {
             gaps: Mutex::default(),
             positions: Mutex::default(),
             ends: Mutex::default(),
+            empty: Mutex::default(),
             halted: Mutex::default(),
             health: health::Health::new(config.brokers.clone(), &config.topics, config.group.clone()),
             metrics,
@@ -113,11 +118,13 @@ impl Kafka {
             .set("enable.partition.eof", "false")
             // A missing offset is this service's decision, not the client's.
             .set("auto.offset.reset", "error");
+        let probe = probe::Probe::new(settings.clone(), &config.group);
         let consumer: Consumer =
             settings.create_with_context(Context::new(shared.clone())).map_err(|error| refused(&error))?;
         Ok(Self {
             config: config.clone(),
             letters: Letters::new(config.clone()),
+            probe: Arc::new(Mutex::new(probe)),
             topics: Arc::new(survey::Topics::new(&config.topics)),
             consumer: Mutex::new(Some(Arc::new(consumer))),
             shared,
@@ -216,7 +223,15 @@ impl Source for Kafka {
         let topics = self.topics.clone();
         // Waits for brokers; a thread of the blocking pool may.
         let asked = tokio::task::spawn_blocking(move || topics.survey(&consumer, &owned)).await;
-        asked.unwrap_or_else(|error| Err(Error::Unavailable(error.to_string())))
+        let survey = asked.unwrap_or_else(|error| Err(Error::Unavailable(error.to_string())))?;
+        let (probe, shared, ends) = (self.probe.clone(), self.shared.clone(), survey.ends.clone());
+        // Apart, since it may take long; one at a time.
+        tokio::task::spawn_blocking(move || {
+            if let (Some(mut probe), Some(offsets)) = (probe.try_lock(), shared.offsets.get()) {
+                probe.look(&shared, offsets, &ends);
+            }
+        });
+        Ok(survey)
     }
 
     fn ends(&self) -> Vec<NextOffset> {

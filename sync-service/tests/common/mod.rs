@@ -175,6 +175,15 @@ pub struct Running {
 
 impl Running {
     pub fn start<S: Source>(config: Sync, make: impl FnOnce(&mut Metrics) -> S) -> Self {
+        Self::start_with(config, make, |service| service)
+    }
+
+    /// Starts a service that `finish` has had its hands on.
+    pub fn start_with<S: Source>(
+        config: Sync,
+        make: impl FnOnce(&mut Metrics) -> S,
+        finish: impl FnOnce(Service<S>) -> Service<S>,
+    ) -> Self {
         let registry = Registry::new(1);
         let member = Member {
             id: "a".into(),
@@ -189,7 +198,7 @@ impl Running {
         let mut metrics = Metrics::default();
         let source = make(&mut metrics);
         let catalog = Arc::new(Catalog::parse("freshline.toml", CATALOG).expect("a catalog"));
-        let service = Service::new(config, catalog, registry, node.clone(), source, &mut metrics);
+        let service = finish(Service::new(config, catalog, registry, node.clone(), source, &mut metrics));
         let (delivered, readiness) = (service.delivered(), service.readiness());
         let stop = CancellationToken::new();
         let task = tokio::spawn(service.run(stop.clone()));

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{Consumer, Shared, context};
+use super::{Consumer, Shared, context, probe};
 use crate::offsets::{Offsets, Partition};
 use crate::source::{BatchBuilder, Batching, Error, Event, Gap};
 
@@ -76,6 +76,8 @@ impl Poller {
                     return Ok(());
                 }
             }
+            let empty = std::mem::take(&mut *self.shared.empty.lock());
+            probe::pass(empty, &mut self.shared.positions.lock(), &self.offsets);
             self.collect(&mut builder)?;
             if !builder.is_empty() && !self.send(&mut builder)? {
                 return Ok(());
