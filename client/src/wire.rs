@@ -128,10 +128,15 @@ impl From<Answer> for v1::GetReply {
             ttl_ms: answer.ttl.map_or(0, |ttl| to_millis(ttl).max(1)),
             node: answer.node,
             epoch: answer.epoch,
-            freshness_ms: to_millis(answer.freshness),
+            freshness_ms: claimed_millis(answer.freshness),
             token: answer.token.unwrap_or_default(),
         }
     }
+}
+
+/// A claim in whole milliseconds: rounded up, so that it never says fresher than it is.
+fn claimed_millis(freshness: Duration) -> u64 {
+    to_millis(freshness.saturating_add(Duration::from_nanos(999_999)))
 }
 
 impl From<Apply> for v1::ApplyRequest {
@@ -361,7 +366,7 @@ impl From<Explanation> for v1::ExplainReply {
                     detail: event.detail,
                 })
                 .collect(),
-            freshness_ms: to_millis(explanation.freshness),
+            freshness_ms: claimed_millis(explanation.freshness),
         }
     }
 }

@@ -109,3 +109,12 @@ fn explanations_and_stats_survive_the_wire() {
     };
     assert_eq!(NodeStats::from(v1::StatsReply::from(stats.clone())), stats);
 }
+
+#[test]
+fn a_claim_is_rounded_up() {
+    assert_eq!(
+        [0, 1, 1_000_000, 1_000_001].map(|nanos| claimed_millis(Duration::from_nanos(nanos))),
+        [0, 1, 1, 2]
+    );
+    assert_eq!(claimed_millis(Duration::MAX), u64::MAX);
+}
