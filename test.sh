@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Runs Freshline's tests and installs what they need. The last line is `N passed, N failed`.
 #
-#   ./test.sh               everything: formatting, lints, unit tests, containers
+#   ./test.sh               everything: formatting, lints, unit tests, containers, chaos
 #   ./test.sh lint          formatting and lints
 #   ./test.sh unit          tests that need no container engine
 #   ./test.sh containers    tests against real MySQL, Canal, Kafka and etcd in containers
+#   ./test.sh chaos         real processes broken on purpose under load, for two minutes (FRESHLINE_CHAOS=30m: longer)
 #
 # As root on Debian it installs missing system packages, a container engine and the local images by itself; elsewhere it says
 # what is missing. Builds and downloads are kept outside the repository, in $FRESHLINE_CACHE (default: ~/.cache/freshline).
@@ -19,8 +20,8 @@ log=$cache/test.log
 : >"$log"
 
 layer=${1:-all}
-case $layer in all | lint | unit | containers) ;; *)
-    sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
+case $layer in all | lint | unit | containers | chaos) ;; *)
+    sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac
@@ -97,21 +98,29 @@ unit() {
     unset FRESHLINE_CONTAINERS
 }
 
-containers() {
+on_containers() { # NAME TARGETS...: runs test targets that need an engine and our binaries
     step "container engine" deploy/images/engine.sh || return
     step "container images" deploy/images/build.sh mysql kafka canal etcd || return
     export FRESHLINE_CONTAINERS=required
     # The same selection of packages as for the unit tests, so that nothing is built twice; the binaries come with it.
     cargo test --locked --workspace --no-run --quiet || { steps_failed=$((steps_failed + 1)); return; }
     export FRESHLINE_BIN_DIR=$CARGO_TARGET_DIR/debug
-    tests "container tests" --workspace --test containers --test mysql
+    tests "$@"
     unset FRESHLINE_CONTAINERS
+}
+
+containers() {
+    on_containers "container tests" --workspace --test containers --test mysql
+}
+
+chaos() {
+    on_containers "chaos" --workspace --test chaos
 }
 
 started=$SECONDS
 if need_build_tools; then
     case $layer in
-        all) lint; unit; containers ;;
+        all) lint; unit; containers; chaos ;;
         *) "$layer" ;;
     esac
 else

@@ -17,16 +17,23 @@ pub struct Process {
     name: String,
     child: Child,
     log: PathBuf,
-    http: u16,
+    /// `host:port` of its admin port.
+    http: String,
 }
 
 impl Process {
     /// Starts `binary` with `config`; its output goes to `<dir>/<name>.log`. `http` is its admin port.
     pub fn start(binary: &str, name: &str, dir: &Path, config: &Path, http: u16) -> Process {
+        let command = Command::new(binaries().join(binary));
+        Process::run(command, name, dir, config, format!("127.0.0.1:{http}"))
+    }
+
+    /// Starts `command`, which runs one of the binaries in whatever surroundings it needs; `http` is where its admin port will be reached.
+    pub fn run(mut command: Command, name: &str, dir: &Path, config: &Path, http: String) -> Process {
         let log = dir.join(format!("{name}.log"));
         let output =
             File::options().create(true).append(true).open(&log).expect("the test's folder can be written");
-        let child = Command::new(binaries().join(binary))
+        let child = command
             .arg("--config")
             .arg(config)
             .env("NO_COLOR", "1")
@@ -34,7 +41,7 @@ impl Process {
             .stdout(output.try_clone().expect("a file handle can be cloned"))
             .stderr(output)
             .spawn()
-            .unwrap_or_else(|error| panic!("start {binary}: {error}"));
+            .unwrap_or_else(|error| panic!("start {name}: {error}"));
         Process { name: name.to_owned(), child, log, http }
     }
 
@@ -48,7 +55,7 @@ impl Process {
 
     /// GETs a path of the admin port; `Err` holds what was wrong.
     pub async fn probe(&self, path: &str) -> Result<String, String> {
-        let url = format!("http://127.0.0.1:{}{path}", self.http);
+        let url = format!("http://{}{path}", self.http);
         tokio::task::spawn_blocking(move || {
             let mut reply = ureq::get(&url)
                 .config()
@@ -74,9 +81,9 @@ impl Process {
             .sum()
     }
 
-    /// The port of its HTTP service.
-    pub fn http(&self) -> u16 {
-        self.http
+    /// `host:port` of its HTTP service.
+    pub fn http(&self) -> &str {
+        &self.http
     }
 
     /// Sends a signal by its name, such as `TERM`, `KILL`, `STOP` or `CONT`.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use rdkafka::{
     ClientConfig, Message,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
@@ -30,22 +31,46 @@ pub struct Stack {
     pub kafka: Server,
     /// Canal.
     pub canal: Server,
-    /// etcd, one member.
+    /// etcd, its first member.
     pub etcd: Server,
+    /// The other members of etcd's cluster; none unless asked for.
+    pub more_etcd: Vec<Server>,
+    host: String,
+}
+
+/// What a stack may have beyond the usual.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Members of etcd's cluster.
+    pub etcd: usize,
+    /// The machine's name or address that clients reach the servers by.
+    pub host: String,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { etcd: 1, host: "127.0.0.1".to_owned() }
+    }
 }
 
 impl Stack {
     /// Starts all four and waits until a marker row has travelled from MySQL through Canal into Kafka.
     pub async fn start(name: &str) -> Stack {
+        Stack::start_with(name, &Setup::default()).await
+    }
+
+    /// The same with another setup.
+    pub async fn start_with(name: &str, setup: &Setup) -> Stack {
+        let host = setup.host.clone();
         let network = format!("freshline-{}-{name}", std::process::id());
         let kafka_host = format!("{network}-kafka:9092");
-        let (mysql, etcd, kafka) = tokio::join!(
+        let (mysql, mut etcd, kafka) = tokio::join!(
             Server::start(images::image(images::MYSQL), &network, "mysql", 3306, |request, _| request),
-            Server::start(images::image(images::ETCD), &network, "etcd", 2379, |request, _| request),
+            etcd(&network, setup.etcd),
             Server::start(images::image(images::KAFKA), &network, "kafka", 9094, |request, port| {
                 request.with_env_var(
                     "KAFKA_ADVERTISED_LISTENERS",
-                    format!("PLAINTEXT://{kafka_host},EXTERNAL://127.0.0.1:{port}"),
+                    format!("PLAINTEXT://{kafka_host},EXTERNAL://{host}:{port}"),
                 )
             }),
         );
@@ -60,24 +85,30 @@ impl Stack {
                 .with_env_var("CANAL_PARTITION_HASH", ".*\\..*:$pk$")
         })
         .await;
-        let stack = Stack { mysql, kafka, canal, etcd };
+        let (etcd, more_etcd) = (etcd.remove(0), etcd);
+        let stack = Stack { mysql, kafka, canal, etcd, more_etcd, host: setup.host.clone() };
         stack.wait_for_canal().await;
         stack
     }
 
     /// The URL of a database.
     pub fn mysql_url(&self, database: &str) -> String {
-        mysql_url(self.mysql.port, database)
+        format!("mysql://root:rootpw@{}:{}/{database}", self.host, self.mysql.port)
     }
 
     /// Kafka's bootstrap address.
     pub fn brokers(&self) -> String {
-        format!("127.0.0.1:{}", self.kafka.port)
+        format!("{}:{}", self.host, self.kafka.port)
     }
 
-    /// etcd's address.
+    /// The address of etcd's first member.
     pub fn etcd_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.etcd.port)
+        format!("http://{}:{}", self.host, self.etcd.port)
+    }
+
+    /// All members of etcd's cluster.
+    pub fn etcd_members(&self) -> impl Iterator<Item = &Server> {
+        std::iter::once(&self.etcd).chain(&self.more_etcd)
     }
 
     /// Waits until MySQL answers.
@@ -156,6 +187,32 @@ impl Stack {
         })
         .await;
     }
+}
+
+/// Starts etcd's members, each of which knows all the others by their names on the network.
+async fn etcd(network: &str, members: usize) -> Vec<Server> {
+    let name = |number: usize| if number == 0 { "etcd".to_owned() } else { format!("etcd-{number}") };
+    let peer = |number: usize| format!("http://{network}-{}:2380", name(number));
+    let cluster: Vec<String> =
+        (0..members).map(|number| format!("{}={}", name(number), peer(number))).collect();
+    let mut starting = Vec::new();
+    for number in 0..members {
+        let (name, peer, cluster) = (name(number), peer(number), cluster.join(","));
+        starting.push(async move {
+            Server::start(images::image(images::ETCD), network, &name, 2379, |request, _| {
+                if members == 1 {
+                    return request;
+                }
+                request
+                    .with_env_var("ETCD_NAME", &name)
+                    .with_env_var("ETCD_LISTEN_PEER_URLS", "http://0.0.0.0:2380")
+                    .with_env_var("ETCD_INITIAL_ADVERTISE_PEER_URLS", peer)
+                    .with_env_var("ETCD_INITIAL_CLUSTER", cluster)
+            })
+            .await
+        });
+    }
+    join_all(starting).await
 }
 
 fn mysql_url(port: u16, database: &str) -> String {

@@ -105,7 +105,7 @@ pub(crate) async fn a_node_that_wakes_up_after_its_lease_serves_nothing_old(stac
         let (own, _) = wait::until("the victim's memory to be full", DELIVERED, warm).await;
         let mut connections = Vec::new();
         for _ in 0..CONNECTIONS {
-            connections.push(TcpStream::connect(("127.0.0.1", victim.process.http())).await.unwrap());
+            connections.push(TcpStream::connect(victim.process.http()).await.unwrap());
         }
         let before = victim.stats().await.unwrap().incarnation;
         let rows = cluster.sync().metric("freshline_sync_rows_total").await;
