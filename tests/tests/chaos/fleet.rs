@@ -55,21 +55,24 @@ impl Fleet {
         let common = common(network.gateway, stack, name);
         let (mut nodes, mut syncs) = (Vec::new(), Vec::new());
         for number in 1..=NODES {
-            let name = format!("node-{number}");
-            let host = network.host(&name)?;
+            let seat = format!("node-{number}");
+            let host = network.host(&seat)?;
             let address = host.address;
             let mut section = String::new();
             let _ = write!(
                 section,
-                "[node]\nid = \"{name}\"\nadvertise_grpc = \"http://{address}:7400\"\nadvertise_http = \"http://{address}:7401\"\n"
+                "[node]\nid = \"{seat}\"\nadvertise_grpc = \"http://{address}:7400\"\nadvertise_http = \"http://{address}:7401\"\n"
             );
-            nodes.push(Seat::new(name, host, "cache-node", folder.path(), &format!("{section}\n{common}")));
+            nodes.push(Seat::new(seat, host, "cache-node", folder.path(), &format!("{section}\n{common}")));
         }
         for number in 1..=SYNCS {
-            let name = format!("sync-{number}");
-            let host = network.host(&name)?;
-            let section = "[sync]\ncommit_interval = \"100ms\"\n";
-            syncs.push(Seat::new(name, host, "sync-service", folder.path(), &format!("{section}\n{common}")));
+            let seat = format!("sync-{number}");
+            let host = network.host(&seat)?;
+            // Claims are judged from the commit in MySQL on, which they mean only with heartbeat rows.
+            let section = format!(
+                "[sync]\ncommit_interval = \"100ms\"\n\n[sync.heartbeat]\ntable = \"{name}.freshline_heartbeat\"\n"
+            );
+            syncs.push(Seat::new(seat, host, "sync-service", folder.path(), &format!("{section}\n{common}")));
         }
         let mut fleet = Self { nodes, syncs, folder };
         for seat in fleet.nodes.iter_mut().chain(&mut fleet.syncs) {
