@@ -52,6 +52,15 @@ pub struct Config {
     /// How long other nodes may take to acknowledge a removal or flush asked of this node. Default: 2 s.
     #[serde(with = "daemon::config::duration")]
     pub spread: Duration,
+    /// How long values of lost slots are kept at most, for the nodes that hold them now. Default: 10 s; zero keeps none.
+    #[serde(with = "daemon::config::duration")]
+    pub handover: Duration,
+    /// Bytes per second at which values of gained slots are taken over in bulk. Default: 32 MiB; 0 takes none.
+    pub warm_rate: ByteSize,
+    /// How long a miss of a gained slot waits for the node that has just lost it, before the database is asked.
+    /// Default: 50 ms; zero asks the database at once.
+    #[serde(with = "daemon::config::duration")]
+    pub pull_wait: Duration,
     /// How long the node goes on serving after it has left the ring, so that routing notices. Default: 2 s.
     #[serde(with = "daemon::config::duration")]
     pub leave: Duration,
@@ -92,6 +101,9 @@ impl Default for Config {
             sweep: Duration::from_secs(10),
             catch_up: Duration::from_secs(1),
             spread: Duration::from_secs(2),
+            handover: Duration::from_secs(10),
+            warm_rate: ByteSize(32 << 20),
+            pull_wait: Duration::from_millis(50),
             leave: Duration::from_secs(2),
             grace: Duration::from_secs(10),
         }

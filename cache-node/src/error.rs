@@ -56,6 +56,9 @@ pub enum Error {
         /// What stood in the way.
         reason: String,
     },
+    /// A pull of another node may not be answered.
+    #[error("pull refused: {0}")]
+    Pull(#[from] crate::protocol::PullRefused),
     /// A removal or flush did not reach every node. It may be repeated.
     #[error("not acknowledged by {}; the others have applied it, repeat the request", .nodes.join(", "))]
     Unacknowledged {

@@ -1,4 +1,4 @@
-//! Misses: one read of the database for all who wait for a key, stored through the gate.
+//! Misses: one read of the database, or of another node's memory, for all who wait for a key, stored through the gate.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,6 +17,7 @@ use crate::{
     metrics::NodeMetrics,
     recorder::What,
     store::Inserted,
+    warm::{Reach, Warm},
     watermarks::{Fresh, Watermarks},
 };
 
@@ -32,6 +33,8 @@ pub(crate) struct Read {
     pub(crate) started: Instant,
     /// Until when it is served from memory; `None` if it was not stored.
     pub(crate) expires: Option<Instant>,
+    /// If it came from another node: how the lookup ended there.
+    pub(crate) elsewhere: Option<client::Outcome>,
 }
 
 /// How a miss ended.
@@ -56,10 +59,12 @@ pub(crate) struct Fills {
     metrics: Arc<NodeMetrics>,
     watermarks: Arc<Watermarks>,
     tasks: TaskTracker,
+    warm: Arc<Warm>,
     max_value: u64,
 }
 
 impl Fills {
+    #[expect(clippy::too_many_arguments, reason = "the parts of one node, each of which it needs")]
     pub(crate) fn new(
         gate: Arc<Gate>,
         loader: Arc<Loader>,
@@ -67,13 +72,25 @@ impl Fills {
         metrics: Arc<NodeMetrics>,
         watermarks: Arc<Watermarks>,
         tasks: TaskTracker,
+        warm: Arc<Warm>,
         max_value: u64,
     ) -> Arc<Self> {
-        Arc::new(Self { gate, flights: Flights::new(), loader, life, metrics, watermarks, tasks, max_value })
+        Arc::new(Self {
+            gate,
+            flights: Flights::new(),
+            loader,
+            life,
+            metrics,
+            watermarks,
+            tasks,
+            warm,
+            max_value,
+        })
     }
 
-    /// Returns a missing key's row, reading the database once for all who ask at the same time. With a bound, a read that began
-    /// longer ago is not shared, and an entry that can't be proven to be as fresh counts for nothing.
+    /// Returns a missing key's value, asking other nodes within `reach`, and else reading the database, once for all who ask at
+    /// the same time. With a bound, a read that began longer ago is not shared, and an entry that can't be proven to be as fresh
+    /// counts for nothing.
     ///
     /// The fill runs in a task of its own: dropping the future is safe and ends only this caller's waiting.
     pub(crate) async fn get(
@@ -81,8 +98,9 @@ impl Fills {
         key: &Key,
         place: Place,
         bound: Option<Duration>,
+        reach: Reach,
     ) -> Result<Miss, Error> {
-        match self.flights.board(&self.gate, &self.watermarks, place, &key.text, bound) {
+        match self.flights.board(&self.gate, &self.watermarks, place, &key.text, bound, reach) {
             Boarded::Hit(fresh) => Ok(Miss::Hit(fresh)),
             Boarded::NotHeld => Ok(Miss::NotHeld),
             Boarded::Joined(landing) => wait(landing).await.map(Miss::Shared),
@@ -98,7 +116,7 @@ impl Fills {
     pub(crate) async fn read_through(&self, key: &Key) -> Result<Read, Error> {
         let started = Instant::now();
         let value = self.load(key).await?;
-        Ok(Read { value, started, expires: None })
+        Ok(Read { value, started, expires: None, elsewhere: None })
     }
 
     /// Ends the sharing of a key's fill.
@@ -122,12 +140,18 @@ impl Fills {
     ) {
         // Also when the load panics: a flight that nobody flies would be shared for ever.
         let landed = Landed { fills: &self, key: &key, place, flight: &flight };
-        let outcome = self.load(&key).await.map(|value| {
-            let expires = self.store(&key, place, &flight, value.clone());
-            Read { value, started: flight.token.started, expires }
-        });
+        let outcome = self.fill(&key, place, &flight).await;
         drop(landed);
         sender.send_replace(Some(outcome));
+    }
+
+    async fn fill(&self, key: &Key, place: Place, flight: &Flight) -> Outcome {
+        if let Some(read) = self.warm.ask(key, place, &flight.token, flight.reach).await? {
+            return Ok(read);
+        }
+        let value = self.load(key).await?;
+        let expires = self.store(key, place, flight, value.clone());
+        Ok(Read { value, started: flight.token.started, expires, elsewhere: None })
     }
 
     async fn load(&self, key: &Key) -> Result<Option<Bytes>, Error> {

@@ -2,7 +2,8 @@
 //!
 //! A request that arrives after a removal, a flush, or a change of the slot never shares a fill that began before (R3),
 //! nor, once the quarantine is over, one that began within it: that fill may have read the old row. Nor does one that demands a
-//! freshness share a fill that began before that.
+//! freshness share a fill that began before that, and none shares a fill that asks nodes which the request itself must not wait
+//! for.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -12,6 +13,7 @@ use tokio::{sync::watch, time::Instant};
 use crate::{
     fill::Outcome,
     gate::{Gate, Place, Token},
+    warm::Reach,
     watermarks::{Fresh, Look, Watermarks, within},
 };
 
@@ -32,6 +34,8 @@ type Shard = HashMap<Arc<str>, Arc<Flight>>;
 #[derive(Debug)]
 pub(crate) struct Flight {
     pub(crate) token: Token,
+    /// Whom it asks before the database.
+    pub(crate) reach: Reach,
     /// Set if the fill began in a quarantine: when that ends.
     unsettled: Option<Instant>,
     landing: Landing,
@@ -62,10 +66,12 @@ impl Flights {
         place: Place,
         key: &Arc<str>,
         bound: Option<Duration>,
+        reach: Reach,
     ) -> Boarded {
         let mut flights = self.shard(place.hash).lock();
         let now = Instant::now();
         if let Some(flight) = flights.get(key)
+            && flight.reach <= reach
             && gate.current(&flight.token, place)
             && flight.unsettled.is_none_or(|until| now < until)
             && within(flight.token.started, bound)
@@ -80,7 +86,7 @@ impl Flights {
         // know of comes to this lock later, and finds the flight.
         let Some((token, unsettled)) = gate.token(place) else { return Boarded::NotHeld };
         let (sender, landing) = watch::channel(None);
-        let flight = Arc::new(Flight { token, unsettled, landing });
+        let flight = Arc::new(Flight { token, reach, unsettled, landing });
         flights.insert(key.clone(), flight.clone());
         Boarded::Began(flight, sender)
     }

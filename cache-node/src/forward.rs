@@ -1,4 +1,5 @@
-//! Keys of other nodes: asked for once at their owner, and read through if it can't be reached.
+//! Keys of other nodes: asked for once at their owner, at a replica if the owner can't be reached, and read through if
+//! nobody can.
 
 use catalog::Key;
 use client::{Answer, ReadOptions};
@@ -11,8 +12,8 @@ use crate::{
 };
 
 impl Node {
-    /// Asks the key's owner. If there is none, or it can't be reached, the row is read for this request alone: right,
-    /// only slower.
+    /// Asks the key's owner, or else its replicas. If there are none, or they can't be reached, the row is read for this request
+    /// alone: right, only slower.
     pub(crate) async fn forward(
         &self,
         ring: &Ring,
@@ -25,7 +26,7 @@ impl Node {
                 self.metrics.forwards.inc();
                 Ok(answer)
             }
-            Err(error) => self.forward_failed(owner, key, options, error).await,
+            Err(error) => self.forward_failed(ring, owner, key, options, error).await,
         }
     }
 
@@ -50,13 +51,14 @@ impl Node {
                             self.metrics.forwards.inc();
                             (index, Ok(answer))
                         }
-                        Err(error) => (index, self.forward_failed(owner, &key, options, error).await),
+                        Err(error) => (index, self.forward_failed(ring, owner, &key, options, error).await),
                     });
                 future::join_all(answered).await
             }
             Err(error) => {
                 let failed = keys.into_iter().map(async |(index, key)| {
-                    (index, self.forward_failed(owner, &key, options, error.clone()).await)
+                    let answer = self.forward_failed(ring, owner, &key, options, error.clone()).await;
+                    (index, answer)
                 });
                 future::join_all(failed).await
             }
@@ -70,20 +72,33 @@ impl Node {
 
     async fn forward_failed(
         &self,
+        ring: &Ring,
         owner: &Member,
         key: &Key,
         options: ReadOptions,
         error: client::Error,
     ) -> Result<Answer, Error> {
         self.metrics.forwards_failed.inc();
-        if error.is_transient() {
-            tracing::debug!(node = %self.id, owner = %owner.id, %error, "owner not reached, reading through");
-            self.detour(key, options).await
-        } else {
+        if !error.is_transient() {
             // The owner has answered: asking the database again would only double its load.
             self.metrics.group(key.group.id).errors.inc();
-            Err(Error::Peer { node: owner.id.to_string(), error: Box::new(error) })
+            return Err(Error::Peer { node: owner.id.to_string(), error: Box::new(error) });
         }
+        let replicas = ring.holders(slot_of(&key.text)).filter(|member| member.id != owner.id);
+        for replica in replicas.filter(|member| member.id != self.id && self.peers.is_reachable(member)) {
+            // As the owner would, it answers and asks nobody: the call says that it is forwarded.
+            match self.peers.get(replica, &key.text, options).await {
+                Ok(answer) => {
+                    self.metrics.forwards_to_replicas.inc();
+                    return Ok(answer);
+                }
+                Err(error) => {
+                    tracing::debug!(node = %self.id, replica = %replica.id, %error, "replica not reached");
+                }
+            }
+        }
+        tracing::debug!(node = %self.id, owner = %owner.id, %error, "no holder reached, reading through");
+        self.detour(key, options).await
     }
 
     async fn detour(&self, key: &Key, options: ReadOptions) -> Result<Answer, Error> {

@@ -4,10 +4,14 @@
 //! key hash. The check and the insert happen under one lock, and so do the log and the removal, which leaves two
 //! orders: the removal comes first and the check sees it, or the insert comes first and the removal takes it out.
 //!
+//! Values that other nodes had in memory come in by the same check ([`Gate::store_pulled`]), under a token that was taken
+//! before they were asked for.
+//!
 //! Flushes and lost slots need no lock: they change the group's generation or the slot's acquisition, and an entry
 //! that slips in under the old number is never served.
 
 mod log;
+mod pulls;
 mod set;
 mod token;
 
@@ -27,7 +31,10 @@ use ring::rules::{self, Rule};
 use tokio::time::Instant;
 
 use self::log::Log;
-pub use self::token::{Logged, Refused, Token, View, may_store, unsettled};
+pub use self::{
+    pulls::{NotTaken, Offered, Room, Snapshot},
+    token::{Logged, Refused, Token, View, may_store, not_overtaken, unsettled},
+};
 use crate::{
     metrics::Cause,
     recorder::{Recorder, What},
@@ -208,9 +215,13 @@ impl Gate {
         })
     }
 
-    /// Drops all that is expired, flushed or of lost slots; others run meanwhile.
+    /// Drops all that is expired, flushed or of lost slots that don't depart; others run meanwhile.
     pub async fn sweep(&self) {
-        self.store.sweep(Instant::now(), |stamp| self.check(stamp)).await;
+        let keep = |stamp: &Stamp| match self.check(stamp) {
+            Err(Cause::SlotLost) if self.departs(stamp) => Ok(()),
+            checked => checked,
+        };
+        self.store.sweep(Instant::now(), keep).await;
     }
 
     fn check(&self, stamp: &Stamp) -> Result<(), Cause> {
@@ -249,7 +260,11 @@ impl Gate {
     }
 
     fn shard(&self, hash: u64) -> &Mutex<Log> {
-        &self.shards[(hash >> 32) as usize % SHARDS]
+        &self.shards[Self::shard_of(hash)]
+    }
+
+    fn shard_of(hash: u64) -> usize {
+        (hash >> 32) as usize % SHARDS
     }
 }
 

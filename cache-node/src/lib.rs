@@ -7,7 +7,8 @@
 //! ([`slots`]) it fills (`fill`, `flight`), on one that it does not hold it asks the owner (`forward`). The gate is the
 //! only way into the store: it refuses what a removal, a flush or the loss of a slot has overtaken, whatever the order
 //! in which things happened. `life` says whether the node may speak for its memory at all; `apply` is how changes
-//! reach it, and `watermarks` say how far that has come; `membership` is how it follows the ring.
+//! reach it, and `watermarks` say how far that has come; `membership` is how it follows the ring. When that changes,
+//! values move: `departures` and `pull` give, `warm` takes.
 
 pub mod gate;
 pub mod protocol;
@@ -18,6 +19,7 @@ pub mod store;
 mod apply;
 mod aside;
 mod config;
+mod departures;
 mod error;
 mod explain;
 mod fill;
@@ -28,10 +30,12 @@ mod life;
 mod membership;
 mod metrics;
 mod node;
+mod pull;
 mod run;
 mod scan;
 mod serve;
 mod stats;
+mod warm;
 mod watermarks;
 
 pub use config::{Config, Fenced};

@@ -11,7 +11,7 @@ use std::{
 use ring::{Epoch, MemberState, Ring};
 use tokio::time::{Instant, timeout};
 
-use crate::{error::Error, node::Node};
+use crate::{departures::Verdict, error::Error, node::Node, slots::Lost};
 
 /// Pause before the first and at most before any new try to join.
 const RETRY: Duration = Duration::from_millis(100);
@@ -27,13 +27,15 @@ impl Node {
         self.activate().await;
     }
 
-    /// Gives its slots up and goes on answering by their new owners.
+    /// Gives its slots up and goes on answering by their new owners. Returns when these have taken what they want of its values,
+    /// or [`handover`](crate::Config::handover) is over.
     pub async fn retire(&self) -> Result<(), ring::Error> {
         self.wanted.store(false, Release);
         let epoch = self.life.registration().set_state(MemberState::Leaving).await?;
         let ring = self.membership.catch_up(epoch).await?;
         self.take_ring(&ring);
-        tracing::info!(node = %self.id, epoch = self.epoch().0, "left the ring");
+        tracing::info!(node = %self.id, epoch = self.epoch().0, departing = self.slots.departing_count(), "left the ring");
+        self.slots.confirms(epoch).await;
         Ok(())
     }
 
@@ -55,29 +57,25 @@ impl Node {
     pub(crate) fn follow(self: &Arc<Self>) {
         self.tasks.spawn(self.clone().follow_membership());
         self.tasks.spawn(self.clone().sweep());
+        self.tasks.spawn(self.clone().hand_over());
+        self.tasks.spawn(self.clone().warm_up());
     }
 
     /// Goes by a ring, if it is newer than the last one. What it takes from this node is no longer served or filled when
-    /// this returns; its memory is given back, and the epoch confirmed, soon after.
-    pub(crate) fn take_ring(&self, ring: &Ring) {
-        let Some(change) = self.slots.apply(ring, Instant::now()) else { return };
+    /// this returns; what was gained is warmed up, and what was lost handed over, in the background.
+    pub(crate) fn take_ring(&self, ring: &Arc<Ring>) {
+        let _one_by_one = self.turns.lock();
+        let lost = if self.config.handover.is_zero() { Lost::Drop } else { Lost::Depart };
+        let now = Instant::now();
+        let Some(change) = self.slots.apply(ring, now, lost) else { return };
         self.gate.recorder().slots(change.epoch, |slot| self.slots.acquisition(slot).is_some());
+        self.departures.take(&change, ring, &self.slots, &self.id, now);
+        self.warm.take(&change, ring, now);
         self.peers.retain(ring);
         tracing::info!(
-            node = %self.id, epoch = change.epoch.0, gained = change.gained, lost = change.lost,
-            members = ring.members().len(), "new ring"
+            node = %self.id, epoch = change.epoch.0, gained = change.gained.len(), lost = change.lost,
+            departing = change.departing, members = ring.members().len(), "new ring"
         );
-        if change.lost == 0 && change.previous.is_none_or(|previous| previous == self.slots.confirmed()) {
-            // Nothing to drop, and nothing of an earlier ring is still being dropped.
-            self.slots.confirm(change.epoch);
-            return;
-        }
-        let (gate, slots, stop) = (self.gate.clone(), self.slots.clone(), self.stop.clone());
-        self.tasks.spawn(async move {
-            if stop.run_until_cancelled(gate.sweep()).await.is_some() {
-                slots.confirm(change.epoch);
-            }
-        });
     }
 
     /// The ring as it is known now; this node goes by it when this returns.
@@ -163,8 +161,11 @@ impl Node {
         let _one = self.births.lock();
         let Some(incarnation) = self.life.newborn() else { return false };
         let first = self.life.incarnation() == 0;
+        let no_new_ring = self.turns.lock();
         self.slots.renew(Instant::now());
         self.gate.store().clear();
+        self.departures.end();
+        drop(no_new_ring);
         self.gate.recorder().emptied(incarnation);
         self.life.adopt(incarnation);
         if first {
@@ -173,6 +174,48 @@ impl Node {
             tracing::warn!(node = %self.id, incarnation, "the lease was lost; back as a new incarnation, store empty");
         }
         true
+    }
+
+    /// Drops what was lost once nobody wants it or its time is over, and then confirms the epoch.
+    async fn hand_over(self: Arc<Self>) {
+        loop {
+            let until = {
+                let _no_new_ring = self.turns.lock();
+                let now = Instant::now();
+                match self.departures.verdict(now) {
+                    Verdict::Keep(until) => Some(until),
+                    Verdict::Over(began) => {
+                        self.slots.end_departing();
+                        self.departures.end();
+                        let took = now.saturating_duration_since(began);
+                        self.metrics.pulls.handover_seconds.observe(took.as_secs_f64());
+                        tracing::info!(node = %self.id, epoch = self.epoch().0, ?took, "handed over what was lost");
+                        None
+                    }
+                    Verdict::Nothing => None,
+                }
+            };
+            if let Some(epoch) = self.slots.unconfirmed() {
+                // What is stored from here on under an ended acquisition can't be reached, swept or not.
+                if self.stop.run_until_cancelled(self.gate.sweep()).await.is_none() {
+                    return;
+                }
+                self.slots.confirm(epoch);
+                continue;
+            }
+            let over = async {
+                match until {
+                    Some(until) => tokio::time::sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! { // all are safe to drop
+                biased;
+                () = self.stop.cancelled() => return,
+                () = self.departures.changed() => {}
+                () = over => {}
+            }
+        }
     }
 
     async fn sweep(self: Arc<Self>) {
@@ -187,6 +230,7 @@ impl Node {
                     self.gate.store().publish();
                     self.watermarks.publish();
                     let (epoch, confirmed) = (self.slots.epoch().0, self.slots.confirmed().0);
+                    self.metrics.pulls.departing(self.slots.departing_count());
                     self.metrics.membership(epoch, confirmed, self.slots.count(), self.life.live());
                 }
                 _ = sweeps.tick() => tokio::select! { // an unfinished sweep leaves what the next one finds

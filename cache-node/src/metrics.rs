@@ -1,5 +1,7 @@
 //! What a node counts. Labels come from closed sets: groups of the catalog, reasons, causes; never keys.
 
+mod pulls;
+
 use std::sync::atomic::AtomicU64;
 
 use catalog::{Catalog, GroupId};
@@ -14,6 +16,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+pub(crate) use self::pulls::PullMetrics;
 use crate::gate::Refused;
 
 /// Why an entry left memory, other than by a removal.
@@ -104,6 +107,10 @@ pub(crate) struct NodeMetrics {
     pub(crate) stray_reads: Counter,
     /// The same, because the owner can't be reached.
     pub(crate) detour_reads: Counter,
+    /// Keys of other nodes that a replica answered, because the owner can't be reached.
+    pub(crate) forwards_to_replicas: Counter,
+    /// Values on their way between nodes.
+    pub(crate) pulls: PullMetrics,
     epoch: Gauge<u64, AtomicU64>,
     confirmed_epoch: Gauge<u64, AtomicU64>,
     slots: Gauge<u64, AtomicU64>,
@@ -126,6 +133,21 @@ pub(crate) struct GroupMetrics {
     pub(crate) fills: Counter,
     pub(crate) fill_errors: Counter,
     pub(crate) fill_seconds: Histogram,
+}
+
+impl GroupMetrics {
+    /// Counts a lookup by how it ended.
+    pub(crate) fn ended(&self, outcome: client::Outcome) {
+        use client::Outcome;
+        match outcome {
+            Outcome::Hit => &self.hits,
+            Outcome::NegativeHit => &self.negative_hits,
+            Outcome::Miss => &self.misses,
+            Outcome::Shared => &self.shared,
+            Outcome::ReadThrough | Outcome::Token => &self.read_through,
+        }
+        .inc();
+    }
 }
 
 impl NodeMetrics {
@@ -201,6 +223,8 @@ impl NodeMetrics {
             fenced_reads: detour("fenced"),
             stray_reads: detour("not_held"),
             detour_reads: detour("owner_unreachable"),
+            forwards_to_replicas: forwarded("replica"),
+            pulls: PullMetrics::register(registry),
             epoch: Gauge::default(),
             confirmed_epoch: Gauge::default(),
             slots: Gauge::default(),

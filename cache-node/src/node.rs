@@ -20,6 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     aside::Seal,
     config::{Config, Fenced},
+    departures::Departures,
     error::Error,
     fill::{Fills, Miss, Read},
     gate::{self, Gate, Place},
@@ -28,6 +29,7 @@ use crate::{
     recorder::Recorder,
     slots::Slots,
     store::{Bounds, Store},
+    warm::{Reach, Warm},
     watermarks::{Fresh, Look, Watermarks},
 };
 
@@ -64,6 +66,8 @@ pub struct Node {
     pub(crate) gate: Arc<Gate>,
     pub(crate) slots: Arc<Slots>,
     pub(crate) fills: Arc<Fills>,
+    pub(crate) warm: Arc<Warm>,
+    pub(crate) departures: Departures,
     pub(crate) life: Arc<Life>,
     pub(crate) membership: Arc<dyn Membership>,
     pub(crate) peers: Arc<Peers>,
@@ -79,6 +83,8 @@ pub struct Node {
     pub(crate) catching_up: AtomicBool,
     /// Guards the change to a new incarnation.
     pub(crate) births: Mutex<()>,
+    /// Guards the change to a new ring, so that all parts of the node see rings in the same order.
+    pub(crate) turns: Mutex<()>,
 }
 
 impl Node {
@@ -101,6 +107,16 @@ impl Node {
         let gate = Arc::new(Gate::new(store, slots.clone(), groups, config.quarantine, config.removal_log));
         let life = Arc::new(Life::new(parts.registration));
         let tasks = TaskTracker::new();
+        let warm = Warm::new(
+            parts.id.clone(),
+            &config,
+            gate.clone(),
+            slots.clone(),
+            life.clone(),
+            parts.peers.clone(),
+            metrics.clone(),
+        );
+        let departures = Departures::new(config.handover);
         let fills = Fills::new(
             gate.clone(),
             parts.loader,
@@ -108,6 +124,7 @@ impl Node {
             metrics.clone(),
             watermarks.clone(),
             tasks.clone(),
+            warm.clone(),
             config.max_value.0,
         );
         let started = Instant::now();
@@ -119,6 +136,8 @@ impl Node {
             gate,
             slots,
             fills,
+            warm,
+            departures,
             life,
             membership: parts.membership,
             peers: parts.peers,
@@ -130,6 +149,7 @@ impl Node {
             wanted: AtomicBool::new(false),
             catching_up: AtomicBool::new(false),
             births: Mutex::new(()),
+            turns: Mutex::new(()),
         });
         node.take_ring(&node.membership.ring());
         node.follow();
@@ -238,7 +258,7 @@ impl Node {
             let answer = if options.look_aside {
                 self.give_token(key, place)?
             } else {
-                self.miss(key, place, bound).await?
+                self.miss(key, place, hop, bound).await?
             };
             if let Some(answer) = answer {
                 return Ok(answer);
@@ -272,7 +292,13 @@ impl Node {
     }
 
     /// Answers a miss of a slot that this node holds; `None` if it was lost meanwhile.
-    async fn miss(&self, key: &Key, place: Place, bound: Option<Duration>) -> Result<Option<Answer>, Error> {
+    async fn miss(
+        &self,
+        key: &Key,
+        place: Place,
+        hop: Hop,
+        bound: Option<Duration>,
+    ) -> Result<Option<Answer>, Error> {
         self.check_fillable(key)?;
         if !self.life.live() {
             return match self.config.fenced {
@@ -288,7 +314,13 @@ impl Node {
         }
         let incarnation = self.life.incarnation();
         let group = self.metrics.group(key.group.id);
-        match self.fills.get(key, place, bound).await {
+        let reach = match hop {
+            // What another node has may be older than the reader takes.
+            _ if bound.is_some() => Reach::Database,
+            Hop::First => Reach::Owner,
+            Hop::Forwarded => Reach::Departing,
+        };
+        match self.fills.get(key, place, bound, self.warm.reach(place, reach)).await {
             Ok(Miss::Hit(fresh)) if self.life.vouches_for(incarnation) => {
                 Ok(Some(self.answer_from_memory(key, fresh)))
             }
@@ -296,13 +328,11 @@ impl Node {
                 self.metrics.fenced_reads.inc();
                 self.read_through(key).await.map(Some)
             }
-            Ok(Miss::Own(read)) if read.expires.is_some() => {
-                group.misses.inc();
-                Ok(Some(self.answer(read, Outcome::Miss)))
-            }
             Ok(Miss::Own(read)) => {
-                group.read_through.inc();
-                Ok(Some(self.answer(read, Outcome::ReadThrough)))
+                let own = if read.expires.is_some() { Outcome::Miss } else { Outcome::ReadThrough };
+                let outcome = read.elsewhere.unwrap_or(own);
+                group.ended(outcome);
+                Ok(Some(self.answer(read, outcome)))
             }
             Ok(Miss::Shared(read)) => {
                 group.shared.inc();
@@ -342,7 +372,8 @@ impl Node {
             group.negative_hits.inc();
             Outcome::NegativeHit
         };
-        let read = Read { value: entry.value, started: entry.filled, expires: Some(entry.expires) };
+        let expires = Some(entry.expires);
+        let read = Read { value: entry.value, started: entry.filled, expires, elsewhere: None };
         Answer { freshness: Instant::now().saturating_duration_since(as_of), ..self.answer(read, outcome) }
     }
 

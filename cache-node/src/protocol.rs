@@ -45,6 +45,18 @@ pub enum PullRefused {
     Moved,
 }
 
+impl PullRefused {
+    /// The reason as a metric's label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Fenced => "fenced",
+            Self::Behind { .. } => "behind",
+            Self::Unconfirmed => "unconfirmed",
+            Self::Moved => "moved",
+        }
+    }
+}
+
 /// Whether a node may answer a pull of an asker that is at epoch `asked` (R10): unfenced, and at that epoch or a later one.
 ///
 /// *Otherwise: the new owner at epoch 2 applies a removal that was planned at 2 for it alone; it then pulls the old value from a
@@ -75,6 +87,22 @@ pub fn may_take_pull(taker: Standing, asked: Epoch) -> Result<(), PullRefused> {
     }
 }
 
+/// Whether an entry may be given to a node that pulls it (R10): one of a departing slot, or one of a slot that the answering node
+/// owns. A replica gives nothing away.
+///
+/// *Values flow one way. The owner applies a removal; were it to pull from its replica, which gets the removal after it, it would
+/// bring the old value back.*
+pub fn may_give(departing_under: Option<u64>, owned_under: Option<u64>, stored_under: u64) -> bool {
+    departing_under == Some(stored_under) || owned_under == Some(stored_under)
+}
+
+/// Whether a node keeps the values of what it has lost, to give them away, and so has not confirmed its epoch; else it drops them
+/// at once, and may take what others have lost. It can't do both (R10): it does what it has more of. `departing` counts all lost
+/// slots whose values it would keep, those of earlier rings too.
+pub fn gives(gained: usize, departing: usize) -> bool {
+    departing > gained
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +117,18 @@ mod tests {
         assert!(!may_serve(standing(true, 1, 1), Some(4), 3));
         assert!(!may_serve(standing(true, 1, 1), None, 3));
         assert!(!may_serve(standing(false, 1, 1), Some(3), 3));
+    }
+
+    #[test]
+    fn only_a_departing_holder_and_the_owner_give() {
+        assert!(may_give(Some(3), None, 3) && may_give(None, Some(3), 3));
+        assert!(!may_give(None, None, 3) && !may_give(Some(2), Some(4), 3));
+    }
+
+    #[test]
+    fn a_node_gives_or_takes_and_never_both() {
+        assert!(gives(0, 1) && gives(3, 4));
+        assert!(!gives(4, 4) && !gives(1, 0) && !gives(0, 0));
     }
 
     #[test]

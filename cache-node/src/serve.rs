@@ -147,13 +147,16 @@ impl Server {
     }
 }
 
-/// Leaves the ring and waits until callers have noticed; a node alone has nobody who could take over.
+/// Leaves the ring, hands its values over, and waits until callers have noticed; a node alone has nobody who could take over.
 async fn leave_ring(node: &Node, leave: Duration) {
     let begun = Instant::now();
-    match timeout(leave.max(Duration::from_secs(1)), node.retire()).await {
+    let bound = leave.max(Duration::from_secs(1)) + node.config().handover;
+    match timeout(bound, node.retire()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(node = %node.id(), %error, "could not say that this node leaves"),
-        Err(_) => tracing::warn!(node = %node.id(), "could not say in time that this node leaves"),
+        Err(_) => {
+            tracing::warn!(node = %node.id(), ?bound, "left the ring without having handed everything over");
+        }
     }
     if node.ring().members().iter().any(|member| member.id != *node.id()) {
         tokio::time::sleep(leave.saturating_sub(begun.elapsed())).await;

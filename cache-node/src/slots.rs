@@ -3,10 +3,20 @@
 //! Every time that a slot is gained it gets a new acquisition number. Entries, tokens and fills carry the number under
 //! which they began; when the slot is lost, the number ends, and all of them with it, whether or not they have been
 //! swept yet (R5). Readers take no lock.
+//!
+//! A lost slot may *depart*: nobody reads or fills it here any more, but what was stored under its ended acquisition stays
+//! for a while, to answer pulls of the node that holds it now (R10). Until the last of them is dropped the node has not
+//! confirmed its epoch.
 
-use std::sync::atomic::{
-    AtomicU64,
-    Ordering::{Acquire, Release},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Acquire, Release},
+        },
+    },
 };
 
 use parking_lot::Mutex;
@@ -14,7 +24,9 @@ use ring::{
     Epoch, NodeId, Ring, SLOTS, Slot,
     rules::{self, Rule},
 };
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
+
+use crate::protocol;
 
 /// The slots of one node.
 #[derive(Debug)]
@@ -23,8 +35,9 @@ pub struct Slots {
     base: Instant,
     held: Box<[Held]>,
     epoch: AtomicU64,
-    confirmed: AtomicU64,
+    confirmed: watch::Sender<Epoch>,
     count: AtomicU64,
+    departing: AtomicU64,
     /// Guards changes.
     changes: Mutex<Last>,
 }
@@ -35,6 +48,10 @@ struct Held {
     acquisition: AtomicU64,
     /// Nanoseconds since `base`; written before the acquisition is.
     at: AtomicU64,
+    /// The ended acquisition whose values are still given away; 0 if there is none.
+    departing: AtomicU64,
+    /// Whether this node is the owner, and no replica.
+    owned: AtomicBool,
 }
 
 /// What was done last.
@@ -42,20 +59,33 @@ struct Held {
 struct Last {
     acquisition: u64,
     /// `None` before the first ring.
-    ring: Option<Epoch>,
+    ring: Option<Arc<Ring>>,
+}
+
+/// Whether the values of lost slots are kept for a while, to be given away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    /// They are, if somebody could want them and this node does not rather take (see [`protocol::gives`]).
+    Depart,
+    /// They are dropped at once.
+    Drop,
 }
 
 /// What a new ring changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Change {
     /// The epoch that now holds.
     pub epoch: Epoch,
-    /// The epoch that held before; `None` for the first ring.
-    pub previous: Option<Epoch>,
+    /// The ring that held before; `None` for the first one.
+    pub previous: Option<Arc<Ring>>,
     /// Slots that this node did not hold before.
-    pub gained: usize,
+    pub gained: Vec<Slot>,
     /// Slots that this node no longer holds.
     pub lost: usize,
+    /// Of the lost slots, those that this change made depart.
+    pub departed: Vec<Slot>,
+    /// Slots that depart now, of this change and of earlier ones.
+    pub departing: u64,
 }
 
 impl Slots {
@@ -66,8 +96,9 @@ impl Slots {
             base: Instant::now(),
             held: (0..SLOTS).map(|_| Held::default()).collect(),
             epoch: AtomicU64::new(0),
-            confirmed: AtomicU64::new(0),
+            confirmed: watch::Sender::new(Epoch(0)),
             count: AtomicU64::new(0),
+            departing: AtomicU64::new(0),
             changes: Mutex::default(),
         }
     }
@@ -89,42 +120,117 @@ impl Slots {
         (id != 0).then_some((id, at))
     }
 
+    /// The ended acquisition under which values of the slot may still be given away, or `None`.
+    pub fn departs(&self, slot: u16) -> Option<u64> {
+        match self.held(slot).departing.load(Acquire) {
+            0 => None,
+            id => Some(id),
+        }
+    }
+
+    /// The acquisition under which the slot is held, if this node is its owner.
+    pub fn owned(&self, slot: u16) -> Option<u64> {
+        let held = self.held(slot);
+        // The acquisition first: should the slot change hands in between, the number is an ended one.
+        let id = held.acquisition.load(Acquire);
+        (id != 0 && held.owned.load(Acquire)).then_some(id)
+    }
+
     /// Takes over a ring: what is lost is no longer served or filled when this returns, what is gained is in quarantine
     /// from now on. A ring that is not newer than the one that holds changes nothing; then the result is `None`.
-    pub fn apply(&self, ring: &Ring, now: Instant) -> Option<Change> {
+    ///
+    /// If nothing lost is in memory, the ring's epoch is confirmed when this returns.
+    pub fn apply(&self, ring: &Arc<Ring>, now: Instant, departure: Lost) -> Option<Change> {
         let mut last = self.changes.lock();
-        if last.ring.is_some_and(|epoch| ring.epoch().0 <= epoch.0) {
+        if last.ring.as_ref().is_some_and(|held| ring.epoch() <= held.epoch()) {
             return None;
         }
-        let previous = last.ring.replace(ring.epoch());
-        let (mut gained, mut given_up, mut count) = (0, 0, 0);
-        for (number, held) in self.held.iter().enumerate() {
-            let holds = Slot::new(number as u16).is_some_and(|slot| ring.holds(&self.node, slot));
-            let held_before = held.acquisition.load(Acquire) != 0;
+        let previous = last.ring.replace(ring.clone());
+        let (mut gained, mut given_up, mut before, mut count) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        for slot in Slot::all() {
+            let held = &self.held[slot.index()];
+            let holds = ring.holds(&self.node, slot);
             count += u64::from(holds);
-            if holds && !held_before {
-                self.acquire(held, &mut last, now);
-                gained += 1;
-            } else if !holds && held_before {
-                if rules::holds(Rule::Leaving) {
-                    held.acquisition.store(0, Release);
-                }
-                given_up += 1;
+            match (holds, held.acquisition.load(Acquire) != 0) {
+                (true, false) => gained.push(slot),
+                (false, true) => given_up.push(slot),
+                (false, false) if held.departing.load(Acquire) != 0 => before.push(slot),
+                _ => {}
             }
         }
+        let wanted = |slot: &Slot| ring.owner(*slot).is_some();
+        let departing = given_up.len() + before.len();
+        let gives = departure == Lost::Depart
+            && protocol::gives(gained.len(), departing)
+            && given_up.iter().chain(&before).any(wanted);
+        if !gives {
+            for slot in &before {
+                self.held[slot.index()].departing.store(0, Release);
+            }
+        }
+        for slot in &given_up {
+            let held = &self.held[slot.index()];
+            if gives {
+                // Before the acquisition ends: a sweep in between must find one of the two.
+                held.departing.store(held.acquisition.load(Acquire), Release);
+            }
+            if rules::holds(Rule::Leaving) {
+                held.acquisition.store(0, Release);
+            }
+        }
+        for slot in &gained {
+            let held = &self.held[slot.index()];
+            held.departing.store(0, Release); // what departed is not this acquisition's
+            self.acquire(held, &mut last, now);
+        }
+        for slot in Slot::all() {
+            let owned = ring.owner(slot).is_some_and(|owner| owner.id == self.node);
+            self.held[slot.index()].owned.store(owned, Release);
+        }
+        let departing = if gives { departing as u64 } else { 0 };
         self.count.store(count, Release);
+        self.departing.store(departing, Release);
         self.epoch.store(ring.epoch().0, Release);
-        Some(Change { epoch: ring.epoch(), previous, gained, lost: given_up })
+        let settled = previous.as_ref().is_none_or(|previous| previous.epoch() == self.confirmed());
+        if given_up.is_empty() && departing == 0 && settled {
+            self.confirm(ring.epoch());
+        }
+        Some(Change {
+            epoch: ring.epoch(),
+            previous,
+            gained,
+            lost: given_up.len(),
+            departed: if gives { given_up } else { Vec::new() },
+            departing,
+        })
+    }
+
+    /// Ends what departs: nothing of it can be reached when this returns, though it may still take memory.
+    pub fn end_departing(&self) {
+        let _no_change = self.changes.lock();
+        for held in &self.held {
+            held.departing.store(0, Release);
+        }
+        self.departing.store(0, Release);
+    }
+
+    /// The epoch to confirm after a sweep that begins now; `None` while something departs or if it is confirmed already.
+    pub(crate) fn unconfirmed(&self) -> Option<Epoch> {
+        let last = self.changes.lock();
+        let epoch = last.ring.as_ref()?.epoch();
+        (self.departing_count() == 0 && self.confirmed() < epoch).then_some(epoch)
     }
 
     /// Begins every held slot anew, as if all had been lost and gained: nothing filled before is ever served or stored.
     pub fn renew(&self, now: Instant) {
         let mut last = self.changes.lock();
         for held in &self.held {
+            held.departing.store(0, Release);
             if held.acquisition.load(Acquire) != 0 {
                 self.acquire(held, &mut last, now);
             }
         }
+        self.departing.store(0, Release);
     }
 
     /// The epoch of the last ring taken over.
@@ -132,14 +238,41 @@ impl Slots {
         Epoch(self.epoch.load(Acquire))
     }
 
+    /// The ring taken over last.
+    pub fn ring(&self) -> Option<Arc<Ring>> {
+        self.changes.lock().ring.clone()
+    }
+
     /// The last epoch of which nothing lost is kept.
     pub fn confirmed(&self) -> Epoch {
-        Epoch(self.confirmed.load(Acquire))
+        *self.confirmed.borrow()
     }
 
     /// Notes that nothing of the slots lost up to `epoch` is in memory any more.
     pub fn confirm(&self, epoch: Epoch) {
-        self.confirmed.fetch_max(epoch.0, Release);
+        self.confirmed.send_if_modified(|confirmed| {
+            let newer = epoch > *confirmed;
+            if newer {
+                *confirmed = epoch;
+            }
+            newer
+        });
+    }
+
+    /// Waits until an epoch is confirmed, for ever if it never is. Safe to drop.
+    pub async fn confirms(&self, epoch: Epoch) {
+        // The sender lives as long as `self`.
+        let _ = self.confirmed.subscribe().wait_for(|confirmed| *confirmed >= epoch).await;
+    }
+
+    /// How many lost slots still have values to give away.
+    pub fn departing_count(&self) -> u64 {
+        self.departing.load(Acquire)
+    }
+
+    /// The number of the last acquisition: every slot that is held now was acquired by then.
+    pub(crate) fn last_acquisition(&self) -> u64 {
+        self.changes.lock().acquisition
     }
 
     /// How many slots the node holds.
@@ -165,7 +298,28 @@ impl Slots {
         }
     }
 
+    /// Loses one slot, whose values depart.
+    #[cfg(test)]
+    pub(crate) fn depart(&self, slot: u16) {
+        let held = self.held(slot);
+        held.departing.store(held.acquisition.swap(0, Acquire), Release);
+        self.departing.fetch_add(1, Release);
+    }
+
     fn held(&self, slot: u16) -> &Held {
         &self.held[usize::from(slot) % self.held.len()]
     }
 }
+
+/// The holders of any of `slots` by `ring`, but for `without`: who could want what departs.
+pub(crate) fn holders(
+    ring: &Ring,
+    slots: impl IntoIterator<Item = Slot>,
+    without: &NodeId,
+) -> BTreeSet<NodeId> {
+    let all = slots.into_iter().flat_map(|slot| ring.holders(slot));
+    all.filter(|member| member.id != *without).map(|member| member.id.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -90,7 +90,8 @@ impl Store {
 
     /// Returns the entry of `key` if it is valid now, and counts as a use of it.
     ///
-    /// `check` says whether a stamp is still valid. An entry that is no longer valid is dropped on the way.
+    /// `check` says whether a stamp is still valid. An entry that is no longer valid is dropped on the way, but for one of a lost
+    /// slot: it may depart, to be given to another node, and only the sweeper knows.
     pub fn get(
         &self,
         hash: u64,
@@ -102,6 +103,7 @@ impl Store {
             let Some(entry) = part.shard(hash).read().get(hash, key) else { continue };
             match judge(&entry, now, &check) {
                 Ok(()) => return Some(entry),
+                Err(Cause::SlotLost) => {}
                 Err(cause) => {
                     let mut shard = part.shard(hash).write();
                     // Another thread may have replaced it between the two locks.
@@ -144,6 +146,12 @@ impl Store {
         } else {
             Inserted::TooLarge
         }
+    }
+
+    /// Whether an entry of this key and value could be inserted now without evicting another.
+    pub(crate) fn has_room(&self, hash: u64, key: &str, value: Option<usize>) -> bool {
+        let part = if value.is_some() { &self.values } else { &self.negatives };
+        part.shard(hash).read().has_room(entry::weight(key.len(), value.unwrap_or_default()))
     }
 
     /// Removes a key's entry, valid or not; returns whether there was one.

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use proto::v1::{HeartbeatRequest, cache_client::CacheClient, invalidation_client::InvalidationClient};
+use proto::v1::{
+    HeartbeatRequest, cache_client::CacheClient, handover_client::HandoverClient,
+    invalidation_client::InvalidationClient,
+};
 use ring::NodeId;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::{
@@ -27,6 +30,7 @@ pub(crate) struct Link {
     address: String,
     cache: CacheClient<Channel>,
     invalidation: InvalidationClient<Channel>,
+    handover: HandoverClient<Channel>,
     breaker: Breaker,
     metrics: Metrics,
     silence: Duration,
@@ -66,7 +70,10 @@ impl Link {
             cache: CacheClient::new(channel.clone())
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_MESSAGE),
-            invalidation: InvalidationClient::new(channel)
+            invalidation: InvalidationClient::new(channel.clone())
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_MESSAGE),
+            handover: HandoverClient::new(channel)
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_MESSAGE),
             breaker: Breaker::new(config.breaker_failures, config.breaker_cool_down),
@@ -122,6 +129,19 @@ impl Link {
         F: Future<Output = Result<Response<R>, Status>>,
     {
         self.call(deadline, None, message, |request| send(self.invalidation.clone(), request)).await
+    }
+
+    /// Calls the `Handover` service.
+    pub(crate) async fn handover<Q, R, F>(
+        &self,
+        deadline: Instant,
+        message: Q,
+        send: impl FnOnce(HandoverClient<Channel>, Request<Q>) -> F,
+    ) -> Result<R, Error>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        self.call(deadline, Some(self.silence), message, |request| send(self.handover.clone(), request)).await
     }
 
     /// One call within a deadline that the node is told too, given up before if the node is silent for as long as `silence` says. Feeds the breaker and does not ask it. Safe to drop: the node is told to

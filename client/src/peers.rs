@@ -9,8 +9,8 @@ use ring::{Epoch, Member, NodeId, Ring};
 use tokio::time::Instant;
 
 use crate::{
-    Answer, Clock, Config, Error, Explanation, Heartbeat, HeartbeatReply, NodeStats, Page, ReadOptions, Scan,
-    Set, Watermarks, link::Link, options::whole_millis, wire,
+    Answer, Clock, Config, Error, Explanation, Heartbeat, HeartbeatReply, NodeStats, Page, Pull, Pulled,
+    ReadOptions, Scan, Set, Watermarks, link::Link, options::whole_millis, wire,
 };
 
 /// One multiplexed connection per node, each with its breaker.
@@ -162,6 +162,19 @@ impl Peers {
         let reply: v1::HeartbeatReply = link
             .invalidation(Instant::now() + timeout, request, |mut client, request| async move {
                 client.heartbeat(request).await
+            })
+            .await?;
+        meant(to, &reply.node)?;
+        Ok(reply.into())
+    }
+
+    /// Asks a member for values that it holds, or has just lost. Waits at most `timeout`.
+    pub async fn pull(&self, to: &Member, pull: Pull, timeout: Duration) -> Result<Pulled, Error> {
+        let link = self.admitted(to)?;
+        let request = v1::PullRequest::from(pull);
+        let reply: v1::PullReply = link
+            .handover(Instant::now() + timeout, request, |mut client, request| async move {
+                client.pull(request).await
             })
             .await?;
         meant(to, &reply.node)?;

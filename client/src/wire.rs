@@ -8,8 +8,8 @@ use tonic::Code;
 
 use crate::{
     Ack, Answer, Apply, Clock, EntryState, Error, Event, Explanation, GroupStats, Heartbeat, HeartbeatReply,
-    Held, NodeStats, Outcome, Page, PartitionName, Removal, Scan, Set, Watermark, Watermarks,
-    answer::to_millis,
+    Held, NodeStats, Outcome, Page, PartitionName, Pull, Pulled, Removal, Scan, Set, Wanted, Watermark,
+    Watermarks, answer::to_millis,
 };
 
 /// A reply with its value; an outcome of a later version is refused, since it may change what the value means.
@@ -90,6 +90,64 @@ impl From<v1::ScanReply> for Page {
     fn from(reply: v1::ScanReply) -> Self {
         let entries = reply.entries.into_iter().map(Into::into).collect();
         Self { entries, cursor: reply.cursor, node: reply.node, epoch: reply.epoch }
+    }
+}
+
+impl From<Pull> for v1::PullRequest {
+    fn from(pull: Pull) -> Self {
+        let (keys, slots, cursor, done) = match pull.wanted {
+            Wanted::Keys(keys) => (keys, Vec::new(), 0, false),
+            Wanted::Slots { slots, cursor } => {
+                (Vec::new(), slots.into_iter().map(u32::from).collect(), cursor, false)
+            }
+            Wanted::Done => (Vec::new(), Vec::new(), 0, true),
+        };
+        let (node, epoch) = (pull.node.to_string(), pull.epoch.0);
+        Self { node, epoch, keys, slots, cursor, max_bytes: pull.max_bytes, done }
+    }
+}
+
+/// Numbers that no slot has are left out: nothing is in them.
+impl From<v1::PullRequest> for Pull {
+    fn from(request: v1::PullRequest) -> Self {
+        let slots = request.slots.into_iter().filter_map(|slot| u16::try_from(slot).ok()).collect();
+        let wanted = if request.done {
+            Wanted::Done
+        } else if request.keys.is_empty() {
+            Wanted::Slots { slots, cursor: request.cursor }
+        } else {
+            Wanted::Keys(request.keys)
+        };
+        Self {
+            node: NodeId::from(request.node),
+            epoch: Epoch(request.epoch),
+            wanted,
+            max_bytes: request.max_bytes,
+        }
+    }
+}
+
+impl From<Pulled> for v1::PullReply {
+    fn from(pulled: Pulled) -> Self {
+        Self {
+            node: pulled.node.to_string(),
+            incarnation: pulled.incarnation,
+            epoch: pulled.epoch.0,
+            entries: pulled.entries.into_iter().map(Into::into).collect(),
+            cursor: pulled.cursor,
+        }
+    }
+}
+
+impl From<v1::PullReply> for Pulled {
+    fn from(reply: v1::PullReply) -> Self {
+        Self {
+            node: NodeId::from(reply.node),
+            incarnation: reply.incarnation,
+            epoch: Epoch(reply.epoch),
+            entries: reply.entries.into_iter().map(Into::into).collect(),
+            cursor: reply.cursor,
+        }
     }
 }
 

@@ -5,12 +5,15 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use prometheus_client::registry::Registry;
 use proptest::prelude::*;
+use ring::Epoch;
 use tokio::time::{Instant, advance};
 
 use super::*;
 use crate::{
     flight::{Boarded, Flight, Flights},
+    protocol::{PullRefused, Standing},
     store::Bounds,
+    warm::Reach,
     watermarks::Watermarks,
 };
 
@@ -315,7 +318,8 @@ impl World {
         if self.gate.get(place(key), key, Instant::now()).is_some() {
             return;
         }
-        match self.flights.board(&self.gate, &self.watermarks, place(key), &key.into(), None) {
+        match self.flights.board(&self.gate, &self.watermarks, place(key), &key.into(), None, Reach::Database)
+        {
             Boarded::Began(flight, _) => {
                 let delivered = self.rows[row].delivered;
                 self.fills.push(Fill { row, flight, delivered, version: None });
@@ -358,4 +362,155 @@ proptest! {
             }
         });
     }
+}
+
+/// What another node had in memory: read 1 s ago, good for a minute.
+fn offered(key: &str, value: &str) -> Offered {
+    let now = Instant::now();
+    let value = Some(Bytes::copy_from_slice(value.as_bytes()));
+    Offered {
+        key: key.into(),
+        value,
+        filled: now.checked_sub(Duration::from_secs(1)).unwrap(),
+        expires: now + Duration::from_mins(1),
+    }
+}
+
+fn standing(live: bool, epoch: u64, confirmed: u64) -> Standing {
+    Standing { live, epoch: Epoch(epoch), confirmed: Epoch(confirmed) }
+}
+
+/// Takes a pulled value that was asked for at epoch 5, as a node that stands so.
+fn take(gate: &Gate, key: &str, token: &Token, value: &str, as_node: Standing) -> Result<Inserted, NotTaken> {
+    gate.store_pulled(token, place(key), offered(key, value), Epoch(5), Room::Make, || as_node)
+}
+
+fn settled() -> Standing {
+    standing(true, 5, 5)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pulled_value_keeps_its_age_and_its_end_and_needs_no_quarantine() {
+    let (slots, gate) = gate(LOG).await;
+    slots.set(SLOT, false);
+    slots.set(SLOT, true); // acquired just now: a fill would be served and not stored
+    let fill = token(&gate, "user:1");
+    assert_eq!(store(&gate, "user:1", &fill, "filled"), Err(Refused::Quarantine));
+    assert_eq!(take(&gate, "user:1", &fill, "pulled", settled()), Ok(Inserted::Stored));
+    let entry = gate.peek(place("user:1"), "user:1", Instant::now()).unwrap();
+    let now = Instant::now();
+    assert_eq!((now - entry.filled, entry.expires - now), (Duration::from_secs(1), Duration::from_mins(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pulled_value_that_anything_overtook_is_not_stored() {
+    type Overtake = fn(&Slots, &Gate);
+    let cases: [(Overtake, Refused); 3] = [
+        (|_, gate| assert!(!gate.remove("user:1", &origin())), Refused::Removed),
+        (|_, gate| assert!(gate.flush(0)), Refused::Flushed),
+        (
+            |slots, _| {
+                slots.set(SLOT, false);
+                slots.set(SLOT, true);
+            },
+            Refused::SlotLost,
+        ),
+    ];
+    for (overtake, expected) in cases {
+        let (slots, gate) = gate(LOG).await;
+        let single = token(&gate, "user:1");
+        let snapshot = gate.snapshot();
+        overtake(&slots, &gate);
+        assert_eq!(
+            take(&gate, "user:1", &single, "old", settled()),
+            Err(NotTaken::Overtaken(expected)),
+            "asked for alone"
+        );
+        // A slot that was lost since the snapshot has no token at all.
+        if let Some(of_page) = gate.token_of(&snapshot, place("user:1")) {
+            let refused = take(&gate, "user:1", &of_page, "old", settled());
+            assert_eq!(refused, Err(NotTaken::Overtaken(expected)), "in a page");
+        } else {
+            assert_eq!(expected, Refused::SlotLost);
+        }
+        assert_eq!(read(&gate, "user:1"), None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_holds_what_was_not_overtaken() {
+    let (_, gate) = gate(LOG).await;
+    let snapshot = gate.snapshot();
+    gate.remove("user:1", &origin());
+    let token = gate.token_of(&snapshot, place("user:2")).unwrap();
+    assert_eq!(take(&gate, "user:2", &token, "new", settled()), Ok(Inserted::Stored));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_moved_or_gives_or_is_fenced_takes_nothing() {
+    let (_, gate) = gate(LOG).await;
+    let token = token(&gate, "user:1");
+    for (as_node, expected) in [
+        (standing(true, 6, 6), PullRefused::Moved),
+        (standing(true, 5, 4), PullRefused::Unconfirmed),
+        (standing(false, 5, 5), PullRefused::Fenced),
+    ] {
+        let refused = take(&gate, "user:1", &token, "old", as_node);
+        assert_eq!(refused, Err(NotTaken::Refused(expected)));
+    }
+    assert_eq!(read(&gate, "user:1"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pulled_value_takes_the_place_of_nothing_that_is_in_memory() {
+    let (_, gate) = gate(LOG).await;
+    let pull = token(&gate, "user:1");
+    let fill = token(&gate, "user:1");
+    assert_eq!(store(&gate, "user:1", &fill, "newer"), Ok(Inserted::Stored));
+    assert_eq!(take(&gate, "user:1", &pull, "older", settled()), Err(NotTaken::Present));
+    assert_eq!(read(&gate, "user:1").as_deref(), Some(&b"newer"[..]));
+    // In bulk it makes no room for itself either.
+    let mut refused = false;
+    for n in 0..10_000 {
+        let key = format!("cold:{n}");
+        let token = token(&gate, &key);
+        let pulled = gate.store_pulled(
+            &token,
+            place(&key),
+            offered(&key, &"x".repeat(500)),
+            Epoch(5),
+            Room::Spare,
+            settled,
+        );
+        refused |= pulled == Err(NotTaken::NoRoom);
+    }
+    assert!(refused && gate.store().sizes().evictions == 0);
+    assert_eq!(read(&gate, "user:1").as_deref(), Some(&b"newer"[..]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_departs_is_served_to_nobody_and_given_away_until_it_is_removed_or_ends() {
+    let (slots, gate) = gate(LOG).await;
+    for key in ["user:1", "user:2", "user:3"] {
+        let token = token(&gate, key);
+        assert_eq!(store(&gate, key, &token, "value"), Ok(Inserted::Stored));
+    }
+    slots.depart(SLOT);
+    let now = Instant::now();
+    let given = |key: &str| gate.given(place(key), key, now).is_some();
+    assert!(gate.get(place("user:1"), "user:1", now).is_none() && given("user:1"), "a read drops nothing");
+    gate.sweep().await;
+    assert!(given("user:1") && given("user:2"));
+    assert!(gate.remove("user:1", &origin()));
+    assert!(!given("user:1"));
+    gate.flush(0);
+    assert!(!given("user:2"));
+    let (slots, gate) = self::gate(LOG).await;
+    let token = token(&gate, "user:1");
+    assert_eq!(store(&gate, "user:1", &token, "value"), Ok(Inserted::Stored));
+    slots.depart(SLOT);
+    slots.end_departing();
+    assert!(gate.given(place("user:1"), "user:1", now).is_none());
+    gate.sweep().await;
+    assert_eq!(gate.store().sizes().entries, 0);
 }

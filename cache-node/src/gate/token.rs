@@ -88,6 +88,21 @@ impl Refused {
 ///
 /// A false refusal costs a later miss; a false permission would cost truth. So all that is unknown refuses.
 pub fn may_store(token: &Token, view: &View, quarantine: Duration) -> Result<(), Refused> {
+    not_overtaken(token, view)?;
+    if unsettled(view, quarantine).is_some_and(|until| token.started < until) {
+        return Err(Refused::Quarantine);
+    }
+    if view.forgotten.is_some_and(|forgotten| token.started < forgotten.at + quarantine) {
+        return Err(Refused::LogOverrun);
+    }
+    Ok(())
+}
+
+/// Says whether nothing has happened since `token` that makes a value old which was asked for under it (R1, R6).
+///
+/// It is all that a pulled value is checked for here: no quarantine, which is about what the database may still show, since
+/// a pull reads no database and what it brings has been through the quarantine of the node that read it.
+pub fn not_overtaken(token: &Token, view: &View) -> Result<(), Refused> {
     if !view.live {
         return Err(Refused::Fenced);
     }
@@ -101,12 +116,6 @@ pub fn may_store(token: &Token, view: &View, quarantine: Duration) -> Result<(),
         return Err(Refused::Removed);
     }
     if view.forgotten.is_some_and(|forgotten| forgotten.seq > token.seq) {
-        return Err(Refused::LogOverrun);
-    }
-    if unsettled(view, quarantine).is_some_and(|until| token.started < until) {
-        return Err(Refused::Quarantine);
-    }
-    if view.forgotten.is_some_and(|forgotten| token.started < forgotten.at + quarantine) {
         return Err(Refused::LogOverrun);
     }
     Ok(())

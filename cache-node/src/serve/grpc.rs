@@ -196,8 +196,9 @@ impl Invalidation for Service {
 
 #[tonic::async_trait]
 impl Handover for Service {
-    async fn pull(&self, _: Request<v1::PullRequest>) -> Result<Response<v1::PullReply>, Status> {
-        Err(Status::unimplemented("not built yet"))
+    async fn pull(&self, request: Request<v1::PullRequest>) -> Result<Response<v1::PullReply>, Status> {
+        let pulled = self.0.pull(&request.into_inner().into()).await?;
+        Ok(Response::new(pulled.into()))
     }
 }
 

@@ -26,9 +26,11 @@ impl Error {
                 loader::Error::Query { .. } => Code::Internal,
                 loader::Error::NoQuery { .. } => Code::FailedPrecondition,
             },
-            Self::Abandoned | Self::Fenced | Self::Behind { .. } | Self::Unacknowledged { .. } => {
-                Code::Unavailable
-            }
+            Self::Abandoned
+            | Self::Fenced
+            | Self::Behind { .. }
+            | Self::Pull(_)
+            | Self::Unacknowledged { .. } => Code::Unavailable,
             Self::Peer { error, .. } => match **error {
                 client::Error::InvalidKey { .. } => Code::InvalidArgument,
                 client::Error::Unavailable { .. } | client::Error::NoNodes { .. } => Code::Unavailable,

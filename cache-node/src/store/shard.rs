@@ -64,6 +64,10 @@ impl Shard {
         self.bytes
     }
 
+    pub(super) fn has_room(&self, weight: usize) -> bool {
+        self.bytes + weight <= self.capacity
+    }
+
     /// Returns a key's entry and marks it as used.
     pub(super) fn get(&self, hash: u64, key: &str) -> Option<Entry> {
         let node = &self.nodes[self.find(hash, key)? as usize];

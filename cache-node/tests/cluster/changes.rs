@@ -8,7 +8,7 @@ use ring::{Epoch, Member};
 
 use crate::stack::{Stack, row};
 
-fn removal(epoch: Epoch, key: &str) -> Apply {
+pub(crate) fn removal(epoch: Epoch, key: &str) -> Apply {
     Apply {
         epoch,
         remove: vec![key.to_owned()],

@@ -46,6 +46,11 @@ pub(crate) struct Running {
 
 impl Stack {
     pub(crate) fn new() -> Self {
+        Self::with_replicas(1)
+    }
+
+    /// The same with this many holders of each slot.
+    pub(crate) fn with_replicas(replicas: usize) -> Self {
         let config = Config {
             grpc: "127.0.0.1:0".parse().unwrap(),
             http: "127.0.0.1:0".parse().unwrap(),
@@ -58,7 +63,7 @@ impl Stack {
         };
         Self {
             database: Memory::new(),
-            registry: Registry::new(1),
+            registry: Registry::new(replicas),
             catalog: Arc::new(Catalog::parse("test.toml", CATALOG).expect("the catalog is right")),
             config,
         }

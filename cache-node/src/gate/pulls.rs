@@ -1,0 +1,186 @@
+//! Values on their way between nodes: what is given to others, and what is taken from them (R10).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ring::Epoch;
+use tokio::time::Instant;
+
+use super::{Gate, Place, Refused, Token, not_overtaken};
+use crate::{
+    metrics::Cause,
+    protocol::{self, PullRefused, Standing},
+    store::{Cursor, Entry, Inserted, Stamp},
+};
+
+/// What the gate knew before a pull of many keys was asked: a token for each of them can be made of it.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    started: Instant,
+    /// The last acquisition of any slot.
+    acquisition: u64,
+    /// By group.
+    generations: Box<[u64]>,
+    /// By shard of the gate.
+    seqs: Box<[u64]>,
+}
+
+/// A value as another node had it in memory.
+#[derive(Debug, Clone)]
+pub struct Offered {
+    /// The key.
+    pub key: Arc<str>,
+    /// The value, or `None` for a negative entry.
+    pub value: Option<Bytes>,
+    /// When its read from the database began, at the latest.
+    pub filled: Instant,
+    /// When it expires, at the earliest.
+    pub expires: Instant,
+}
+
+/// Whether a pulled value may push out others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// It was asked for by a reader: it may.
+    Make,
+    /// It comes in bulk, wanted by nobody yet: it may not.
+    Spare,
+}
+
+/// Why a pulled value was not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotTaken {
+    /// The gate refused it, as it would have refused a filled value.
+    #[error(transparent)]
+    Overtaken(#[from] Refused),
+    /// This node may not take what it asked for.
+    #[error(transparent)]
+    Refused(#[from] PullRefused),
+    /// The key is in memory already; what this node has read by itself is no older.
+    #[error("the key is in memory already")]
+    Present,
+    /// Its time is over.
+    #[error("the value has expired")]
+    Expired,
+    /// It would have pushed out others, or is too large.
+    #[error("there is no room for it")]
+    NoRoom,
+}
+
+impl NotTaken {
+    /// The reason as a metric's label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Overtaken(refused) => refused.label(),
+            Self::Refused(refused) => refused.label(),
+            Self::Present => "present",
+            Self::Expired => "expired",
+            Self::NoRoom => "no_room",
+        }
+    }
+}
+
+impl Gate {
+    /// Notes what matters to a pull that is asked from now on.
+    pub fn snapshot(&self) -> Snapshot {
+        // The time first, as in a token; of the rest any order will do, since all of it is before the asking.
+        let started = Instant::now();
+        Snapshot {
+            started,
+            acquisition: self.slots.last_acquisition(),
+            generations: (0..self.groups.len()).map(|group| self.generation(group as u16)).collect(),
+            seqs: self.shards.iter().map(|shard| shard.lock().seq()).collect(),
+        }
+    }
+
+    /// A key's token as of a snapshot; `None` if the node did not hold the slot then as it does now.
+    pub fn token_of(&self, snapshot: &Snapshot, place: Place) -> Option<Token> {
+        // Acquisitions are numbered in their order: one that is not newer than the last of then was there then.
+        let acquisition = self.slots.acquisition(place.slot).filter(|id| *id <= snapshot.acquisition)?;
+        Some(Token {
+            seq: *snapshot.seqs.get(Self::shard_of(place.hash))?,
+            started: snapshot.started,
+            generation: *snapshot.generations.get(usize::from(place.group))?,
+            acquisition,
+        })
+    }
+
+    /// Stores a pulled value, if it still may be. `token` was taken before the pull was asked, at epoch `asked`; `standing` is
+    /// asked under the lock.
+    ///
+    /// *The source reads the old value; the removal reaches the source, and then this node; the reply arrives: the token
+    /// knows.* *The ring changes between the asking and the reply, and a removal planned by the newer one passes this node by:
+    /// its epoch is no longer the asked one.*
+    pub fn store_pulled(
+        &self,
+        token: &Token,
+        place: Place,
+        offered: Offered,
+        asked: Epoch,
+        room: Room,
+        standing: impl FnOnce() -> Standing,
+    ) -> Result<Inserted, NotTaken> {
+        let now = Instant::now();
+        let log = self.shard(place.hash).lock();
+        let standing = standing();
+        protocol::may_take_pull(standing, asked)?;
+        let view = self.view(&log, place, token.seq, token.started, standing.live);
+        not_overtaken(token, &view)?;
+        if offered.expires <= now {
+            return Err(NotTaken::Expired);
+        }
+        if self.peek(place, &offered.key, now).is_some() {
+            return Err(NotTaken::Present);
+        }
+        let size = offered.value.as_ref().map(Bytes::len);
+        if room == Room::Spare && !self.store.has_room(place.hash, &offered.key, size) {
+            return Err(NotTaken::NoRoom);
+        }
+        let stamp = Stamp {
+            group: place.group,
+            slot: place.slot,
+            generation: token.generation,
+            acquisition: token.acquisition,
+        };
+        let entry = Entry { value: offered.value, stamp, filled: offered.filled, expires: offered.expires };
+        let inserted = self.store.insert(place.hash, offered.key, entry);
+        drop(log); // held until here: a removal must not come between the check and the insert
+        Ok(inserted)
+    }
+
+    /// Returns a key's entry if it may be given to a node that pulls it, whether or not readers get it here. The node's own
+    /// membership and epoch are the caller's to check. Counts as no use.
+    pub fn given(&self, place: Place, key: &str, now: Instant) -> Option<Entry> {
+        self.store.peek(place.hash, key, now, |stamp| self.may_give(stamp))
+    }
+
+    /// Shows the entries that may be given away, page by page, as [`Store::page`](crate::store::Store::page) does.
+    pub fn given_page(
+        &self,
+        from: Cursor,
+        count: usize,
+        now: Instant,
+        mut take: impl FnMut(&Arc<str>, &Entry) -> bool,
+    ) -> Option<Cursor> {
+        self.store.page(from, count, |key, entry| {
+            entry.expires <= now || self.may_give(&entry.stamp).is_err() || take(key, entry)
+        })
+    }
+
+    /// Whether an entry is of a slot that was lost and departs.
+    pub(super) fn departs(&self, stamp: &Stamp) -> bool {
+        self.slots.departs(stamp.slot) == Some(stamp.acquisition)
+            && self.generation(stamp.group) == stamp.generation
+    }
+
+    fn may_give(&self, stamp: &Stamp) -> Result<(), Cause> {
+        let (departs, owned) = (self.slots.departs(stamp.slot), self.slots.owned(stamp.slot));
+        if !protocol::may_give(departs, owned, stamp.acquisition) {
+            Err(Cause::SlotLost)
+        } else if self.generation(stamp.group) != stamp.generation {
+            Err(Cause::Flushed)
+        } else {
+            Ok(())
+        }
+    }
+}

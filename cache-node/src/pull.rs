@@ -1,0 +1,143 @@
+//! Giving: answers pulls of nodes that hold now what this node has lost or owns (R10).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use catalog::Key;
+use client::{Held, Pull, Pulled, Wanted};
+use ring::SLOTS;
+use tokio::time::Instant;
+
+use crate::{
+    error::Error,
+    node::{Node, place},
+    protocol::{self, PullRefused, Standing},
+    serve::MAX_MESSAGE,
+    store::{Cursor, Entry},
+};
+
+/// Bytes of a page if the asker does not say, and at most.
+const PAGE: u64 = 1 << 20;
+const LARGEST_PAGE: u64 = 8 << 20;
+/// What an entry takes on the wire beside key and value, about.
+const FRAME: usize = 32;
+/// Places of the store that are looked at in one step, and at most for one page: one that finds little must end too.
+const STEP: usize = 1024;
+const MOST_STEPS: usize = 256;
+
+impl Node {
+    /// Answers a pull: from memory alone, if this node can prove its membership and is at the asker's epoch or a later one.
+    /// Gives values of slots that depart, and of slots that it owns.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Pull`] and [`Error::Behind`] if it may not answer now; [`Error::TooManyKeys`].
+    pub async fn pull(&self, request: &Pull) -> Result<Pulled, Error> {
+        let answered = self.answer_pull(request).await;
+        let count = answered.as_ref().map_or(0, |pulled| pulled.entries.len());
+        self.metrics.pulls.gave(answered.as_ref().err(), count);
+        answered
+    }
+
+    async fn answer_pull(&self, request: &Pull) -> Result<Pulled, Error> {
+        if let Wanted::Keys(keys) = &request.wanted {
+            self.check_count(keys.len())?;
+        }
+        self.catch_up(request.epoch).await?;
+        let incarnation = self.life.incarnation();
+        let standing = self.standing();
+        protocol::may_answer_pull(standing, request.epoch)?;
+        let (entries, cursor) = match &request.wanted {
+            Wanted::Keys(keys) => (self.give_keys(keys, request.max_bytes), 0),
+            Wanted::Slots { slots, cursor } => self.give_slots(slots, *cursor, request.max_bytes).await,
+            Wanted::Done => {
+                tracing::debug!(node = %self.id, taker = %request.node, epoch = request.epoch.0, "taker is done");
+                self.departures.done(&request.node, request.epoch);
+                (Vec::new(), 0)
+            }
+        };
+        // After the reading: the lease is alive now and the memory is of the same life, so both held in between.
+        if !self.life.vouches_for(incarnation) {
+            return Err(PullRefused::Fenced.into());
+        }
+        Ok(Pulled { node: self.id.clone(), incarnation, epoch: standing.epoch, entries, cursor })
+    }
+
+    /// What this node knows about itself now.
+    pub(crate) fn standing(&self) -> Standing {
+        Standing { live: self.life.live(), epoch: self.slots.epoch(), confirmed: self.slots.confirmed() }
+    }
+
+    fn give_keys(&self, keys: &[String], max_bytes: u64) -> Vec<Held> {
+        let (now, mut left) = (Instant::now(), bytes_of_page(max_bytes));
+        let mut entries = Vec::new();
+        for key in keys {
+            // A key that this node's catalog does not have is one that it has no value of.
+            let Ok(key) = self.catalog.resolve(key) else { continue };
+            let Key { text, .. } = &key;
+            let Some(entry) = self.gate.given(place(&key), text, now) else { continue };
+            let size = size_of(text, &entry);
+            if size > LARGEST || (size > left && !entries.is_empty()) {
+                continue;
+            }
+            left = left.saturating_sub(size);
+            entries.push(held(text, &entry, now));
+        }
+        entries
+    }
+
+    async fn give_slots(&self, slots: &[u16], cursor: u64, max_bytes: u64) -> (Vec<Held>, u64) {
+        let mut wanted = vec![false; usize::from(SLOTS)];
+        for slot in slots {
+            if let Some(wanted) = wanted.get_mut(usize::from(*slot)) {
+                *wanted = true;
+            }
+        }
+        let (mut entries, mut left) = (Vec::new(), bytes_of_page(max_bytes));
+        let mut from = Cursor::from(cursor);
+        for _ in 0..MOST_STEPS {
+            let now = Instant::now();
+            let mut full = false;
+            let next = self.gate.given_page(from, STEP, now, |key, entry| {
+                let size = size_of(key, entry);
+                if size > LARGEST || !wanted.get(usize::from(entry.stamp.slot)).is_some_and(|wanted| *wanted)
+                {
+                    return true;
+                }
+                full = size > left && !entries.is_empty();
+                if !full {
+                    left = left.saturating_sub(size);
+                    entries.push(held(key, entry, now));
+                }
+                !full
+            });
+            let Some(next) = next else { return (entries, 0) };
+            from = next;
+            if full {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        (entries, u64::from(from))
+    }
+}
+
+/// An entry that alone would be too large for a message stays where it is.
+const LARGEST: usize = MAX_MESSAGE - (LARGEST_PAGE as usize) - (1 << 20);
+
+fn bytes_of_page(asked: u64) -> usize {
+    (if asked == 0 { PAGE } else { asked.min(LARGEST_PAGE) }) as usize
+}
+
+fn size_of(key: &str, entry: &Entry) -> usize {
+    key.len() + entry.value.as_ref().map_or(0, Bytes::len) + FRAME
+}
+
+fn held(key: &Arc<str>, entry: &Entry, now: Instant) -> Held {
+    Held {
+        key: key.to_string(),
+        value: entry.value.clone(),
+        age: now.saturating_duration_since(entry.filled),
+        ttl: entry.expires.saturating_duration_since(now),
+    }
+}

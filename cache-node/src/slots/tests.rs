@@ -1,0 +1,111 @@
+//! What a ring changes: who serves, who gives, who takes.
+
+use std::sync::Arc;
+
+use ring::{Member, MemberState};
+
+use super::*;
+
+fn ring(epoch: u64, members: &[&str]) -> Arc<Ring> {
+    let member = |id: &&str| Member {
+        id: NodeId::from(*id),
+        incarnation: 1,
+        grpc: String::new(),
+        http: String::new(),
+        weight: 1,
+        state: MemberState::Active,
+    };
+    Arc::new(Ring::build(Epoch(epoch), members.iter().map(member).collect(), 1))
+}
+
+fn slots() -> Slots {
+    Slots::new("a".into())
+}
+
+fn turn(slots: &Slots, ring: &Arc<Ring>) -> Change {
+    slots.apply(ring, Instant::now(), Lost::Depart).expect("the ring is newer")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_slot_is_held_no_more_at_once_and_departs_under_its_ended_acquisition() {
+    let slots = slots();
+    turn(&slots, &ring(1, &["a"]));
+    assert_eq!(slots.confirmed(), Epoch(1), "nothing was lost");
+    let before: Vec<_> = (0..SLOTS).map(|slot| slots.acquisition(slot).unwrap()).collect();
+    let change = turn(&slots, &ring(2, &["a", "b"]));
+    assert!(change.lost > 6000 && change.departing == change.lost as u64 && change.gained.is_empty());
+    assert_eq!(slots.confirmed(), Epoch(1), "while something departs the epoch is not confirmed");
+    assert_eq!(slots.unconfirmed(), None, "nor may it be");
+    for slot in &change.departed {
+        assert_eq!(slots.acquisition(slot.get()), None);
+        assert_eq!(slots.departs(slot.get()), Some(before[slot.index()]));
+        assert_eq!(slots.owned(slot.get()), None);
+    }
+    slots.end_departing();
+    assert!((0..SLOTS).all(|slot| slots.departs(slot).is_none()));
+    assert_eq!(slots.unconfirmed(), Some(Epoch(2)));
+    slots.confirm(Epoch(2));
+    assert_eq!((slots.unconfirmed(), slots.confirmed()), (None, Epoch(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_that_comes_back_is_a_new_acquisition_and_departs_no_more() {
+    let slots = slots();
+    turn(&slots, &ring(1, &["a"]));
+    let lost = turn(&slots, &ring(2, &["a", "b"])).departed;
+    let departing = slots.departs(lost[0].get());
+    let change = turn(&slots, &ring(3, &["a"]));
+    assert_eq!((change.gained.len(), change.departing), (lost.len(), 0));
+    for slot in &lost {
+        assert_eq!(slots.departs(slot.get()), None);
+    }
+    assert_ne!(slots.acquisition(lost[0].get()), departing);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ring_during_a_handover_adds_what_it_takes_and_one_that_changes_nothing_leaves_it_under_way() {
+    let slots = slots();
+    turn(&slots, &ring(1, &["a"]));
+    let first = turn(&slots, &ring(2, &["a", "b"]));
+    let idle = turn(&slots, &ring(3, &["a", "b"]));
+    assert_eq!((idle.lost, idle.departing), (0, first.departing));
+    assert_eq!(slots.confirmed(), Epoch(1));
+    let second = turn(&slots, &ring(4, &["a", "b", "c"]));
+    assert!(second.departing > first.departing);
+    assert_eq!(second.departing, (0..SLOTS).filter(|slot| slots.departs(*slot).is_some()).count() as u64);
+    slots.end_departing();
+    assert_eq!(slots.unconfirmed(), Some(Epoch(4)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_gains_more_than_it_has_lost_drops_at_once() {
+    let slots = slots();
+    turn(&slots, &ring(1, &["a", "b", "c", "d"]));
+    let lost = turn(&slots, &ring(2, &["a", "b", "c", "d", "e"])); // a fifth of a quarter
+    assert!(lost.departing > 0);
+    let change = turn(&slots, &ring(3, &["a", "b"]));
+    assert!(change.gained.len() > lost.lost && change.departing == 0, "{change:?}");
+    assert_eq!(slots.unconfirmed(), Some(Epoch(3)), "as soon as it is swept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_departs_where_nobody_could_want_it_or_it_is_turned_off() {
+    let slots = slots();
+    turn(&slots, &ring(1, &["a"]));
+    let change = turn(&slots, &ring(2, &[]));
+    assert_eq!((change.lost, change.departing), (usize::from(SLOTS), 0));
+    let off = self::slots();
+    turn(&off, &ring(1, &["a"]));
+    let change = off.apply(&ring(2, &["a", "b"]), Instant::now(), Lost::Drop).unwrap();
+    assert!(change.lost > 0 && change.departing == 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_life_ends_what_departs() {
+    let slots = slots();
+    turn(&slots, &ring(1, &["a"]));
+    turn(&slots, &ring(2, &["a", "b"]));
+    slots.renew(Instant::now());
+    assert_eq!(slots.departing_count(), 0);
+    assert!((0..SLOTS).all(|slot| slots.departs(slot).is_none()));
+}

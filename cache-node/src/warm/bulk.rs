@@ -1,0 +1,201 @@
+//! Taking whole slots, page by page, at a bounded rate.
+
+use std::{sync::Arc, time::Duration};
+
+use client::{Held, Pull, Wanted};
+use futures_util::future;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+use super::{
+    Warm,
+    incoming::{Incoming, Source},
+};
+use crate::{
+    gate::{Room, Snapshot},
+    node::{Node, place},
+};
+
+/// Bytes of a page, if the rate is not so low that it would take longer than a fraction of a second.
+const PAGE: u64 = 1 << 20;
+const SMALLEST_PAGE: u64 = 16 << 10;
+/// How long a source may take to answer with a page.
+const PAGE_WAIT: Duration = Duration::from_secs(5);
+/// How often a page is asked for again, and the first pause before it.
+const RETRIES: u32 = 3;
+const RETRY: Duration = Duration::from_millis(100);
+/// Entries that are stored between two looks at who else wants to run.
+const STEP: usize = 256;
+
+/// How taking from one source ended.
+enum Ended {
+    /// There is no more.
+    All,
+    /// Memory is full: what comes in bulk pushes nothing out. Readers may still ask for single keys.
+    Full,
+    /// The source refused, or was not reached.
+    Refused,
+    /// The ring has changed, or the time is over.
+    Moved,
+}
+
+impl Node {
+    /// Takes what is to be had, whenever the ring has changed. A task of its own; ends with the node.
+    pub(crate) async fn warm_up(self: Arc<Self>) {
+        loop {
+            let incoming = self.warm.incoming();
+            let taken = async {
+                if let Some(incoming) = incoming {
+                    self.take_all(&incoming).await;
+                }
+                std::future::pending::<()>().await;
+            };
+            tokio::select! { // what is dropped half done is planned again by the new ring, or given up
+                biased;
+                () = self.stop.cancelled() => return,
+                () = self.warm.changed.notified() => {}
+                () = taken => {}
+            }
+        }
+    }
+
+    async fn take_all(&self, incoming: &Incoming) {
+        let begun = Instant::now();
+        if incoming.declined {
+            future::join_all(incoming.sources.iter().map(|source| self.say_done(incoming, source))).await;
+            return;
+        }
+        // What this node drops takes a moment; until then it takes nothing.
+        if timeout_at(incoming.until, self.slots.confirms(incoming.epoch)).await.is_err() {
+            return;
+        }
+        let counts = future::join_all(incoming.sources.iter().map(|source| self.take_from(incoming, source)));
+        let taken: u64 = counts.await.into_iter().sum();
+        let slots: usize = incoming.sources.iter().map(|source| source.slots.len()).sum();
+        tracing::info!(
+            node = %self.id, epoch = incoming.epoch.0, sources = incoming.sources.len(), slots, taken,
+            took = ?begun.elapsed(), "took over values of gained slots"
+        );
+    }
+
+    /// Takes all of one source, and tells it when nothing more will be asked for. Returns how many values were stored.
+    async fn take_from(&self, incoming: &Incoming, source: &Source) -> u64 {
+        let mut taken = 0;
+        let ended = if self.warm.rate == 0 {
+            Ended::Full
+        } else {
+            self.take_pages(incoming, source, &mut taken).await
+        };
+        match ended {
+            Ended::Moved => return taken,
+            // Single keys may be asked for until the time is over; without that there is nothing to wait for.
+            Ended::Full if !self.warm.wait.is_zero() => return taken,
+            Ended::All | Ended::Full | Ended::Refused => {}
+        }
+        self.say_done(incoming, source).await;
+        taken
+    }
+
+    async fn say_done(&self, incoming: &Incoming, source: &Source) {
+        source.close();
+        let done = self.warm.request(incoming, Wanted::Done);
+        if let Err(error) = self.peers.pull(&source.member, done, PAGE_WAIT).await {
+            tracing::debug!(node = %self.id, source = %source.member.id, %error, "source not told that this node is done");
+        }
+    }
+
+    async fn take_pages(&self, incoming: &Incoming, source: &Source, taken: &mut u64) -> Ended {
+        let (mut cursor, mut failures) = (0, 0);
+        loop {
+            if self.slots.epoch() != incoming.epoch || Instant::now() >= incoming.until {
+                return Ended::Moved;
+            }
+            // Before the asking: a removal that comes in between is then newer than every key's token.
+            let snapshot = self.gate.snapshot();
+            let asked = Instant::now();
+            let pull = self.warm.request(incoming, Wanted::Slots { slots: source.slots.clone(), cursor });
+            let pulled = match self.peers.pull(&source.member, pull, PAGE_WAIT).await {
+                Ok(pulled) if pulled.epoch >= incoming.epoch => pulled,
+                Ok(_) => return Ended::Refused,
+                Err(error) => {
+                    failures += 1;
+                    if failures > RETRIES {
+                        self.metrics.pulls.bulk_failed.inc();
+                        tracing::warn!(
+                            node = %self.id, source = %source.member.id, %error,
+                            "gained slots are not taken over; they fill from the database"
+                        );
+                        return Ended::Refused;
+                    }
+                    sleep(RETRY * failures).await;
+                    continue;
+                }
+            };
+            failures = 0;
+            self.metrics.pulls.bulk_pages.inc();
+            let bytes: u64 = pulled.entries.iter().map(size_of).sum();
+            let offered = pulled.entries.len();
+            let (stored, full) =
+                self.take_page(&snapshot, incoming, &source.member.id, pulled.entries, asked).await;
+            *taken += stored;
+            if full * 2 > offered {
+                return Ended::Full;
+            }
+            cursor = pulled.cursor;
+            if cursor == 0 {
+                return Ended::All;
+            }
+            self.warm.pace(bytes).await;
+        }
+    }
+
+    /// Stores one page; returns how many of its values were stored, and for how many there was no room.
+    async fn take_page(
+        &self,
+        snapshot: &Snapshot,
+        incoming: &Incoming,
+        from: &ring::NodeId,
+        entries: Vec<Held>,
+        asked: Instant,
+    ) -> (u64, usize) {
+        let (mut stored, mut full) = (0, 0);
+        for (at, held) in entries.into_iter().enumerate() {
+            if at % STEP == STEP - 1 {
+                tokio::task::yield_now().await;
+            }
+            let Ok(key) = self.catalog.resolve(&held.key) else { continue };
+            let place = place(&key);
+            let Some(token) = self.gate.token_of(snapshot, place) else { continue };
+            let size = held.value.as_ref().map(bytes::Bytes::len);
+            if !self.gate.store().has_room(place.hash, &key.text, size) {
+                full += 1;
+                continue;
+            }
+            let offered = Warm::offered(&key, held, asked);
+            let pulled = self.warm.store(&token, place, offered, incoming.epoch, Room::Spare, from);
+            stored += u64::from(pulled.is_ok());
+        }
+        (stored, full)
+    }
+}
+
+impl Warm {
+    fn request(&self, incoming: &Incoming, wanted: Wanted) -> Pull {
+        let max_bytes = (self.rate / 8).clamp(SMALLEST_PAGE, PAGE);
+        Pull { node: self.node.clone(), epoch: incoming.epoch, wanted, max_bytes }
+    }
+
+    /// Waits until the rate allows for what came after these bytes; shared by all sources.
+    async fn pace(&self, bytes: u64) {
+        let until = {
+            let mut pace = self.pace.lock();
+            let took = Duration::from_secs_f64(bytes as f64 / self.rate.max(1) as f64);
+            *pace = (*pace).max(Instant::now()) + took;
+            *pace
+        };
+        sleep_until(until).await;
+    }
+}
+
+fn size_of(held: &Held) -> u64 {
+    (held.key.len() + held.value.as_ref().map_or(0, bytes::Bytes::len)) as u64
+}

@@ -1,0 +1,132 @@
+//! Which slots a node has gained, and which node still has their values.
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{
+        AtomicBool,
+        Ordering::{Acquire, Release},
+    },
+    time::Duration,
+};
+
+use ring::{Epoch, Member, NodeId, Ring, SLOTS, Slot};
+use tokio::time::Instant;
+
+use crate::slots::Change;
+
+/// No source.
+const NONE: u16 = u16::MAX;
+
+/// What is to be had from other nodes under one ring.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    /// The epoch at which it is asked for.
+    pub(crate) epoch: Epoch,
+    /// Until when it can be had at best.
+    pub(crate) until: Instant,
+    pub(crate) sources: Vec<Source>,
+    /// Whether this node gives and so takes nothing (see [`gives`](crate::protocol::gives)): its sources are told that they need
+    /// not wait for it.
+    pub(crate) declined: bool,
+    /// Index into `sources` by slot.
+    by_slot: Box<[u16]>,
+}
+
+/// A node that has values of slots that this node has gained.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) member: Member,
+    pub(crate) slots: Vec<u16>,
+    open: AtomicBool,
+}
+
+impl Incoming {
+    /// What is to be had after a change of the ring; `None` if nothing is.
+    ///
+    /// A slot's source is the node that held it before and has lost it; if there is none, for a replica, the owner that kept
+    /// it. What is still open of `before` stays so.
+    pub(crate) fn plan(
+        node: &NodeId,
+        before: Option<&Self>,
+        change: &Change,
+        ring: &Ring,
+        now: Instant,
+        window: Duration,
+    ) -> Option<Self> {
+        if window.is_zero() {
+            return None;
+        }
+        let mut slots: BTreeMap<&NodeId, Vec<u16>> = BTreeMap::new();
+        let mut until = now;
+        if let Some(before) = before.filter(|before| before.until > now) {
+            for source in before.sources.iter().filter(|source| source.is_open()) {
+                let Some(member) = same_life(ring, &source.member) else { continue };
+                let kept = source.slots.iter().copied().filter(|&slot| {
+                    Slot::new(slot).is_some_and(|slot| {
+                        ring.holds(node, slot) && change.gained.binary_search(&slot).is_err()
+                    })
+                });
+                slots.entry(&member.id).or_default().extend(kept);
+            }
+            until = before.until;
+        }
+        if let Some(previous) = &change.previous {
+            for slot in &change.gained {
+                if let Some(member) = source(node, previous, ring, *slot) {
+                    slots.entry(&member.id).or_default().push(slot.get());
+                    until = now + window;
+                }
+            }
+        }
+        slots.retain(|_, slots| !slots.is_empty());
+        let mut by_slot = vec![NONE; usize::from(SLOTS)].into_boxed_slice();
+        let mut sources = Vec::new();
+        for (id, slots) in slots {
+            let Some(member) = ring.member(id) else { continue };
+            for slot in &slots {
+                by_slot[usize::from(*slot)] = sources.len() as u16;
+            }
+            sources.push(Source { member: member.clone(), slots, open: AtomicBool::new(true) });
+        }
+        let declined = change.departing > 0;
+        (!sources.is_empty()).then_some(Self { epoch: change.epoch, until, sources, declined, by_slot })
+    }
+
+    /// The node that may still have values of a slot.
+    pub(crate) fn source_of(&self, slot: u16, now: Instant) -> Option<&Source> {
+        if self.declined {
+            return None;
+        }
+        let at = *self.by_slot.get(usize::from(slot))?;
+        self.sources.get(usize::from(at)).filter(|source| now < self.until && source.is_open())
+    }
+}
+
+impl Source {
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.load(Acquire)
+    }
+
+    /// Nothing more is asked of it.
+    pub(crate) fn close(&self) {
+        self.open.store(false, Release);
+    }
+}
+
+/// A member that still is in the ring under the same incarnation: one that came back has an empty store.
+fn same_life<'a>(ring: &'a Ring, member: &Member) -> Option<&'a Member> {
+    ring.member(&member.id).filter(|now| now.incarnation == member.incarnation)
+}
+
+fn source<'a>(node: &NodeId, previous: &Ring, ring: &'a Ring, slot: Slot) -> Option<&'a Member> {
+    let held = |member: &&Member| previous.holds(&member.id, slot);
+    let departing = previous
+        .holders(slot)
+        .filter(|member| member.id != *node)
+        .filter_map(|member| same_life(ring, member))
+        .find(|member| !ring.holds(&member.id, slot));
+    departing.or_else(|| {
+        let owner = ring.owner(slot).filter(|owner| owner.id != *node).filter(held)?;
+        previous.member(&owner.id).and_then(|before| same_life(ring, before))
+    })
+}

@@ -1,0 +1,49 @@
+//! How values are asked for by the node that holds their slot now.
+
+use ring::{Epoch, NodeId};
+
+use crate::Held;
+
+/// What a node asks of one that holds, or has just lost, a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pull {
+    /// The asker.
+    pub node: NodeId,
+    /// The asker's epoch, which it has confirmed.
+    pub epoch: Epoch,
+    /// What it wants.
+    pub wanted: Wanted,
+    /// How many bytes of entries the reply may have, about.
+    pub max_bytes: u64,
+}
+
+/// Which values are wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Those of these keys, as far as they are in memory.
+    Keys(Vec<String>),
+    /// All of these slots, page by page.
+    Slots {
+        /// The slots' numbers.
+        slots: Vec<u16>,
+        /// 0 at first, then what the last page said.
+        cursor: u64,
+    },
+    /// None any more: as far as the asker is concerned, what departs can be dropped.
+    Done,
+}
+
+/// A node's answer to a [`Pull`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pulled {
+    /// The node that answered.
+    pub node: NodeId,
+    /// Which life of it.
+    pub incarnation: u64,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// The entries.
+    pub entries: Vec<Held>,
+    /// Where to go on; 0 if that was all.
+    pub cursor: u64,
+}
