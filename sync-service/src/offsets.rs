@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -66,6 +67,8 @@ struct Claim {
 #[derive(Default)]
 pub struct Offsets {
     state: Mutex<State>,
+    /// Changes whenever partitions are assigned or revoked.
+    generation: AtomicU64,
     changed: Condvar,
     idle: Notify,
 }
@@ -92,6 +95,16 @@ struct Owned {
 struct Waiting {
     next: i64,
     acknowledged: bool,
+    /// Whether it is a flush for changes that were missed.
+    flush: bool,
+}
+
+/// The end of what was read of a partition, and under which of its assignments.
+#[derive(Clone, Debug)]
+pub(crate) struct Read {
+    pub(crate) end: NextOffset,
+    /// `None`: the partition was not owned when it was read.
+    pub(crate) assignment: Option<u64>,
 }
 
 impl Offsets {
@@ -118,6 +131,7 @@ impl Offsets {
             };
             state.owned.insert(partition.clone(), owned);
         }
+        self.generation.fetch_add(1, Ordering::Release);
     }
 
     /// Notes where reading of an owned partition goes on; what is before it counts as applied in [`acknowledged`](Self::acknowledged).
@@ -139,6 +153,7 @@ impl Offsets {
                 last.push(NextOffset { partition: partition.clone(), next });
             }
         }
+        self.generation.fetch_add(1, Ordering::Release);
         self.note(state);
         last
     }
@@ -167,16 +182,60 @@ impl Offsets {
     /// Batches of one partition must begin in the order of their offsets. Partitions that are not owned (any more) are
     /// left out: their messages may be applied, but never committed.
     pub fn begin(&self, ends: &[NextOffset]) -> Ticket {
+        let claims = ends.iter().map(|end| (end, None));
+        self.claim(claims, false)
+    }
+
+    /// Registers a flush for changes that were missed: per partition, where reading goes on after them. See [`owes`](Self::owes).
+    pub fn begin_flush(&self, starts: &[NextOffset]) -> Ticket {
+        self.claim(starts.iter().map(|start| (start, None)), true)
+    }
+
+    /// Registers a batch as [`begin`](Self::begin) does, but for partitions that have been revoked since they were read, also if
+    /// they have come back. *(read up to 50, nothing of it acknowledged; revoked; assigned again, to be read from 30 on; the old
+    /// batch begins, is acknowledged, and 50 is committed: a restart now would never apply 30 to 50)*
+    pub(crate) fn begin_read(&self, read: &[Read]) -> Ticket {
+        self.claim(read.iter().map(|read| (&read.end, Some(read.assignment))), false)
+    }
+
+    fn claim<'a>(
+        &self,
+        ends: impl Iterator<Item = (&'a NextOffset, Option<Option<u64>>)>,
+        flush: bool,
+    ) -> Ticket {
         let state = &mut *self.state.lock();
-        let mut claims = Vec::with_capacity(ends.len());
-        for end in ends {
+        let mut claims = Vec::new();
+        for (end, under) in ends {
             let Some(owned) = state.owned.get_mut(&end.partition) else { continue };
+            if under.is_some_and(|under| under != Some(owned.assignment)) {
+                continue;
+            }
             let number = owned.first + owned.waiting.len() as u64;
-            owned.waiting.push_back(Waiting { next: end.next, acknowledged: false });
+            owned.waiting.push_back(Waiting { next: end.next, acknowledged: false, flush });
             state.unacknowledged += 1;
             claims.push(Claim { partition: end.partition.clone(), assignment: owned.assignment, number });
         }
         Ticket { claims }
+    }
+
+    /// The number of a partition's present assignment, if it is owned.
+    pub(crate) fn assignment(&self, partition: &Partition) -> Option<u64> {
+        self.state.lock().owned.get(partition).map(|owned| owned.assignment)
+    }
+
+    /// A number that changes whenever partitions are assigned or revoked.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Whether a flush for changes that were missed in a partition is not acknowledged yet. Whoever takes the partition over
+    /// before it is must flush again.
+    pub fn owes(&self, partition: &Partition) -> bool {
+        let state = self.state.lock();
+        state
+            .owned
+            .get(partition)
+            .is_some_and(|owned| owned.waiting.iter().any(|waiting| waiting.flush && !waiting.acknowledged))
     }
 
     /// Counts a batch as applied by everyone who had to.
@@ -213,7 +272,8 @@ impl Offsets {
         let state = &mut *self.state.lock();
         for offset in offsets {
             if let Some(owned) = state.owned.get_mut(&offset.partition) {
-                owned.committed = owned.committed.max(Some(offset.next));
+                // Not the greatest: offsets begin again where a topic was made anew.
+                owned.committed = Some(offset.next);
             }
         }
     }
@@ -273,7 +333,7 @@ impl Owned {
         } else {
             self.waiting.back().map(|last| last.next).or(self.acknowledged)
         };
-        applied.filter(|next| self.committed.is_none_or(|committed| committed < *next))
+        applied.filter(|next| self.committed != Some(*next))
     }
 }
 

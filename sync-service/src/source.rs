@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::decode::Reason;
-use crate::offsets::{NextOffset, Offsets, Partition, Ticket};
+use crate::offsets::{NextOffset, Offsets, Partition, Read, Ticket};
 
 /// A log of change messages, in partitions that are shared out among the instances of a consumer group.
 ///
@@ -163,7 +163,10 @@ impl Batch {
 pub struct BatchBuilder {
     buffer: Vec<u8>,
     messages: Vec<Place>,
-    partitions: Vec<(Partition, i64)>,
+    read: Vec<Read>,
+    /// The entries of `read` from here on are of this generation of the offsets.
+    current: usize,
+    generation: u64,
     fetched_at: Option<Instant>,
 }
 
@@ -185,12 +188,14 @@ impl BatchBuilder {
 
     /// The partitions that messages are in from, each with its next offset after them.
     pub fn ends(&self) -> impl Iterator<Item = (&Partition, i64)> {
-        self.partitions.iter().map(|(partition, next)| (partition, *next))
+        self.read.iter().map(|read| (&read.end.partition, read.end.next))
     }
 
-    /// Copies a message in.
+    /// Copies a message in that was just read.
+    #[expect(clippy::too_many_arguments, reason = "a message has that many parts")]
     pub fn push(
         &mut self,
+        offsets: &Offsets,
         topic: &str,
         partition: i32,
         offset: i64,
@@ -199,13 +204,23 @@ impl BatchBuilder {
         payload: Option<&[u8]>,
     ) {
         self.fetched_at.get_or_insert_with(Instant::now);
-        let known =
-            self.partitions.iter().position(|(known, _)| known.number == partition && *known.topic == *topic);
-        let index = known.unwrap_or_else(|| {
-            self.partitions.push((Partition::new(topic, partition), 0));
-            self.partitions.len() - 1
-        });
-        self.partitions[index].1 = offset + 1;
+        let generation = offsets.generation();
+        if generation != self.generation {
+            self.generation = generation;
+            self.current = self.read.len();
+        }
+        let known = self.read[self.current..]
+            .iter()
+            .position(|read| read.end.partition.number == partition && *read.end.partition.topic == *topic);
+        let index = if let Some(known) = known {
+            self.current + known
+        } else {
+            let partition = Partition::new(topic, partition);
+            let assignment = offsets.assignment(&partition);
+            self.read.push(Read { end: NextOffset { partition, next: 0 }, assignment });
+            self.read.len() - 1
+        };
+        self.read[index].end.next = offset + 1;
         let mut copy = |bytes: Option<&[u8]>| {
             bytes.map(|bytes| {
                 let start = self.buffer.len();
@@ -220,16 +235,11 @@ impl BatchBuilder {
     /// Takes what is in as a batch that `offsets` knows of, and is empty again.
     pub fn finish(&mut self, offsets: &Offsets) -> Batch {
         let built = std::mem::take(self);
-        let ends: Vec<_> = built
-            .partitions
-            .iter()
-            .map(|(partition, next)| NextOffset { partition: partition.clone(), next: *next })
-            .collect();
         Batch {
-            ticket: offsets.begin(&ends),
+            ticket: offsets.begin_read(&built.read),
             buffer: built.buffer,
             messages: built.messages,
-            partitions: built.partitions.into_iter().map(|(partition, _)| partition).collect(),
+            partitions: built.read.into_iter().map(|read| read.end.partition).collect(),
             fetched_at: built.fetched_at.unwrap_or_else(Instant::now),
         }
     }

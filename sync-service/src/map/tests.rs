@@ -54,7 +54,15 @@ fn map<'a>(mapper: &mut Mapper, messages: impl IntoIterator<Item = &'a [u8]>) ->
     let offsets = Offsets::new();
     let mut builder = BatchBuilder::default();
     for (offset, message) in (0..).zip(messages) {
-        builder.push("shop", 0, offset, Some(1_795_210_057_115), Some(b"key"), Some(message));
+        builder.push(
+            &crate::offsets::Offsets::new(),
+            "shop",
+            0,
+            offset,
+            Some(1_795_210_057_115),
+            Some(b"key"),
+            Some(message),
+        );
     }
     let found = mapper.map(&builder.finish(&offsets));
     let mut keys: Vec<_> = found.removals.keys.iter().map(ToString::to_string).collect();

@@ -1,4 +1,5 @@
 use super::*;
+use crate::source::BatchBuilder;
 use proptest::prelude::*;
 
 fn partition(number: i32) -> Partition {
@@ -59,6 +60,57 @@ fn revoke_hands_over_what_is_acknowledged() {
     offsets.acknowledge(waiting);
     assert_eq!(offsets.committable(), [end(0, 3)]);
     assert_eq!(offsets.unacknowledged(), 0);
+}
+
+#[test]
+fn commits_go_on_where_offsets_begin_again() {
+    let offsets = Offsets::new();
+    offsets.assign(&[partition(0)]);
+    offsets.acknowledge(offsets.begin(&[end(0, 1000)]));
+    offsets.committed(&offsets.committable());
+    // The topic was made anew: what is left committed at 1000 would pass over what comes until then.
+    let flush = offsets.begin_flush(&[end(0, 5)]);
+    assert_eq!(offsets.committable(), []);
+    offsets.acknowledge(flush);
+    assert_eq!(offsets.committable(), [end(0, 5)]);
+    offsets.committed(&[end(0, 5)]);
+    assert_eq!(offsets.committable(), []);
+}
+
+#[test]
+fn what_was_read_under_an_earlier_assignment_claims_nothing() {
+    let offsets = Offsets::new();
+    let rebalance = || {
+        offsets.revoke(&[partition(0)]);
+        offsets.assign(&[partition(0)]);
+    };
+    rebalance();
+    let mut builder = BatchBuilder::default();
+    builder.push(&offsets, "shop", 0, 49, None, None, None);
+    rebalance();
+    offsets.acknowledge(builder.finish(&offsets).ticket);
+    assert_eq!(offsets.committable(), [], "30 to 49 are read again and not applied yet");
+
+    builder.push(&offsets, "shop", 0, 49, None, None, None);
+    rebalance();
+    builder.push(&offsets, "shop", 0, 30, None, None, None);
+    offsets.acknowledge(builder.finish(&offsets).ticket);
+    assert_eq!(offsets.committable(), [end(0, 31)]);
+    assert_eq!(offsets.unacknowledged(), 0);
+}
+
+#[test]
+fn a_flush_is_owed_until_it_is_acknowledged() {
+    let offsets = Offsets::new();
+    offsets.assign(&[partition(0)]);
+    let before = offsets.begin(&[end(0, 10)]);
+    let flush = offsets.begin_flush(&[end(0, 90)]);
+    assert!(offsets.owes(&partition(0)) && !offsets.owes(&partition(1)));
+    offsets.acknowledge(flush);
+    assert!(!offsets.owes(&partition(0)));
+    assert_eq!(offsets.committable(), [], "what was read before the gap is not applied yet");
+    offsets.acknowledge(before);
+    assert_eq!(offsets.committable(), [end(0, 90)]);
 }
 
 #[tokio::test]

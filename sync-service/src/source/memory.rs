@@ -141,6 +141,7 @@ impl Memory {
                         && let Some(record) = usize::try_from(*next).ok().and_then(|at| log.get(at))
                     {
                         builder.push(
+                            &offsets,
                             &partition.topic,
                             partition.number,
                             *next,

@@ -114,6 +114,7 @@ impl Poller {
             Some(Ok(message)) => {
                 let timestamp = message.timestamp().to_millis();
                 builder.push(
+                    &self.offsets,
                     message.topic(),
                     message.partition(),
                     message.offset(),
