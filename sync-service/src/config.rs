@@ -1,5 +1,6 @@
 //! `[sync]`: how the sync service reads, batches and delivers.
 
+mod catch_up;
 mod heartbeat;
 
 use std::net::SocketAddr;
@@ -8,7 +9,9 @@ use std::time::Duration;
 use daemon::config::{Layers, Problems, duration};
 use serde::{Deserialize, Serialize};
 
-pub use heartbeat::Heartbeat;
+pub(crate) use self::catch_up::Backlog;
+pub use self::catch_up::{CatchUp, OnLag};
+pub use self::heartbeat::Heartbeat;
 
 /// `[sync]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +58,10 @@ pub struct Sync {
     pub on_out_of_range: OnOutOfRange,
     /// What to do with a message that can't be decoded. Default `"dead_letter"`.
     pub on_undecodable: OnUndecodable,
+    /// What to do when Canal was restarted, as far as its messages tell. Default `"trust"`.
+    pub on_canal_restart: OnCanalRestart,
+    /// `[sync.catch_up]`.
+    pub catch_up: CatchUp,
 }
 
 /// What to do with a partition that this consumer group has never committed.
@@ -94,6 +101,17 @@ pub enum OnUndecodable {
     Halt,
 }
 
+/// What to do when Canal was restarted: its batches are numbered from 1 again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnCanalRestart {
+    /// Trust that it went on where it had stopped, or earlier; count it and say so.
+    #[default]
+    Trust,
+    /// Flush all groups: for a Canal that keeps its position nowhere, and begins at the binlog's end.
+    Flush,
+}
+
 impl Default for Sync {
     fn default() -> Self {
         Self {
@@ -113,6 +131,8 @@ impl Default for Sync {
             on_first_start: OnFirstStart::default(),
             on_out_of_range: OnOutOfRange::default(),
             on_undecodable: OnUndecodable::default(),
+            on_canal_restart: OnCanalRestart::default(),
+            catch_up: CatchUp::default(),
         }
     }
 }
@@ -137,6 +157,7 @@ impl Sync {
         if let Some(heartbeat) = &self.heartbeat {
             heartbeat.check(layers, problems);
         }
+        self.catch_up.check(layers, problems);
         if self.max_unacknowledged < self.in_flight {
             problems.push(format!(
                 "{}: is {}, less than sync.in_flight ({}); raise it",
@@ -154,16 +175,18 @@ mod tests {
 
     #[test]
     fn every_mistake_of_the_section_is_reported() {
-        let text = "[sync]\nbatch_messages = 0\nin_flight = 9\nmax_unacknowledged = 3\nslow_after = \"0s\"\non_first_start = \"forget\"\n";
+        let text = "[sync]\nbatch_messages = 0\nin_flight = 9\nmax_unacknowledged = 3\nslow_after = \"0s\"\non_first_start = \"forget\"\n[sync.catch_up]\nmax_messages = 7\n";
         let layers = Layers::from_text("freshline.toml", text, []).expect("toml");
         let mut problems = Problems::default();
         let section: Sync = layers.section("sync", &mut problems);
         section.check(&layers, &mut problems);
         let text = problems.to_string();
-        for part in ["batch_messages", "max_unacknowledged", "slow_after", "on_first_start"] {
+        for part in
+            ["batch_messages", "max_unacknowledged", "slow_after", "on_first_start", "catch_up.max_messages"]
+        {
             assert!(text.contains(part), "{part}: {text}");
         }
-        assert_eq!(problems.len(), 4, "{text}");
+        assert_eq!(problems.len(), 5, "{text}");
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub struct Event {
     pub executed_ms: Option<i64>,
     /// When the message was made, in milliseconds since 1970.
     pub written_ms: Option<i64>,
+    /// The number of the batch that Canal sent it in. It grows until Canal is restarted; then it begins at 1 again.
+    pub batch: Option<i64>,
     /// What it means.
     pub meaning: Meaning,
 }
@@ -89,6 +91,16 @@ pub enum Reason {
     OutOfRange,
     /// Heartbeat rows that were committed never came: whoever follows the database has left a piece out.
     Skipped,
+    /// The log was cut and written anew below the offset to read next.
+    Truncated,
+    /// The backlog was too long.
+    Lag,
+    /// Whoever had the partition before was to flush, and is not known to have done so.
+    Owed,
+    /// A partition was added to a topic that this consumer group follows.
+    NewPartition,
+    /// Canal was restarted.
+    CanalRestart,
 }
 
 impl Reason {
@@ -103,6 +115,11 @@ impl Reason {
             Self::FirstStart => "first_start",
             Self::OutOfRange => "out_of_range",
             Self::Skipped => "skipped",
+            Self::Truncated => "truncated",
+            Self::Lag => "lag",
+            Self::Owed => "owed",
+            Self::NewPartition => "new_partition",
+            Self::CanalRestart => "canal_restart",
         }
     }
 }

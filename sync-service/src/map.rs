@@ -1,5 +1,7 @@
 //! From a batch of messages to the keys and groups that they make stale.
 
+mod streak;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -7,7 +9,9 @@ use catalog::{Catalog, Effect, GroupId, Op, RowImage, Use};
 use hashbrown::{DefaultHashBuilder, HashSet};
 use tracing::warn;
 
+use self::streak::{Restart, Streaks};
 use crate::beats::{Beats, Row};
+use crate::config::OnCanalRestart;
 use crate::decode::{Concerned, Decoder, Event, Idle, Meaning, Reason, Scratch, Undecodable, Zone};
 use crate::deliver::Removals;
 use crate::metrics::{PipelineMetrics, ReasonLabel};
@@ -23,12 +27,16 @@ pub(crate) struct Mapper {
     beats: Option<Arc<Beats>>,
     /// Groups by the database of a table that they read; `None` where a pattern may mean any database.
     by_database: Vec<(Option<String>, GroupId)>,
+    streaks: Streaks,
+    on_canal_restart: OnCanalRestart,
 }
 
 /// What a batch came to.
 pub(crate) struct Mapped {
     pub(crate) removals: Removals,
     pub(crate) letters: Vec<Letter>,
+    /// Whether it flushes for changes that may have been missed, which nothing in the messages tells a second time.
+    pub(crate) owed: bool,
     /// This instance's own heartbeat rows, in the order in which they came.
     pub(crate) beats: Vec<Beat>,
     /// Per message with changes: when its statement ran, and when its record was logged.
@@ -53,7 +61,12 @@ struct Stale {
 }
 
 impl Mapper {
-    pub(crate) fn new(catalog: Arc<Catalog>, zone: Zone, metrics: PipelineMetrics) -> Self {
+    pub(crate) fn new(
+        catalog: Arc<Catalog>,
+        zone: Zone,
+        metrics: PipelineMetrics,
+        on_canal_restart: OnCanalRestart,
+    ) -> Self {
         let mut by_database = Vec::new();
         for table in catalog.tables().into_iter().filter(|table| table.effect != Use::Ignored) {
             let database = table.table.split_once('.').map_or("", |(database, _)| database).to_owned();
@@ -61,7 +74,8 @@ impl Mapper {
             by_database.push(((plain && !database.is_empty()).then_some(database), table.group_id));
         }
         let decoder = Decoder::new(catalog.clone(), zone);
-        Self { catalog, decoder, metrics, beats: None, by_database }
+        let streaks = Streaks::default();
+        Self { catalog, decoder, metrics, beats: None, by_database, streaks, on_canal_restart }
     }
 
     /// Finds these heartbeat rows in the stream.
@@ -80,11 +94,19 @@ impl Mapper {
         let mut letters = Vec::new();
         let mut times = Vec::with_capacity(batch.len());
         let mut beats = Vec::new();
+        let mut owed = false;
         for message in batch.messages() {
-            let payload = message.payload.unwrap_or_default();
+            let Some(payload) = message.payload else {
+                let reason = "message has no value, as a tombstone; canal writes none".to_owned();
+                letters.push(self.letter(&message, Undecodable { reason, table: None }, &mut stale));
+                continue;
+            };
             self.metrics.bytes.inc_by(payload.len() as u64);
             match self.decoder.canal(payload, &mut scratch) {
                 Ok(event) => {
+                    if let Some(restart) = self.streaks.restart(&message, &event) {
+                        owed |= self.restarted(&message, &restart, &mut stale);
+                    }
                     if let Meaning::Beat = event.meaning {
                         self.beat(&event, &message, payload, &mut beats);
                     } else if self.apply(&event.meaning, &event.database, &message, &scratch, &mut stale) {
@@ -97,7 +119,7 @@ impl Mapper {
         self.metrics.messages.inc_by(batch.len() as u64);
         self.metrics.batch_messages.observe(batch.len() as f64);
         self.metrics.batch_keys.observe(stale.keys.len() as f64);
-        Mapped { removals: self.removals(stale, batch.origin()), letters, beats, times }
+        Mapped { removals: self.removals(stale, batch.origin()), letters, owed, beats, times }
     }
 
     /// Notes the heartbeat rows of a message; those of other instances are theirs.
@@ -193,6 +215,31 @@ impl Mapper {
                 false
             }
         }
+    }
+
+    /// Canal was restarted. It goes on where it had stopped or a little before, unless it keeps its position nowhere: its messages
+    /// don't tell. Says whether all groups are flushed.
+    fn restarted(&self, message: &Message<'_>, restart: &Restart, stale: &mut Stale) -> bool {
+        let reason = Reason::CanalRestart;
+        self.metrics.gaps.get_or_create(&ReasonLabel { reason: reason.label() }).inc();
+        let flush = self.on_canal_restart == OnCanalRestart::Flush;
+        if flush {
+            self.flush(&Concerned::Everything, reason, stale);
+        }
+        if restart.tell {
+            let done = if flush { "flushing all groups" } else { "trusting that it skipped nothing" };
+            warn!(
+                partition = %message.partition,
+                offset = message.offset,
+                reason = reason.label(),
+                batch_before = restart.before.batch,
+                batch = restart.now.batch,
+                es_before = restart.before.executed_ms,
+                es = restart.now.executed_ms,
+                "canal counts its batches from the beginning: it was restarted; {done} (if this is told again and again, two canals write to this partition)"
+            );
+        }
+        flush
     }
 
     fn letter(&self, message: &Message<'_>, error: Undecodable, stale: &mut Stale) -> Letter {

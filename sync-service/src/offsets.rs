@@ -48,10 +48,17 @@ pub struct NextOffset {
 /// A batch's claim on the partitions that its messages came from; shown again when all of it is acknowledged.
 ///
 /// A ticket that is dropped holds back its partitions' commits until they are revoked: nothing is ever committed past it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[must_use = "a batch that is never acknowledged holds back every later commit"]
 pub struct Ticket {
     claims: Vec<Claim>,
+}
+
+impl Ticket {
+    /// Makes this one claim also what the other claims.
+    pub(crate) fn absorb(&mut self, mut other: Self) {
+        self.claims.append(&mut other.claims);
+    }
 }
 
 #[derive(Debug)]
@@ -103,6 +110,8 @@ struct Waiting {
 #[derive(Clone, Debug)]
 pub(crate) struct Read {
     pub(crate) end: NextOffset,
+    /// When the last message was logged.
+    pub(crate) timestamp_ms: Option<i64>,
     /// `None`: the partition was not owned when it was read.
     pub(crate) assignment: Option<u64>,
 }
@@ -218,9 +227,18 @@ impl Offsets {
         Ticket { claims }
     }
 
-    /// The number of a partition's present assignment, if it is owned.
-    pub(crate) fn assignment(&self, partition: &Partition) -> Option<u64> {
-        self.state.lock().owned.get(partition).map(|owned| owned.assignment)
+    /// Makes a batch one that flushes for changes that were missed, see [`owes`](Self::owes): what is committed before it is committed
+    /// once more, so that it can be marked.
+    pub(crate) fn owe(&self, ticket: &Ticket) {
+        let state = &mut *self.state.lock();
+        for claim in &ticket.claims {
+            let Some(owned) = state.owned.get_mut(&claim.partition) else { continue };
+            if owned.assignment == claim.assignment {
+                let place = usize::try_from(claim.number - owned.first).expect("a queue's length fits");
+                owned.waiting[place].flush = true;
+                owned.committed = None;
+            }
+        }
     }
 
     /// A number that changes whenever partitions are assigned or revoked.
@@ -231,11 +249,7 @@ impl Offsets {
     /// Whether a flush for changes that were missed in a partition is not acknowledged yet. Whoever takes the partition over
     /// before it is must flush again.
     pub fn owes(&self, partition: &Partition) -> bool {
-        let state = self.state.lock();
-        state
-            .owned
-            .get(partition)
-            .is_some_and(|owned| owned.waiting.iter().any(|waiting| waiting.flush && !waiting.acknowledged))
+        self.state.lock().owned.get(partition).is_some_and(Owned::owes)
     }
 
     /// Counts a batch as applied by everyone who had to.
@@ -278,14 +292,17 @@ impl Offsets {
         }
     }
 
-    /// Returns the owned partitions, each with the end of its acknowledged prefix, or where reading began; `None` if neither is known.
+    /// Returns the owned partitions, each with the end of its acknowledged prefix, or where reading began. `None` if neither is
+    /// known, or a flush for changes that were missed is not acknowledged: then nothing is known to be applied.
     pub fn acknowledged(&self) -> Vec<(Partition, Option<i64>)> {
         let state = self.state.lock();
-        state
-            .owned
-            .iter()
-            .map(|(partition, owned)| (partition.clone(), owned.acknowledged.or(owned.start)))
-            .collect()
+        let applied = |owned: &Owned| if owned.owes() { None } else { owned.applied() };
+        state.owned.iter().map(|(partition, owned)| (partition.clone(), applied(owned))).collect()
+    }
+
+    /// The offset that may stay committed of a partition: the end of its acknowledged prefix, or where reading began.
+    pub(crate) fn applied(&self, partition: &Partition) -> Option<i64> {
+        self.state.lock().owned.get(partition).and_then(Owned::applied)
     }
 
     /// The number of the assignment under which a partition is owned; another one each time that it comes back.
@@ -323,6 +340,14 @@ impl Offsets {
 }
 
 impl Owned {
+    fn applied(&self) -> Option<i64> {
+        self.acknowledged.or(self.start)
+    }
+
+    fn owes(&self) -> bool {
+        self.waiting.iter().any(|waiting| waiting.flush && !waiting.acknowledged)
+    }
+
     fn unacknowledged(&self) -> usize {
         self.waiting.iter().filter(|waiting| !waiting.acknowledged).count()
     }

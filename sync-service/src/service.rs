@@ -153,7 +153,11 @@ impl<S: Source> Service<S> {
         );
         let (events_in, events) = mpsc::channel(QUEUE);
         let (work_in, work) = mpsc::channel(QUEUE);
-        let batching = Batching { messages: self.config.batch_messages, wait: self.config.batch_wait };
+        let batching = Batching {
+            messages: self.config.batch_messages,
+            wait: self.config.batch_wait,
+            catch_up: self.config.catch_up,
+        };
         self.source
             .start(offsets.clone(), batching, events_in, reading.clone())
             .context("start the source")?;

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::CatchUp;
 use crate::decode::Reason;
 use crate::offsets::{NextOffset, Offsets, Partition, Read, Ticket};
 
@@ -61,13 +62,15 @@ pub struct Survey {
     pub all: Vec<Partition>,
 }
 
-/// How messages become batches.
+/// How messages are read, and become batches.
 #[derive(Clone, Copy, Debug)]
 pub struct Batching {
     /// Most messages of a batch.
     pub messages: usize,
     /// How long a batch waits for more messages while earlier ones are under way.
     pub wait: Duration,
+    /// Which backlogs are skipped.
+    pub catch_up: CatchUp,
 }
 
 /// What a source tells.
@@ -81,17 +84,49 @@ pub enum Event {
     Failed(Error),
 }
 
-/// Changes of a partition that were never seen: everything that was cached before must go.
+/// Changes that were not seen, or may not have been; all that was noticed at the same time.
 #[derive(Debug)]
 pub struct Gap {
-    /// Where.
-    pub partition: Partition,
-    /// [`Reason::FirstStart`] or [`Reason::OutOfRange`].
-    pub reason: Reason,
-    /// What was missed and where reading goes on; for the log.
-    pub detail: String,
+    /// What was missed, per partition.
+    pub missed: Vec<Missed>,
     /// To be acknowledged when the flush is: then reading may start after the gap for good.
     pub ticket: Ticket,
+}
+
+/// What was missed in one partition.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Missed {
+    /// Where.
+    pub partition: Partition,
+    /// How it was noticed.
+    pub reason: Reason,
+    /// The offset that reading goes on at. It is fixed before a flush is planned: what is older is flushed, what is newer is read.
+    pub next: i64,
+    /// What was missed and where reading goes on; for the log.
+    pub detail: String,
+    /// What is done.
+    pub reaction: Reaction,
+}
+
+/// What is done about changes that were missed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reaction {
+    /// Everything that was cached before goes.
+    Flush,
+    /// All messages are still there, and are read.
+    Read,
+}
+
+impl Gap {
+    /// Registers a gap. Where there is a flush, nothing after it is committed before the flush is acknowledged.
+    pub fn begin(missed: Vec<Missed>, offsets: &Offsets) -> Self {
+        let flushed: Vec<_> = missed
+            .iter()
+            .filter(|missed| missed.reaction == Reaction::Flush)
+            .map(|missed| NextOffset { partition: missed.partition.clone(), next: missed.next })
+            .collect();
+        Self { ticket: offsets.begin_flush(&flushed), missed }
+    }
 }
 
 /// Messages, in one buffer.
@@ -164,9 +199,12 @@ pub struct BatchBuilder {
     buffer: Vec<u8>,
     messages: Vec<Place>,
     read: Vec<Read>,
-    /// The entries of `read` from here on are of this generation of the offsets.
+    /// The entries of `read` from here on are of this generation of the offsets, and not claimed yet.
     current: usize,
     generation: u64,
+    /// The entries of `read` up to here are claimed by the ticket.
+    claimed: usize,
+    ticket: Ticket,
     fetched_at: Option<Instant>,
 }
 
@@ -186,9 +224,16 @@ impl BatchBuilder {
         self.buffer.len()
     }
 
-    /// The partitions that messages are in from, each with its next offset after them.
-    pub fn ends(&self) -> impl Iterator<Item = (&Partition, i64)> {
-        self.read.iter().map(|read| (&read.end.partition, read.end.next))
+    /// How far each partition has been read, as far as it is not claimed yet.
+    pub(crate) fn unclaimed(&self) -> &[Read] {
+        &self.read[self.claimed..]
+    }
+
+    /// Claims what is in so far, so that a gap can begin after it and before what is read next.
+    pub fn claim(&mut self, offsets: &Offsets) {
+        self.ticket.absorb(offsets.begin_read(&self.read[self.claimed..]));
+        self.claimed = self.read.len();
+        self.current = self.read.len();
     }
 
     /// Copies a message in that was just read.
@@ -217,10 +262,11 @@ impl BatchBuilder {
         } else {
             let partition = Partition::new(topic, partition);
             let assignment = offsets.assignment(&partition);
-            self.read.push(Read { end: NextOffset { partition, next: 0 }, assignment });
+            self.read.push(Read { end: NextOffset { partition, next: 0 }, timestamp_ms, assignment });
             self.read.len() - 1
         };
-        self.read[index].end.next = offset + 1;
+        let read = &mut self.read[index];
+        (read.end.next, read.timestamp_ms) = (offset + 1, timestamp_ms);
         let mut copy = |bytes: Option<&[u8]>| {
             bytes.map(|bytes| {
                 let start = self.buffer.len();
@@ -234,9 +280,10 @@ impl BatchBuilder {
 
     /// Takes what is in as a batch that `offsets` knows of, and is empty again.
     pub fn finish(&mut self, offsets: &Offsets) -> Batch {
+        self.claim(offsets);
         let built = std::mem::take(self);
         Batch {
-            ticket: offsets.begin_read(&built.read),
+            ticket: built.ticket,
             buffer: built.buffer,
             messages: built.messages,
             partitions: built.read.into_iter().map(|read| read.end.partition).collect(),

@@ -5,8 +5,9 @@ mod common;
 use std::time::Duration;
 
 use common::{Running, insert};
-use sync_service::config::{OnUndecodable, Sync};
+use sync_service::config::{CatchUp, OnLag, OnUndecodable, Sync};
 use sync_service::offsets::Partition;
+use sync_service::source::Source as _;
 use sync_service::source::memory::Memory;
 
 fn partition() -> Partition {
@@ -97,6 +98,176 @@ async fn a_first_start_flushes_all_groups_and_begins_at_the_end() {
     assert_eq!(running.metric("sync_gaps_total{reason=\"first_start\"}"), Some(1.0));
     assert_eq!(running.metric("sync_flushes_total{reason=\"first_start\"}"), Some(2.0));
     running.stop().await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn retention_that_overtakes_a_running_reader_flushes_everything_and_goes_on_at_the_end() {
+    let log = Memory::new([partition()]);
+    let config = Sync { in_flight: 1, max_unacknowledged: 1, batch_messages: 1, ..config() };
+    let running = Running::start(config, |_| log.clone());
+    running.node.set_down(true);
+    for id in 0..100 {
+        log.append(&partition(), 1, insert(id));
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    log.trim(&partition(), 90);
+    running.node.set_down(false);
+    log.wait_committed(&partition(), 100).await;
+    {
+        let state = running.node.state.lock();
+        assert_eq!(state.flushed.iter().map(String::as_str).collect::<Vec<_>>(), ["orders", "user"]);
+        assert!(!state.removed.contains("user:95"), "a cache needs no replay");
+    }
+    assert_eq!(running.metric("sync_gaps_total{reason=\"out_of_range\"}"), Some(1.0));
+    log.append(&partition(), 1, insert(100));
+    running.node.wait(|state| state.removed.contains("user:100")).await;
+    running.stop().await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn retention_while_the_service_was_stopped_flushes_everything() {
+    let log = Memory::new([partition()]);
+    for id in 0..10 {
+        log.append(&partition(), 1, insert(id));
+    }
+    log.trim(&partition(), 5);
+    let running = Running::start(config(), |_| log.clone());
+    log.wait_committed(&partition(), 10).await;
+    assert_eq!(running.node.state.lock().flushed.len(), 2);
+    assert_eq!(running.metric("sync_gaps_total{reason=\"out_of_range\"}"), Some(1.0));
+    running.stop().await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_made_anew_flushes_everything_and_commits_from_its_beginning() {
+    let log = Memory::new([partition()]);
+    let running = Running::start(config(), |_| log.clone());
+    for id in 0..10 {
+        log.append(&partition(), 1, insert(id));
+    }
+    log.wait_committed(&partition(), 10).await;
+    log.remake(&partition());
+    running.node.wait(|state| state.flushed.len() == 2).await;
+    log.append(&partition(), 1, insert(77));
+    running.node.wait(|state| state.removed.contains("user:77")).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(log.committed(&partition()), Some(1));
+    running.stop().await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_is_added_is_read_from_its_beginning_without_a_flush() {
+    let log = Memory::new([partition()]);
+    let running = Running::start(config(), |_| log.clone());
+    log.append(&partition(), 1, insert(1));
+    log.wait_committed(&partition(), 1).await;
+    let added = Partition::new("shop", 1);
+    for id in 10..13 {
+        log.append(&added, 1, insert(id));
+    }
+    log.wait_committed(&added, 3).await;
+    {
+        let state = running.node.state.lock();
+        assert!((10..13).all(|id| state.removed.contains(&format!("user:{id}"))));
+        assert_eq!(state.flushes, 0);
+    }
+    assert_eq!(running.metric("sync_gaps_total{reason=\"new_partition\"}"), Some(1.0));
+    running.stop().await.expect("a clean end");
+}
+
+fn catch_up(on_lag: OnLag) -> Sync {
+    let limits = CatchUp { max_lag: Duration::from_mins(10), min_messages: 10, max_messages: 100, on_lag };
+    Sync { catch_up: limits, ..config() }
+}
+
+/// Messages of which the last comes so much later than the others.
+fn backlog(messages: u64, span: Duration) -> Memory {
+    let log = Memory::new([partition()]);
+    for id in 0..messages {
+        let late = if id + 1 == messages { i64::try_from(span.as_millis()).expect("short") } else { 0 };
+        log.append(&partition(), 1_795_210_057_115 + late, insert(id));
+    }
+    log
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backlog_that_spans_too_long_is_skipped_by_a_flush() {
+    let log = backlog(50, Duration::from_mins(11));
+    let running = Running::start(catch_up(OnLag::Flush), |_| log.clone());
+    log.wait_committed(&partition(), 50).await;
+    {
+        let state = running.node.state.lock();
+        assert!(state.removed.is_empty());
+        assert_eq!(state.flushed.len(), 2);
+    }
+    assert_eq!(running.metric("sync_gaps_total{reason=\"lag\"}"), Some(1.0));
+    assert_eq!(running.metric("sync_flushes_total{reason=\"lag\"}"), Some(2.0));
+    log.append(&partition(), 1_795_210_057_115, insert(1000));
+    running.node.wait(|state| state.removed.contains("user:1000")).await;
+    running.stop().await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_past_a_skipped_backlog_is_committed_before_its_flush_is_acknowledged() {
+    let log = backlog(50, Duration::from_mins(11));
+    let running = Running::start(catch_up(OnLag::Flush), |_| log.clone());
+    running.node.set_down(true);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    for id in 100..105 {
+        log.append(&partition(), 1_795_210_057_115 + 3_600_000, insert(id));
+    }
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert_eq!(log.committed(&partition()), Some(0));
+    running.stop().await.expect("a bounded end");
+
+    // Whoever comes next finds the same backlog, and flushes.
+    let running = Running::start(catch_up(OnLag::Flush), |_| log.clone());
+    log.wait_committed(&partition(), 55).await;
+    assert_eq!(running.node.state.lock().flushed.len(), 2);
+    running.stop().await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backlog_that_grows_while_running_is_skipped_too() {
+    let log = Memory::new([partition()]);
+    let config = Sync { in_flight: 1, max_unacknowledged: 1, batch_messages: 1, ..catch_up(OnLag::Flush) };
+    let running = Running::start(config, |_| log.clone());
+    running.node.set_down(true);
+    for id in 0..200 {
+        log.append(&partition(), 1, insert(id));
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    running.node.set_down(false);
+    log.wait_committed(&partition(), 200).await;
+    let removed = running.node.state.lock().removed.len();
+    assert!(removed < 100, "{removed} were read");
+    assert_eq!(running.node.state.lock().flushed.len(), 2);
+    running.stop().await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn short_backlogs_are_read_whatever_they_span_and_long_ones_where_it_is_declared() {
+    for (log, config) in [
+        (backlog(10, Duration::from_hours(5)), catch_up(OnLag::Flush)),
+        (backlog(50, Duration::from_mins(10)), catch_up(OnLag::Flush)),
+        (backlog(50, Duration::from_mins(11)), catch_up(OnLag::Replay)),
+    ] {
+        let all = log.ends()[0].next;
+        let running = Running::start(config, |_| log.clone());
+        log.wait_committed(&partition(), all).await;
+        assert_eq!(running.node.state.lock().removed.len(), usize::try_from(all).expect("few"));
+        assert_eq!(running.node.state.lock().flushes, 0);
+        running.stop().await.expect("a clean end");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn halt_on_a_long_backlog_ends_with_an_error() {
+    let log = backlog(50, Duration::from_mins(11));
+    let running = Running::start(catch_up(OnLag::Halt), |_| log.clone());
+    let error = running.ended().await.expect_err("an error").to_string();
+    assert!(error.contains("shop/0") && error.contains("11m") || error.contains("660s"), "{error}");
+    assert_eq!(log.committed(&partition()), Some(0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -33,6 +33,7 @@ pub(super) fn decode<'a>(
             table: table.to_owned(),
             executed_ms: envelope.executed_ms,
             written_ms: envelope.written_ms,
+            batch: envelope.batch,
             meaning: Meaning::Beat,
         });
     }
@@ -51,7 +52,14 @@ pub(super) fn decode<'a>(
         let told = !database.is_empty() && !table.is_empty();
         Undecodable { reason, table: told.then(|| (database.clone(), table.clone())) }
     };
-    if let Some(problem) = envelope.problem.take() {
+    if let Some(mut problem) = envelope.problem.take() {
+        if envelope
+            .kind
+            .as_ref()
+            .is_some_and(|kind| kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'))
+        {
+            problem.push_str("; this looks like a message of Maxwell, and source.kafka.format is canal");
+        }
         return Err(undecodable(problem));
     }
     let kind = match &envelope.kind {
@@ -60,9 +68,13 @@ pub(super) fn decode<'a>(
         }
         Some(kind) if !kind.is_empty() => kind.clone(),
         _ => {
-            return Err(undecodable(
-                "message has no `type`; is the topic written by canal with flatMessage=true?".to_owned(),
-            ));
+            let hint = match envelope.foreign {
+                Some(program) => {
+                    format!("this looks like a message of {program}, and source.kafka.format is canal")
+                }
+                None => "is the topic written by canal with flatMessage=true?".to_owned(),
+            };
+            return Err(undecodable(format!("message has no `type`; {hint}")));
         }
     };
     let op = match &*kind {
@@ -117,7 +129,14 @@ pub(super) fn decode<'a>(
             }
         }
     };
-    Ok(Event { database, table, executed_ms: envelope.executed_ms, written_ms: envelope.written_ms, meaning })
+    Ok(Event {
+        database,
+        table,
+        executed_ms: envelope.executed_ms,
+        written_ms: envelope.written_ms,
+        batch: envelope.batch,
+        meaning,
+    })
 }
 
 fn read<'a>(
@@ -131,7 +150,7 @@ fn read<'a>(
         None => Some("message is empty"),
         Some(b'{') => None,
         Some(_) => Some(
-            "message is not a JSON object; canal must write flat messages, set canal.mq.flatMessage=true",
+            "message is not a JSON object, such as canal's protobuf packets are none; set canal.mq.flatMessage=true",
         ),
     };
     if let Some(hint) = hint {

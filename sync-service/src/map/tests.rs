@@ -41,7 +41,7 @@ fn mapper() -> Mapper {
 fn mapper_in(zone: &str) -> Mapper {
     let catalog = Catalog::parse("freshline.toml", CATALOG).expect("a catalog");
     let metrics = PipelineMetrics::register(&mut prometheus_client::registry::Registry::default());
-    Mapper::new(Arc::new(catalog), zone.parse().expect("a zone"), metrics)
+    Mapper::new(Arc::new(catalog), zone.parse().expect("a zone"), metrics, OnCanalRestart::Trust)
 }
 
 struct Outcome {
@@ -54,15 +54,7 @@ fn map<'a>(mapper: &mut Mapper, messages: impl IntoIterator<Item = &'a [u8]>) ->
     let offsets = Offsets::new();
     let mut builder = BatchBuilder::default();
     for (offset, message) in (0..).zip(messages) {
-        builder.push(
-            &crate::offsets::Offsets::new(),
-            "shop",
-            0,
-            offset,
-            Some(1_795_210_057_115),
-            Some(b"key"),
-            Some(message),
-        );
+        builder.push(&offsets, "shop", 0, offset, Some(1_795_210_057_115), Some(b"key"), Some(message));
     }
     let found = mapper.map(&builder.finish(&offsets));
     let mut keys: Vec<_> = found.removals.keys.iter().map(ToString::to_string).collect();
@@ -266,6 +258,71 @@ fn changes_without_rows_flush_the_groups_that_read_the_table() {
 }
 
 #[test]
+fn messages_of_other_programs_are_told_by_their_form() {
+    check_letter(
+        r#"{"before":null,"after":{"id":1},"source":{"db":"app","table":"c"},"op":"c","ts_ms":1}"#,
+        "looks like a message of Debezium, and source.kafka.format is canal",
+        None,
+        &ALL,
+    );
+    check_letter(
+        r#"{"schema":{"type":"struct"},"payload":{"op":"u","after":{"id":1}}}"#,
+        "looks like a message of Debezium",
+        None,
+        &ALL,
+    );
+    check_letter(
+        r#"{"database":"app","table":"c","type":"insert","ts":1,"xid":2,"commit":true,"data":{"id":1}}"#,
+        "looks like a message of Maxwell",
+        Some("app.c"),
+        &["child"],
+    );
+    check_letter("\u{8}\u{1}\u{12}\u{5}", "protobuf", None, &ALL);
+}
+
+#[test]
+fn a_message_without_a_value_is_undecodable() {
+    let offsets = Offsets::new();
+    let mut builder = BatchBuilder::default();
+    builder.push(&offsets, "shop", 0, 1, None, Some(b"key"), None);
+    let found = mapper().map(&builder.finish(&offsets));
+    assert!(found.letters[0].reason.contains("tombstone"), "{}", found.letters[0].reason);
+    assert_eq!((found.letters[0].key.as_deref(), &found.letters[0].payload), (Some(&b"key"[..]), &None));
+    assert_eq!(found.removals.groups.len(), ALL.len());
+}
+
+#[test]
+fn a_restart_of_canal_is_told_per_partition_and_flushes_where_it_is_declared() {
+    let message = |id: i64| {
+        format!(
+            r#"{{"id":{id},"data":[{{"id":"1"}}],"database":"app","table":"c","type":"INSERT","isDdl":false}}"#
+        )
+    };
+    for (reaction, flushed) in [(OnCanalRestart::Trust, 0), (OnCanalRestart::Flush, ALL.len())] {
+        let mut mapper = mapper();
+        mapper.on_canal_restart = reaction;
+        let gaps = mapper.metrics.gaps.clone();
+        let offsets = Offsets::new();
+        let mut builder = BatchBuilder::default();
+        let mut map = |from: i64, places: &[(i32, i64)]| {
+            for (offset, (partition, id)) in (from..).zip(places) {
+                builder.push(&offsets, "shop", *partition, offset, None, None, Some(message(*id).as_bytes()));
+            }
+            let mapped = mapper.map(&builder.finish(&offsets));
+            assert_eq!(mapped.owed, !mapped.removals.groups.is_empty());
+            mapped.removals.groups.len()
+        };
+        assert_eq!(map(0, &[(0, 7), (0, 7), (0, 9), (1, 8), (1, 0), (1, 8)]), 0);
+        assert_eq!(map(10, &[(0, 9), (1, 9)]), 0);
+        let told = || gaps.get_or_create(&ReasonLabel { reason: "canal_restart" }).get();
+        assert_eq!(map(0, &[(0, 7)]), 0, "read again after a rebalance");
+        assert_eq!(told(), 0);
+        assert_eq!(map(20, &[(1, 10), (0, 1)]), flushed);
+        assert_eq!(told(), 1);
+    }
+}
+
+#[test]
 fn an_undecodable_message_flushes_its_table_or_everything() {
     check_letter("", "empty", None, &ALL);
     check_letter("nonsense", "flatMessage=true", None, &ALL);
@@ -324,7 +381,8 @@ fn timestamps_are_moved_from_the_streams_zone() {
         panic!("a catalog: {:?}", Catalog::parse("f", text))
     };
     let metrics = PipelineMetrics::register(&mut prometheus_client::registry::Registry::default());
-    let mut mapper = Mapper::new(Arc::new(catalog), "+08:00".parse().expect("a zone"), metrics);
+    let mut mapper =
+        Mapper::new(Arc::new(catalog), "+08:00".parse().expect("a zone"), metrics, OnCanalRestart::Trust);
     let message = r#"{"data":[{"ts":"2026-11-20 08:00:00"}],"database":"app","table":"cp","type":"INSERT","mysqlType":{"ts":"timestamp"}}"#;
     let plain = message.replace("\"timestamp\"", "\"datetime\"");
     let moved = map(&mut mapper, [message.as_bytes()]).keys;

@@ -113,6 +113,23 @@ fn a_flush_is_owed_until_it_is_acknowledged() {
     assert_eq!(offsets.committable(), [end(0, 90)]);
 }
 
+#[test]
+fn a_batch_that_turns_out_to_flush_has_what_is_committed_marked() {
+    let offsets = Offsets::new();
+    offsets.assign(&[partition(0)]);
+    offsets.acknowledge(offsets.begin(&[end(0, 10)]));
+    offsets.committed(&offsets.committable());
+    let batch = offsets.begin(&[end(0, 20)]);
+    assert_eq!(offsets.committable(), []);
+    offsets.owe(&batch);
+    assert!(offsets.owes(&partition(0)));
+    assert_eq!(offsets.committable(), [end(0, 10)], "to be committed once more, with the mark");
+    offsets.committed(&[end(0, 10)]);
+    offsets.acknowledge(batch);
+    assert!(!offsets.owes(&partition(0)));
+    assert_eq!(offsets.committable(), [end(0, 20)]);
+}
+
 #[tokio::test]
 async fn drained_wakes_when_the_last_batch_is_acknowledged() {
     let offsets = Offsets::new();

@@ -20,7 +20,7 @@ use crate::deliver::{Deliverer, Place, Removals};
 use crate::map::Mapper;
 use crate::metrics::ReasonLabel;
 use crate::offsets::{Offsets, Ticket};
-use crate::source::{Event, Letter, Source};
+use crate::source::{Event, Letter, Missed, Reaction, Source};
 use crate::watermarks::Watermarks;
 
 /// Keys that an announcement names.
@@ -46,8 +46,9 @@ impl<S: Source> Service<S> {
     ) -> anyhow::Result<()> {
         let beats = self.beating.as_ref().map(|beating| beating.beats.clone());
         let mut order = Order::default();
+        let restart = self.config.on_canal_restart;
         let mut mapper =
-            Mapper::new(self.catalog.clone(), self.zone, self.pipeline.clone()).with_beats(beats);
+            Mapper::new(self.catalog.clone(), self.zone, self.pipeline.clone(), restart).with_beats(beats);
         while let Some(event) = events.recv().await {
             let next = match event {
                 Event::Batch(batch) => {
@@ -57,6 +58,10 @@ impl<S: Source> Service<S> {
                     {
                         let everything = mapper.everything(Reason::Skipped, batch.origin());
                         outcome.removals.groups = everything.groups;
+                        outcome.owed = true;
+                    }
+                    if outcome.owed {
+                        offsets.owe(&batch.ticket);
                     }
                     if let Some(letter) = outcome.letters.first()
                         && self.config.on_undecodable == OnUndecodable::Halt
@@ -72,18 +77,12 @@ impl<S: Source> Service<S> {
                     Work { removals, letters, times, fetched_at: batch.fetched_at, ticket: batch.ticket }
                 }
                 Event::Gap(gap) => {
-                    order.forget(&gap.partition);
-                    let reason = gap.reason.label();
-                    warn!(partition = %gap.partition, reason, detail = gap.detail, "changes were missed: flushing all groups");
-                    self.pipeline.gaps.get_or_create(&ReasonLabel { reason }).inc();
-                    let removals = mapper.everything(gap.reason, format!("{} {reason}", gap.partition));
-                    Work {
-                        removals,
-                        letters: Vec::new(),
-                        times: Vec::new(),
-                        fetched_at: Instant::now(),
-                        ticket: gap.ticket,
+                    for missed in &gap.missed {
+                        order.forget(&missed.partition);
                     }
+                    let removals = self.missed(&mapper, &gap.missed);
+                    let (letters, times) = (Vec::new(), Vec::new());
+                    Work { removals, letters, times, fetched_at: Instant::now(), ticket: gap.ticket }
                 }
                 Event::Failed(error) => return Err(error.into()),
             };
@@ -92,6 +91,22 @@ impl<S: Source> Service<S> {
             }
         }
         Ok(())
+    }
+
+    /// Tells what was missed, and returns what it makes stale.
+    fn missed(&self, mapper: &Mapper, missed: &[Missed]) -> Removals {
+        let mut flush = None;
+        for one in missed {
+            let reason = one.reason.label();
+            self.pipeline.gaps.get_or_create(&ReasonLabel { reason }).inc();
+            if one.reaction == Reaction::Flush {
+                warn!(partition = %one.partition, reason, detail = one.detail, "changes were missed: flushing all groups");
+                flush.get_or_insert((one.reason, format!("{} {reason}", one.partition)));
+            } else {
+                warn!(partition = %one.partition, reason, detail = one.detail, "nothing is missed: all of it is read");
+            }
+        }
+        flush.map_or_else(Removals::default, |(reason, origin)| mapper.everything(reason, origin))
     }
 
     /// Starts the delivery of each batch as soon as there is room, and lets them finish in any order.

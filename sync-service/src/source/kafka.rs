@@ -5,15 +5,20 @@
 //! [`Kafka::commit`] and when partitions are taken away; librdkafka commits and stores nothing by itself.
 
 mod context;
+mod gaps;
 mod health;
 mod letters;
 mod poller;
 mod probe;
+mod stalled;
 mod survey;
 
-use std::collections::{BTreeMap, HashMap};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use daemon::config::KafkaSource;
@@ -22,17 +27,17 @@ use prometheus_client::registry::Registry;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::KafkaError;
-use rdkafka::{Offset, TopicPartitionList};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 use self::context::Context;
 use self::letters::Letters;
 use self::poller::Poller;
-use super::{Batching, Error, Event, Letter, Source, Survey};
-use crate::config::{OnFirstStart, OnOutOfRange, Sync};
+use self::stalled::Stalled;
+use super::{Batching, Error, Event, Letter, Missed, Source, Survey};
+use crate::config::{OnCanalRestart, OnFirstStart, OnOutOfRange, Sync};
 use crate::metrics::SourceMetrics;
 use crate::offsets::{NextOffset, Offsets, Partition};
 
@@ -54,12 +59,18 @@ pub struct Kafka {
 pub(crate) struct Shared {
     on_first_start: OnFirstStart,
     on_out_of_range: OnOutOfRange,
+    on_canal_restart: OnCanalRestart,
     offsets: std::sync::OnceLock<Arc<Offsets>>,
     /// Gaps found while partitions were assigned, to be told before any message after them.
     gaps: Mutex<Vec<Missed>>,
+    /// Committed offsets that are to be marked: a flush is owed.
+    marks: Mutex<Vec<NextOffset>>,
     /// The next offset to read of each assigned partition, as far as it is known.
-    positions: Mutex<HashMap<Partition, i64>>,
-    ends: Mutex<HashMap<Partition, i64>>,
+    positions: Mutex<BTreeMap<Partition, Position>>,
+    ends: Mutex<BTreeMap<Partition, i64>>,
+    stalled: Mutex<Stalled>,
+    /// Set when backlogs must be looked at: partitions were assigned, or their first messages read.
+    look: AtomicBool,
     /// Stretches without messages that a partition stands before.
     empty: Mutex<BTreeMap<Partition, probe::Stretch>>,
     halted: Mutex<Option<String>>,
@@ -67,10 +78,18 @@ pub(crate) struct Shared {
     metrics: Arc<SourceMetrics>,
 }
 
-struct Missed {
-    next: NextOffset,
-    reason: crate::decode::Reason,
-    detail: String,
+/// How far a partition has been handed over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Position {
+    next: i64,
+    /// When the message before was logged, if that is known.
+    timestamp_ms: Option<i64>,
+}
+
+impl Shared {
+    fn owns(&self, partition: &Partition) -> bool {
+        self.offsets.get().is_some_and(|offsets| offsets.owns(partition))
+    }
 }
 
 impl Kafka {
@@ -84,8 +103,12 @@ impl Kafka {
         let shared = Arc::new(Shared {
             on_first_start: sync.on_first_start,
             on_out_of_range: sync.on_out_of_range,
+            on_canal_restart: sync.on_canal_restart,
             offsets: std::sync::OnceLock::new(),
             gaps: Mutex::default(),
+            marks: Mutex::default(),
+            stalled: Mutex::default(),
+            look: AtomicBool::new(false),
             positions: Mutex::default(),
             ends: Mutex::default(),
             empty: Mutex::default(),
@@ -98,7 +121,6 @@ impl Kafka {
         let defaults = [
             ("client.id", "freshline-sync"),
             ("partition.assignment.strategy", "cooperative-sticky"),
-            ("statistics.interval.ms", "1000"),
             ("session.timeout.ms", "10000"),
             ("heartbeat.interval.ms", "3000"),
             ("fetch.wait.max.ms", "100"),
@@ -117,7 +139,9 @@ impl Kafka {
             .set("enable.auto.offset.store", "false")
             .set("enable.partition.eof", "false")
             // A missing offset is this service's decision, not the client's.
-            .set("auto.offset.reset", "error");
+            .set("auto.offset.reset", "error")
+            // Ends of logs, stalled partitions and lost brokers are told by them.
+            .set("statistics.interval.ms", "1000");
         let probe = probe::Probe::new(settings.clone(), &config.group);
         let consumer: Consumer =
             settings.create_with_context(Context::new(shared.clone())).map_err(|error| refused(&error))?;
@@ -174,6 +198,9 @@ impl Source for Kafka {
             stop,
             runtime: Handle::current(),
             paused: false,
+            begun: RefCell::default(),
+            looked: Instant::now(),
+            told: Vec::new(),
         };
         let (closing, closed) = (self.closing.clone(), self.closed.clone().drop_guard());
         thread::Builder::new()
@@ -190,7 +217,8 @@ impl Source for Kafka {
         let Some(consumer) = self.consumer.lock().clone() else {
             return Err(Error::Unavailable("the consumer is closed".to_owned()));
         };
-        let list = list(offsets);
+        let book = self.shared.offsets.get();
+        let list = gaps::list(offsets, |partition| book.is_some_and(|book| book.owes(partition)));
         // Waits for the group's coordinator; a thread of the blocking pool may.
         let committed = tokio::task::spawn_blocking(move || consumer.commit(&list, CommitMode::Sync)).await;
         match committed {
@@ -248,19 +276,4 @@ impl Drop for Kafka {
     fn drop(&mut self) {
         self.closing.cancel();
     }
-}
-
-fn list(offsets: &[NextOffset]) -> TopicPartitionList {
-    let mut list = TopicPartitionList::with_capacity(offsets.len());
-    for offset in offsets {
-        let added = list.add_partition_offset(
-            &offset.partition.topic,
-            offset.partition.number,
-            Offset::Offset(offset.next),
-        );
-        if let Err(error) = added {
-            warn!(%error, partition = %offset.partition, "offset can't be committed");
-        }
-    }
-    list
 }

@@ -1,6 +1,6 @@
 //! A log in memory, for tests and simulations: partitions that can be appended to, taken away and given back.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::{BatchBuilder, Batching, Error, Event, Gap, Letter, Source, Survey};
+use super::{BatchBuilder, Batching, Error, Event, Gap, Letter, Missed, Reaction, Source, Survey};
+use crate::config::{Backlog, CatchUp, OnLag};
 use crate::decode::Reason;
 use crate::offsets::{NextOffset, Offsets, Partition};
 
@@ -30,10 +31,28 @@ struct Log {
 
 #[derive(Default)]
 struct State {
-    partitions: HashMap<Partition, Vec<Record>>,
-    committed: HashMap<Partition, i64>,
+    partitions: BTreeMap<Partition, Records>,
+    committed: BTreeMap<Partition, i64>,
     letters: Vec<Letter>,
     failing: bool,
+}
+
+/// One partition's log.
+#[derive(Default)]
+struct Records {
+    /// The offset of the oldest message that is left.
+    low: i64,
+    left: VecDeque<Record>,
+}
+
+impl Records {
+    fn high(&self) -> i64 {
+        self.low + i64::try_from(self.left.len()).expect("a test's log is short")
+    }
+
+    fn at(&self, offset: i64) -> Option<&Record> {
+        self.left.get(usize::try_from(offset - self.low).ok()?)
+    }
 }
 
 struct Record {
@@ -49,7 +68,7 @@ impl Memory {
             let mut state = memory.log.state.lock();
             for partition in partitions {
                 state.committed.insert(partition.clone(), 0);
-                state.partitions.insert(partition, Vec::new());
+                state.partitions.insert(partition, Records::default());
             }
         }
         memory
@@ -59,11 +78,29 @@ impl Memory {
     pub fn append(&self, partition: &Partition, timestamp_ms: i64, payload: impl Into<Vec<u8>>) -> i64 {
         let mut state = self.log.state.lock();
         let log = state.partitions.entry(partition.clone()).or_default();
-        log.push(Record { timestamp_ms, payload: payload.into() });
-        let offset = log.len() - 1;
+        log.left.push_back(Record { timestamp_ms, payload: payload.into() });
+        let offset = log.high() - 1;
         drop(state);
         self.log.changed.notify_waiters();
-        i64::try_from(offset).expect("a test's log is short")
+        offset
+    }
+
+    /// Drops the messages before an offset, as retention does. An offset beyond the end leaves an empty log that goes on there.
+    pub fn trim(&self, partition: &Partition, low: i64) {
+        let mut state = self.log.state.lock();
+        let log = state.partitions.entry(partition.clone()).or_default();
+        while log.low < low && log.left.pop_front().is_some() {
+            log.low += 1;
+        }
+        log.low = log.low.max(low);
+        drop(state);
+        self.log.changed.notify_waiters();
+    }
+
+    /// Makes a partition anew, empty; what was committed of it stays.
+    pub fn remake(&self, partition: &Partition) {
+        self.log.state.lock().partitions.insert(partition.clone(), Records::default());
+        self.log.changed.notify_waiters();
     }
 
     /// Returns the committed next offset of a partition.
@@ -105,40 +142,32 @@ impl Memory {
         events: mpsc::Sender<Event>,
         stop: CancellationToken,
     ) {
-        let mut positions: HashMap<Partition, i64> = HashMap::new();
-        let mut gaps = Vec::new();
-        {
-            let state = self.log.state.lock();
-            let all: Vec<_> = state.partitions.keys().cloned().collect();
-            offsets.assign(&all);
-            for partition in all {
-                let end = i64::try_from(state.partitions[&partition].len()).expect("a test's log is short");
-                let committed = state.committed.get(&partition).copied();
-                let next = committed.unwrap_or(end);
-                match committed {
-                    Some(next) => offsets.begins_at(&partition, next),
-                    None => gaps.push(NextOffset { partition: partition.clone(), next: end }),
-                }
-                positions.insert(partition, next);
-            }
-        }
-        for gap in gaps {
-            let ticket = offsets.begin(std::slice::from_ref(&gap));
-            let detail = "no committed offset".to_owned();
-            let gap = Gap { partition: gap.partition, reason: Reason::FirstStart, detail, ticket };
-            if events.send(Event::Gap(gap)).await.is_err() {
-                return;
-            }
-        }
+        let mut positions = BTreeMap::new();
         loop {
             let changed = self.log.changed.notified();
+            let missed = self.missed(&offsets, &batching.catch_up, &mut positions);
+            let missed = match missed {
+                Ok(missed) => missed,
+                Err(error) => {
+                    // Whoever does not listen any more has ended already.
+                    let _ = events.send(Event::Failed(error)).await;
+                    return;
+                }
+            };
+            if !missed.is_empty() {
+                let gap = Gap::begin(missed, &offsets);
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return,
+                    sent = events.send(Event::Gap(gap)) => if sent.is_err() { return },
+                }
+            }
             let mut builder = BatchBuilder::default();
             {
                 let state = self.log.state.lock();
                 for (partition, next) in &mut positions {
-                    let log = &state.partitions[partition];
                     while builder.len() < batching.messages
-                        && let Some(record) = usize::try_from(*next).ok().and_then(|at| log.get(at))
+                        && let Some(record) = state.partitions.get(partition).and_then(|log| log.at(*next))
                     {
                         builder.push(
                             &offsets,
@@ -168,6 +197,67 @@ impl Memory {
             let Ok(permit) = permit else { return };
             permit.send(Event::Batch(builder.finish(&offsets)));
         }
+    }
+
+    /// Takes over partitions that are new, and finds what can't be read as it should be; all is flushed then, but for a partition that
+    /// was added to a topic that is followed.
+    fn missed(
+        &self,
+        offsets: &Offsets,
+        limits: &CatchUp,
+        positions: &mut BTreeMap<Partition, i64>,
+    ) -> Result<Vec<Missed>, Error> {
+        let state = self.log.state.lock();
+        let mut missed = Vec::new();
+        let mut note = |partition: &Partition, reason, next, reaction, detail: String| {
+            missed.push(Missed { partition: partition.clone(), reason, next, detail, reaction });
+            next
+        };
+        for (partition, log) in &state.partitions {
+            let next = if let Some(next) = positions.get(partition) {
+                *next
+            } else {
+                offsets.assign(std::slice::from_ref(partition));
+                let followed = state.committed.keys().any(|other| other.topic == partition.topic);
+                match state.committed.get(partition) {
+                    Some(next) => {
+                        if (log.low..=log.high()).contains(next) {
+                            offsets.begins_at(partition, *next);
+                        }
+                        *next
+                    }
+                    None if followed && log.low == 0 => {
+                        let detail = "added to a topic that is followed".to_owned();
+                        note(partition, Reason::NewPartition, 0, Reaction::Read, detail)
+                    }
+                    None => {
+                        let detail = "no committed offset".to_owned();
+                        note(partition, Reason::FirstStart, log.high(), Reaction::Flush, detail)
+                    }
+                }
+            };
+            let next = if (log.low..=log.high()).contains(&next) {
+                next
+            } else {
+                let detail = format!("offset {next} is next, the log has {} to {}", log.low, log.high());
+                note(partition, Reason::OutOfRange, log.high(), Reaction::Flush, detail)
+            };
+            let time = |offset: i64| log.at(offset).map_or(0, |record| record.timestamp_ms);
+            let span = Duration::from_millis(u64::try_from(time(log.high() - 1) - time(next)).unwrap_or(0));
+            let long = match limits.judge(log.high() - next) {
+                Backlog::Short => false,
+                Backlog::BySpan => span > limits.max_lag,
+                Backlog::Long => true,
+            };
+            let detail = format!("the backlog from {next} to {} spans {span:?}", log.high());
+            let next = match limits.on_lag {
+                OnLag::Flush if long => note(partition, Reason::Lag, log.high(), Reaction::Flush, detail),
+                OnLag::Halt if long => return Err(Error::Halted(format!("halt: {partition}: {detail}"))),
+                _ => next,
+            };
+            positions.insert(partition.clone(), next);
+        }
+        Ok(missed)
     }
 }
 
@@ -217,11 +307,10 @@ impl Source for Memory {
 
     fn ends(&self) -> Vec<NextOffset> {
         let state = self.log.state.lock();
-        let end = |log: &Vec<Record>| i64::try_from(log.len()).expect("a test's log is short");
         state
             .partitions
             .iter()
-            .map(|(partition, log)| NextOffset { partition: partition.clone(), next: end(log) })
+            .map(|(partition, log)| NextOffset { partition: partition.clone(), next: log.high() })
             .collect()
     }
 

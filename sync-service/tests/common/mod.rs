@@ -219,6 +219,16 @@ impl Running {
             .expect("no panic")
     }
 
+    /// Waits until a metric has at least this value.
+    pub async fn wait_metric(&self, line: &str, value: f64) {
+        let waited = tokio::time::timeout(Duration::from_mins(1), async {
+            while self.metric(line).is_none_or(|found| found < value) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        assert!(waited.await.is_ok(), "{line} never reached {value}");
+    }
+
     pub fn metric(&self, line: &str) -> Option<f64> {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.metrics).expect("metrics");

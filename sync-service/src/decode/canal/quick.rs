@@ -64,6 +64,7 @@ pub(super) fn read<'a>(
             },
             "es" => envelope.executed_ms = pass.time()?,
             "ts" => envelope.written_ms = pass.time()?,
+            "id" => envelope.batch = pass.time()?,
             _ if pass.peek()? == b'{' => pass.remembered(memos)?,
             _ => pass.skip(DEPTH)?,
         }
@@ -73,7 +74,8 @@ pub(super) fn read<'a>(
             _ => return None,
         }
     }
-    (pass.at == message.len()).then_some(envelope)
+    // The other pass tells what has no type.
+    (pass.at == message.len() && envelope.kind.is_some()).then_some(envelope)
 }
 
 /// Where the pass is.

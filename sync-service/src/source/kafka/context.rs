@@ -1,6 +1,8 @@
 //! What librdkafka calls back for: rebalances, errors, statistics, logs.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
@@ -13,13 +15,15 @@ use rdkafka::util::Timeout;
 use rdkafka::{Offset, TopicPartitionList};
 use tracing::{debug, info, warn};
 
-use super::{Consumer, Missed, Shared};
-use crate::config::{OnFirstStart, OnOutOfRange};
-use crate::decode::Reason;
+use super::gaps::{self, Known, Place};
+use super::{Consumer, Shared};
+use crate::config::OnCanalRestart;
 use crate::offsets::{NextOffset, Partition};
 
 /// How long a question to the brokers may take while partitions are assigned.
-const ASK: Duration = Duration::from_secs(5);
+pub(super) const ASK: Duration = Duration::from_secs(5);
+/// An offset that no log has: nothing is read of a partition before its place is known.
+const NOWHERE: i64 = i64::MAX - 1;
 /// How long partitions that are taken away wait for their batches.
 const REVOKE: Duration = Duration::from_secs(5);
 
@@ -41,34 +45,8 @@ impl Context {
         if !partitions.is_empty() {
             let names: Vec<_> = partitions.iter().map(ToString::to_string).collect();
             info!(partitions = ?names, "partitions assigned");
-            match consumer.committed_offsets(list.clone(), ASK) {
-                Ok(committed) => {
-                    for element in committed.elements() {
-                        let partition = Partition::new(element.topic(), element.partition());
-                        let start = match element.offset() {
-                            // Asked at once: not every broker reports an offset beyond the log's end.
-                            Offset::Offset(next) => {
-                                let start = missed(consumer, &self.shared, &partition, Some(next));
-                                // Across a gap nothing counts as applied before its flush is acknowledged.
-                                if let (None, Some(offsets)) = (start, self.shared.offsets.get()) {
-                                    offsets.begins_at(&partition, next);
-                                }
-                                Some(start.unwrap_or(next))
-                            }
-                            _ => missed(consumer, &self.shared, &partition, None),
-                        };
-                        if let Some(start) = start {
-                            list.set_partition_offset(
-                                element.topic(),
-                                element.partition(),
-                                Offset::Offset(start),
-                            )?;
-                            self.shared.positions.lock().insert(partition, start);
-                        }
-                    }
-                }
-                // The client asks again by itself, and reports a missing offset as an error of the partition.
-                Err(error) => warn!(%error, "committed offsets can't be asked for yet"),
+            for (partition, place) in self.places(consumer, list, &partitions) {
+                list.set_partition_offset(&partition.topic, partition.number, Offset::Offset(place))?;
             }
         }
         match consumer.rebalance_protocol() {
@@ -76,8 +54,55 @@ impl Context {
             _ => consumer.assign(list)?,
         }
         self.count(consumer);
+        self.shared.look.store(true, Ordering::Relaxed);
         self.shared.health.assigned(!partitions.is_empty());
         Ok(())
+    }
+
+    /// Where to begin in each partition.
+    fn places(
+        &self,
+        consumer: &Consumer,
+        list: &TopicPartitionList,
+        partitions: &[Partition],
+    ) -> Vec<(Partition, i64)> {
+        let mut known = BTreeMap::new();
+        match consumer.committed_offsets(list.clone(), ASK) {
+            Ok(committed) => {
+                for element in committed.elements() {
+                    if let Some(offset) = Known::of(&element) {
+                        known.insert(Partition::new(element.topic(), element.partition()), offset);
+                    }
+                }
+            }
+            Err(error) => warn!(%error, "committed offsets can't be asked for yet, trying again"),
+        }
+        let mut places = Vec::new();
+        for partition in partitions {
+            self.shared.positions.lock().remove(partition);
+            // Asked at once: not every broker reports an offset beyond the log's end.
+            let found =
+                known.get(partition).map(|known| gaps::find(consumer, &self.shared, partition, *known));
+            let place = match (found, known.get(partition)) {
+                (Some(Place::At(start)), _) => start,
+                // If its log can't be asked now, the client reports an offset that is not there.
+                (found, Some(Known::Next(next))) => {
+                    gaps::goes_on(&self.shared, partition, *next);
+                    // One message more, which harms nothing, tells whether Canal was restarted after it. *(the message that shows
+                    // the restart makes all groups flush; the partition is taken away before that is acknowledged, with all before
+                    // that message committed; its next owner begins with that message and sees no restart)*
+                    let back = self.shared.on_canal_restart == OnCanalRestart::Flush
+                        && matches!(found, Some(Place::Same(low)) if low < *next);
+                    *next - i64::from(back)
+                }
+                _ => {
+                    self.shared.stalled.lock().displaced(partition.clone());
+                    NOWHERE
+                }
+            };
+            places.push((partition.clone(), place));
+        }
+        places
     }
 
     fn revoke(&self, consumer: &Consumer, list: &TopicPartitionList) -> KafkaResult<()> {
@@ -88,9 +113,22 @@ impl Context {
             if !deprived && !offsets.wait_acknowledged(&partitions, REVOKE) {
                 warn!(waited = ?REVOKE, "partitions taken away with batches unacknowledged: their next owner delivers them again");
             }
-            let acknowledged = offsets.revoke(&partitions);
+            let owed: Vec<_> =
+                partitions.iter().filter(|partition| offsets.owes(partition)).cloned().collect();
+            let held = owed
+                .iter()
+                .filter_map(|one| Some(NextOffset { partition: one.clone(), next: offsets.applied(one)? }));
+            let held: Vec<_> = held.collect();
+            let mut acknowledged = offsets.revoke(&partitions);
+            // Committed again where nothing is new: for the mark.
+            acknowledged.extend(
+                held.into_iter()
+                    .filter(|held| !acknowledged.iter().any(|one| one.partition == held.partition))
+                    .collect::<Vec<_>>(),
+            );
             if !deprived && !acknowledged.is_empty() {
-                match consumer.commit(&super::list(&acknowledged), CommitMode::Sync) {
+                let committed = gaps::list(&acknowledged, |partition| owed.contains(partition));
+                match consumer.commit(&committed, CommitMode::Sync) {
                     Ok(()) => {
                         debug!(partitions = acknowledged.len(), "committed before giving partitions up");
                     }
@@ -103,12 +141,14 @@ impl Context {
         {
             let (mut positions, mut ends, mut gaps) =
                 (self.shared.positions.lock(), self.shared.ends.lock(), self.shared.gaps.lock());
+            let mut stalled = self.shared.stalled.lock();
             for partition in &partitions {
                 positions.remove(partition);
+                stalled.forget(partition);
                 ends.remove(partition);
             }
-            // The next owner of a partition that was never committed finds the same gap.
-            gaps.retain(|missed| !partitions.contains(&missed.next.partition));
+            // The next owner finds the same gap, or its mark.
+            gaps.retain(|missed| !partitions.contains(&missed.partition));
         }
         if !partitions.is_empty() {
             let names: Vec<_> = partitions.iter().map(ToString::to_string).collect();
@@ -126,78 +166,6 @@ impl Context {
         let assigned = consumer.assignment().map_or(0, |assigned| assigned.count());
         self.shared.metrics.assigned.set(i64::try_from(assigned).unwrap_or(i64::MAX));
     }
-}
-
-/// Decides where to go on in a partition whose next offset is unknown or not in the log, and notes the gap.
-///
-/// The place is fixed before the flush is even planned: what is older is flushed, what is newer is read. `None` if the
-/// offset is fine after all, or the log can't be asked now (the client will report it again).
-pub(super) fn missed(
-    consumer: &Consumer,
-    shared: &Shared,
-    partition: &Partition,
-    next: Option<i64>,
-) -> Option<i64> {
-    let (low, high) = match consumer.fetch_watermarks(&partition.topic, partition.number, ASK) {
-        Ok(marks) => marks,
-        Err(error) => {
-            shared.health.trouble(&format!("{partition}: its log can't be asked for its ends: {error}"));
-            return None;
-        }
-    };
-    let (start, reason, detail) = match next {
-        Some(next) if (low..=high).contains(&next) => return None,
-        Some(next) => {
-            let start = match shared.on_out_of_range {
-                OnOutOfRange::Latest => high,
-                OnOutOfRange::Earliest => low,
-                OnOutOfRange::Halt => {
-                    let text = format!(
-                        "halt: {partition} has the offsets {low} to {high}, and {next} is next; set sync.on_out_of_range to flush and go on"
-                    );
-                    shared.halted.lock().get_or_insert(text);
-                    return None;
-                }
-            };
-            let detail = format!("offset {next} is next, the log has {low} to {high}; going on at {start}");
-            (start, Reason::OutOfRange, detail)
-        }
-        None => {
-            let start = match shared.on_first_start {
-                OnFirstStart::Flush => high,
-                OnFirstStart::Replay => low,
-                OnFirstStart::Halt => {
-                    let text = format!(
-                        "halt: {partition} has no committed offset; set sync.on_first_start to flush and go on"
-                    );
-                    shared.halted.lock().get_or_insert(text);
-                    return None;
-                }
-            };
-            let detail = format!("no committed offset, the log has {low} to {high}; starting at {start}");
-            (start, Reason::FirstStart, detail)
-        }
-    };
-    shared.gaps.lock().push(Missed {
-        next: NextOffset { partition: partition.clone(), next: start },
-        reason,
-        detail,
-    });
-    shared.positions.lock().insert(partition.clone(), start);
-    Some(start)
-}
-
-/// Reads partitions that are assigned already from other offsets on.
-pub(super) fn reassign(consumer: &Consumer, list: &TopicPartitionList) -> KafkaResult<()> {
-    if let RebalanceProtocol::Cooperative = consumer.rebalance_protocol() {
-        consumer.incremental_unassign(list)?;
-        return consumer.incremental_assign(list);
-    }
-    let mut all = consumer.position()?;
-    for element in list.elements() {
-        all.set_partition_offset(element.topic(), element.partition(), element.offset())?;
-    }
-    consumer.assign(&all)
 }
 
 fn partitions(list: &TopicPartitionList) -> Vec<Partition> {
@@ -220,14 +188,21 @@ impl ClientContext for Context {
         let up = statistics.brokers.values().any(|broker| broker.state == "UP");
         self.shared.health.brokers(up);
         let mut ends = self.shared.ends.lock();
+        let mut stalled = self.shared.stalled.lock();
+        let mut idle = Vec::new();
         for topic in statistics.topics.values() {
             for partition in topic.partitions.values().filter(|partition| partition.partition >= 0) {
                 let end = if partition.ls_offset >= 0 { partition.ls_offset } else { partition.hi_offset };
+                let named = Partition::new(topic.topic.as_str(), partition.partition);
+                if partition.fetch_state == "none" && stalled.possible() && self.shared.owns(&named) {
+                    idle.push(named.clone());
+                }
                 if end >= 0 {
-                    ends.insert(Partition::new(topic.topic.as_str(), partition.partition), end);
+                    ends.insert(named, end);
                 }
             }
         }
+        stalled.seen(idle);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

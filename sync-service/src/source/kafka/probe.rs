@@ -5,7 +5,7 @@
 //! pass it. So when a partition has stood still before its end for a while, a consumer of its own looks whether there is a
 //! message in between. If there is none, the poller goes on to the end by itself.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::config::ClientConfig;
@@ -14,7 +14,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::{Offset, TopicPartitionList};
 use tracing::debug;
 
-use super::Shared;
+use super::{Position, Shared};
 use crate::offsets::{NextOffset, Offsets, Partition};
 
 /// How long a look may take.
@@ -53,7 +53,8 @@ impl Probe {
         let mut still = BTreeMap::new();
         for end in ends {
             let position = shared.positions.lock().get(&end.partition).copied();
-            let Some(from) = position.filter(|position| *position < end.next) else { continue };
+            let from = position.map(|position| position.next);
+            let Some(from) = from.filter(|from| *from < end.next) else { continue };
             let stretch = Stretch { from, to: end.next };
             let known = self.still.get(&end.partition).filter(|(known, _)| *known == stretch);
             let mut looked = known.and_then(|(_, looked)| *looked);
@@ -98,14 +99,14 @@ impl Probe {
 /// read is begun: then all before `from` is, and between there and `to` is nothing.
 pub(super) fn pass(
     empty: BTreeMap<Partition, Stretch>,
-    positions: &mut HashMap<Partition, i64>,
+    positions: &mut BTreeMap<Partition, Position>,
     offsets: &Offsets,
 ) {
     for (partition, Stretch { from, to }) in empty {
-        let Some(position) = positions.get_mut(&partition).filter(|position| **position == from) else {
+        let Some(position) = positions.get_mut(&partition).filter(|position| position.next == from) else {
             continue;
         };
-        *position = to;
+        position.next = to;
         offsets.acknowledge(offsets.begin(&[NextOffset { partition, next: to }]));
     }
 }
@@ -118,13 +119,13 @@ mod tests {
     fn an_empty_stretch_is_passed_only_from_where_it_begins_and_after_all_before_it() {
         let (offsets, partition) = (Offsets::new(), Partition::new("shop", 0));
         offsets.assign(std::slice::from_ref(&partition));
-        let mut positions = HashMap::from([(partition.clone(), 7)]);
+        let mut positions = BTreeMap::from([(partition.clone(), Position { next: 7, timestamp_ms: None })]);
         let batch = offsets.begin(&[NextOffset { partition: partition.clone(), next: 7 }]);
         let found = |from, to| BTreeMap::from([(partition.clone(), Stretch { from, to })]);
         pass(found(5, 6), &mut positions, &offsets); // messages have come since it was looked at
-        assert_eq!(positions[&partition], 7);
+        assert_eq!(positions[&partition].next, 7);
         pass(found(7, 9), &mut positions, &offsets);
-        assert_eq!(positions[&partition], 9);
+        assert_eq!(positions[&partition].next, 9);
         assert_eq!(offsets.committable(), [], "the batch before is still under way");
         offsets.acknowledge(batch);
         assert_eq!(offsets.committable(), [NextOffset { partition, next: 9 }]);
