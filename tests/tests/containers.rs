@@ -20,6 +20,8 @@ mod changes;
 mod fencing;
 #[path = "containers/freshness.rs"]
 mod freshness;
+#[path = "containers/gaps.rs"]
+mod gaps;
 #[path = "containers/key_types.rs"]
 mod key_types;
 #[path = "containers/membership.rs"]
@@ -58,6 +60,12 @@ fn main() -> ExitCode {
         membership::nodes_join_and_leave_under_load,
         membership::sync_service_killed_in_mid_batch_loses_nothing,
         fencing::a_node_that_wakes_up_after_its_lease_serves_nothing_old,
+        gaps::retention_overtakes_a_stopped_service,
+        gaps::retention_overtakes_a_running_service,
+        gaps::offsets_of_the_group_are_gone,
+        gaps::a_long_backlog_is_skipped,
+        gaps::a_partition_is_added,
+        gaps::tables_are_altered_and_renamed,
         bad_input::poison_message_goes_to_the_dead_letter_topic,
         bad_input::keys_that_are_not_canonical_are_refused,
         bad_input::unknown_table_and_missing_column_are_named_at_start,

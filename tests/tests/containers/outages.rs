@@ -50,6 +50,9 @@ pub(crate) async fn canal_restarted(stack: &Stack) {
     sql(&database, "UPDATE users SET name = 'while Canal was down' WHERE id = 1").await;
     stack.canal.start_again().await;
     cluster.until_everywhere("user:1", &user(1, "while Canal was down", "ada@example.com")).await;
+    // A restart is told by the numbers of its batches.
+    let restarts = cluster.sync().metric("freshline_sync_gaps_total{reason=\"canal_restart\"}").await;
+    assert!(restarts >= 1.0, "{restarts}");
 }
 
 pub(crate) async fn etcd_restarted(stack: &Stack) {
