@@ -374,11 +374,15 @@ impl Node {
         };
         let expires = Some(entry.expires);
         let read = Read { value: entry.value, started: entry.filled, expires, elsewhere: None };
-        Answer { freshness: Instant::now().saturating_duration_since(as_of), ..self.answer(read, outcome) }
+        let now = Instant::now();
+        Answer { freshness: now.saturating_duration_since(as_of), ..self.answer_at(read, outcome, now) }
     }
 
     fn answer(&self, read: Read, outcome: Outcome) -> Answer {
-        let now = Instant::now();
+        self.answer_at(read, outcome, Instant::now())
+    }
+
+    fn answer_at(&self, read: Read, outcome: Outcome, now: Instant) -> Answer {
         let age = now.saturating_duration_since(read.started);
         Answer {
             value: read.value,
