@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use client::{EntryState, Event, Explanation, Removal};
+use client::{EntryState, Event, Explanation, History, Removal};
+use futures_util::future;
 use ring::slot_of;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::{
     error::Error,
@@ -66,6 +67,25 @@ impl Node {
             freshness: as_of.map_or(Duration::ZERO, |as_of| now.saturating_duration_since(as_of)),
         })
     }
+
+    /// Asks all live nodes, this one among them, and puts together what they say.
+    pub async fn history(&self, key: &str) -> Result<History, Error> {
+        let here = self.explain(key, Hop::Forwarded).await?;
+        let ring = self.current_ring();
+        let others = ring.members().iter().filter(|member| member.id != self.id).map(async |member| {
+            let asked = timeout(self.config.spread, self.peers.explain(member, key)).await;
+            let late = |_| client::Error::Unavailable {
+                node: member.id.to_string(),
+                reason: format!("no answer within {:?}", self.config.spread),
+            };
+            (member.id.to_string(), asked.map_err(late).flatten())
+        });
+        let mut answers = future::join_all(others).await;
+        answers.push((self.id.to_string(), Ok(here)));
+        History::of(answers)
+            .map_err(|error| Error::Peer { node: self.id.to_string(), error: Box::new(error) })
+    }
+
     /// What this node remembers of a key, newest first: the recorder's events, and the removals in the gate's log that
     /// took nothing, which the recorder does not note.
     fn events(&self, place: Place, now: Instant) -> Vec<Event> {

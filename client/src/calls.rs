@@ -7,7 +7,7 @@ use ring::{Member, Membership, NodeId, Ring, Slot, slot_of};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    Answer, Config, Error, Explanation, NodeStats, ReadOptions,
+    Answer, Config, Error, Explanation, History, NodeStats, Page, ReadOptions, Scan,
     attempts::Attempts,
     link::Link,
     peers::{self, Peers},
@@ -167,6 +167,42 @@ impl Client {
             .await?;
         self.routes().heard(explanation.epoch);
         Ok(explanation)
+    }
+
+    /// What every live node knows about a key, as one story.
+    ///
+    /// # Errors
+    ///
+    /// Only if no node has answered; else those that did not are named in it.
+    pub async fn history(&self, key: &str) -> Result<History, Error> {
+        let (ring, deadline) = (self.ring(), Instant::now() + self.config().deadline);
+        let mut calls = Vec::new();
+        for member in ring.members() {
+            calls.push(async move {
+                let explained = match self.peers().link(&member.id, &member.grpc) {
+                    Ok(link) => peers::explain(&link, deadline, key, true).await,
+                    Err(error) => Err(error),
+                };
+                (member.id.to_string(), explained)
+            });
+        }
+        History::of(join_all(calls).await)
+    }
+
+    /// Entries that are in one node's memory; nothing is filled, forwarded or counted as a use.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoNodes`] if the ring has no such node.
+    pub async fn scan(&self, node: &NodeId, scan: Scan) -> Result<Page, Error> {
+        let ring = self.ring();
+        let Some(member) = ring.member(node) else {
+            return Err(Error::NoNodes { reason: format!("{node} is no member") });
+        };
+        let link = self.peers().link(&member.id, &member.grpc)?;
+        let page = peers::scan(&link, Instant::now() + self.config().deadline, scan).await?;
+        self.routes().heard(page.epoch);
+        Ok(page)
     }
 
     /// Counters and sizes of all nodes, by id; a node that does not answer is there with its error.

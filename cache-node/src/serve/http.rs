@@ -85,8 +85,8 @@ async fn delete_key(State(node): State<Arc<Node>>, Path(key): Path<String>) -> R
 }
 
 async fn explain(State(node): State<Arc<Node>>, Path(key): Path<String>) -> Result<Response, Error> {
-    let explained = node.explain(&key, Hop::First).await?;
-    Ok(Json(explained).into_response())
+    let history = node.history(&key).await?;
+    Ok(Json(history).into_response())
 }
 
 async fn stats(State(node): State<Arc<Node>>) -> Response {
