@@ -140,7 +140,9 @@ impl History {
             return format!("in no node's memory, being filled on {} now", node.node);
         }
         match self.timeline.iter().find(|moment| moment.what != "slot acquired") {
-            Some(last) => format!("in no node's memory: {} {} ago on {}", told(last), ago(last.age), last.node),
+            Some(last) => {
+                format!("in no node's memory: {} {} ago on {}", told(last), ago(last.age), last.node)
+            }
             None => "in no node's memory, and nothing is remembered of it".to_owned(),
         }
     }
@@ -161,11 +163,18 @@ impl History {
         };
         let compared = self.compared.iter().find(|compared| compared.node == node.node);
         if let Some(compared) = compared {
-            text += if compared.same { ", the same as in the database" } else { ", not what the database says" };
+            text +=
+                if compared.same { ", the same as in the database" } else { ", not what the database says" };
         }
         let stale = compared.is_some_and(|compared| !compared.same);
         if let Some(missed) = self.missed(node, age) {
-            text += &format!(", {} applied {} ago on {}, not on {}", told(missed), ago(missed.age), missed.node, node.node);
+            text += &format!(
+                ", {} applied {} ago on {}, not on {}",
+                told(missed),
+                ago(missed.age),
+                missed.node,
+                node.node
+            );
             if compared.is_none_or(|compared| !compared.same) {
                 text += &format!(": stale since then, {} ago", ago(missed.age));
             }
@@ -186,7 +195,10 @@ impl History {
             moment.node != node.node
                 && takes_out(&moment.what)
                 && moment.age + CLOSE < age
-                && !node.events.iter().any(|event| takes_out(&event.what) && origin(&event.detail) == origin(&moment.detail))
+                && !node
+                    .events
+                    .iter()
+                    .any(|event| takes_out(&event.what) && origin(&event.detail) == origin(&moment.detail))
         })
     }
 }
@@ -302,7 +314,10 @@ mod tests {
         let compared = |same| plain.clone().with_compared(vec![Compared { node: "a".to_owned(), same }]);
         assert_eq!(compared(true).verdict, "filled 60.0 s ago on a, the same as in the database");
         let verdict = compared(false).verdict;
-        assert!(verdict.contains("not what the database says: no removal of it has reached any node"), "{verdict}");
+        assert!(
+            verdict.contains("not what the database says: no removal of it has reached any node"),
+            "{verdict}"
+        );
         assert!(verdict.ends_with("(all that was committed until 300 ms ago is applied)"), "{verdict}");
     }
 

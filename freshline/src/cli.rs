@@ -5,14 +5,15 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use client::ReadOptions;
 
-use crate::{commands, connect::Connect, dev, output::Output};
+use crate::{commands, connect::Connect, dev, output::Output, rows::RowsArgs};
 
 const ABOUT: &str = "Keeps a cache true to its MySQL database.";
 const EXAMPLES: &str = "\
 Examples:
   freshline dev                          the whole stack on this machine, nothing to install
   freshline get user:42                  the value of one key, from whichever node holds it
-  freshline explain user:42              owner, age, TTL and last removal of a key
+  freshline explain user:42              why a key is as it is, and since when
+  freshline verify                       compare what is cached with the database
   freshline check --config freshline.toml --database mysql://app:secret@db/shop
 
 Exit status: 0 done, 1 failed or no such row, 2 command line not understood.";
@@ -124,16 +125,38 @@ Examples:
         connect: Connect,
     },
 
-    /// Tell all that the owner of a key knows about it
+    /// Tell what every node knows about a key: why is it as it is, and since when?
     #[command(after_help = "\
 Examples:
-  freshline explain user:42           slot, owner, entry, age, TTL, last removal and where it came from")]
+  freshline explain user:42           where it is, what happened to it on all nodes, and a verdict
+  freshline explain user:42 --compare also reads the row, and says whether the entries are what it says
+  freshline explain user:42 --json    all of it as one object
+
+With --compare an entry that differs from its row ends with status 1.")]
     Explain {
         /// The key
         key: String,
+        /// Read the row from the database too, as the nodes would, and compare
+        #[arg(long)]
+        compare: bool,
+        #[command(flatten)]
+        rows: RowsArgs,
         #[command(flatten)]
         connect: Connect,
     },
+
+    /// Compare what is cached with the database
+    #[command(after_help = "\
+Examples:
+  freshline verify --config freshline.toml            1000 entries drawn from all nodes
+  freshline verify --all --group user                 every entry of one group
+  freshline verify --sample 100 --rate 10 --json
+  freshline verify --repair                           and remove what is stale from all nodes
+  freshline verify                                    of the running `freshline dev`
+
+A difference is looked at again after 1, 10 and 60 seconds; it is gone if a removal was under way. What still differs at
+the end is stale: it is named with its story, and the command ends with status 1, repaired or not.")]
+    Verify(commands::VerifyArgs),
 
     /// Print the members and their shares of the keyspace
     Ring {
@@ -219,7 +242,12 @@ pub(crate) async fn run(command: Command, output: &Output) -> anyhow::Result<End
         Command::Flush { groups, all: _, connect } => {
             commands::flush(&connect.client().await?, &groups, output).await
         }
-        Command::Explain { key, connect } => commands::explain(&connect.client().await?, &key, output).await,
+        Command::Explain { key, compare, rows, connect } => {
+            let client = connect.client().await?;
+            let checker = if compare { Some(rows.checker(&connect, client.clone()).await?.0) } else { None };
+            commands::explain(&client, &key, checker.as_ref(), output).await
+        }
+        Command::Verify(args) => commands::verify(args, output).await,
         Command::Ring { connect } => commands::ring(&connect.client().await?, output),
         Command::Stats { groups, connect } => commands::stats(&connect.client().await?, groups, output).await,
         Command::Check(args) => commands::check(&args, output).await,

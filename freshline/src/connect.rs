@@ -29,8 +29,8 @@ pub(crate) struct Connect {
         help_heading = "Where the nodes are"
     )]
     node: Vec<String>,
-    /// Find the nodes by the [cluster] section of this file (etcd or a fixed list)
-    #[arg(long, short, value_name = "FILE", conflicts_with = "node", help_heading = "Where the nodes are")]
+    /// Find the nodes by the [cluster] section of this file (etcd or a fixed list), unless --node names them
+    #[arg(long, short, value_name = "FILE", help_heading = "Where the nodes are")]
     config: Option<PathBuf>,
 }
 
@@ -42,7 +42,7 @@ const DEADLINE: Duration = Duration::from_secs(3);
 impl Connect {
     /// A client that knows the nodes.
     pub(crate) async fn client(&self) -> anyhow::Result<Client> {
-        if let Some(file) = &self.config {
+        if let Some(file) = self.config.as_ref().filter(|_| !self.names_nodes()) {
             return by_config(file).await;
         }
         let seeds = self.seeds();
@@ -51,6 +51,16 @@ impl Connect {
         Client::from_seeds(seeds, config).await.with_context(|| {
             format!("reach a node at {named}; start one with `freshline dev`, or name one with --node")
         })
+    }
+
+    /// Whether nodes are named, by the command line or the environment.
+    pub(crate) fn names_nodes(&self) -> bool {
+        self.node.iter().any(|url| !url.trim().is_empty())
+    }
+
+    /// The file of `--config`.
+    pub(crate) fn config(&self) -> Option<&Path> {
+        self.config.as_deref()
     }
 
     fn seeds(&self) -> Vec<String> {

@@ -7,6 +7,7 @@ mod commands;
 mod connect;
 mod dev;
 mod output;
+mod rows;
 
 use std::process::ExitCode;
 

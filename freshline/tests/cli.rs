@@ -37,8 +37,20 @@ fn a_command_line_that_is_not_understood_exits_with_2() {
 
 #[test]
 fn every_command_explains_itself() {
-    let commands =
-        ["dev", "get", "get-many", "del", "flush", "explain", "ring", "stats", "check", "sql", "completions"];
+    let commands = [
+        "dev",
+        "get",
+        "get-many",
+        "del",
+        "flush",
+        "explain",
+        "verify",
+        "ring",
+        "stats",
+        "check",
+        "sql",
+        "completions",
+    ];
     let overview = stdout(&freshline(&["--help"]));
     for command in commands {
         assert!(overview.contains(command), "{command} is missing in the overview");

@@ -144,6 +144,36 @@ fn a_stack_serves_every_command_and_ends_by_a_signal() {
     let wrong = run(&["sql", "SELEKT"]);
     assert!(wrong.status.code() == Some(1) && text(&wrong).1.contains("syntax error"), "{:?}", text(&wrong));
 
+    // A change that leaves no trace in the stream: the cache can't know, and verify finds it.
+    let late = Instant::now() + Duration::from_secs(10);
+    while json(&["get", "user:7", "--json"])["outcome"] != "hit" {
+        assert!(Instant::now() < late, "user:7 is never kept");
+    }
+    let well = json(&["verify", "--all", "--ages", "100ms", "--json"]);
+    assert!(well["ok"] == true && well["checked"].as_u64() >= Some(1), "{well}");
+    assert_eq!(json(&["explain", "user:7", "--compare", "--json"])["compared"][0]["same"], true);
+    let silent =
+        "BEGIN; UPDATE users SET city = 'Nowhere' WHERE id = 7; DELETE FROM _freshline_changes; COMMIT";
+    json(&["sql", "--json", silent]);
+    let found = run(&["verify", "--all", "--ages", "100ms,200ms", "--json"]);
+    assert_eq!(found.status.code(), Some(1), "{:?}", text(&found));
+    let report: Value = serde_json::from_slice(&found.stdout).unwrap();
+    let stale = &report["stale"][0];
+    assert_eq!(
+        (&stale["key"], &stale["database"]["city"]),
+        (&"user:7".into(), &"Nowhere".into()),
+        "{report}"
+    );
+    assert_eq!((&report["ages"][2]["age_ms"], &report["ages"][2]["inconsistent"]), (&200.into(), &1.into()));
+    assert!(stale["history"]["timeline"].as_array().unwrap().iter().any(|moment| moment["what"] == "filled"));
+    let compared = run(&["explain", "user:7", "--compare"]);
+    let (out, _) = text(&compared);
+    assert!(compared.status.code() == Some(1) && out.contains("not what the database says"), "{out}");
+    assert!(out.contains("filled") && out.contains("Nowhere"), "{out}");
+    let mended = text(&run(&["verify", "--all", "--ages", "100ms", "--repair"])).0;
+    assert!(mended.contains("user:7 on") && mended.contains("removed from all nodes"), "{mended}");
+    assert_eq!(json(&["verify", "--all", "--ages", "100ms", "--json"])["ok"], true);
+
     let catalog = dir.path().join("shop/freshline.toml");
     let database = format!("sqlite:{}", dir.path().join("shop/shop.db").display());
     let check = json(&["check", "--json", "--config", catalog.to_str().unwrap(), "--database", &database]);

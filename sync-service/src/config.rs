@@ -13,8 +13,10 @@ pub(crate) use self::catch_up::Backlog;
 pub use self::catch_up::{CatchUp, OnLag};
 pub use self::heartbeat::Heartbeat;
 
+use crate::verify;
+
 /// `[sync]`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sync {
     /// Where `/metrics`, `/healthz` and `/readyz` are served. Default `"0.0.0.0:7402"`.
@@ -62,6 +64,8 @@ pub struct Sync {
     pub on_canal_restart: OnCanalRestart,
     /// `[sync.catch_up]`.
     pub catch_up: CatchUp,
+    /// `[sync.verify]`: comparing what is cached with the database, all the time. Default: off.
+    pub verify: verify::Settings,
 }
 
 /// What to do with a partition that this consumer group has never committed.
@@ -133,6 +137,7 @@ impl Default for Sync {
             on_undecodable: OnUndecodable::default(),
             on_canal_restart: OnCanalRestart::default(),
             catch_up: CatchUp::default(),
+            verify: verify::Settings::default(),
         }
     }
 }
@@ -158,6 +163,7 @@ impl Sync {
             heartbeat.check(layers, problems);
         }
         self.catch_up.check(layers, problems);
+        self.verify.check(layers, problems);
         if self.max_unacknowledged < self.in_flight {
             problems.push(format!(
                 "{}: is {}, less than sync.in_flight ({}); raise it",

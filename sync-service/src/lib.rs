@@ -15,6 +15,7 @@ pub mod offsets;
 mod run;
 mod service;
 pub mod source;
+pub mod verify;
 pub mod watermarks;
 
 pub use run::{Settings, run};

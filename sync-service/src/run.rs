@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use catalog::Catalog;
-use client::Peers;
+use client::{Client, Peers};
 use daemon::admin::{self, Readiness};
 use daemon::config::{ClientSection, Cluster, Database, Effective, KafkaSource, Layers, Problems, Telemetry};
 use daemon::program::Program;
+use prometheus_client::registry::Registry;
 use ring::etcd::{EtcdMembership, Options};
 use ring::fixed::Fixed;
 use ring::{Member, MemberState, Membership, NodeId};
@@ -19,6 +20,7 @@ use crate::config::Sync;
 use crate::decode::Zone;
 use crate::service::Service;
 use crate::source::kafka::Kafka;
+use crate::verify::Watch;
 
 /// Everything that a sync service process is configured by, checked.
 #[derive(Debug)]
@@ -31,7 +33,8 @@ pub struct Settings {
     pub cluster: Cluster,
     /// `[client]`.
     pub client: ClientSection,
-    /// `[database]`, where heartbeat rows are written to; read only with `[sync.heartbeat]`.
+    /// `[database]`, where heartbeat rows are written to, and what verify compares with; read only with
+    /// `[sync.heartbeat]` or `[sync.verify]`.
     pub database: Option<Database>,
     /// `[telemetry]`.
     pub telemetry: Telemetry,
@@ -49,13 +52,13 @@ impl Settings {
         let cluster: Cluster = layers.section("cluster", &mut problems);
         let client: ClientSection = layers.section("client", &mut problems);
         let telemetry: Telemetry = layers.section("telemetry", &mut problems);
-        let database: Option<Database> =
-            sync.heartbeat.is_some().then(|| layers.section("database", &mut problems));
+        let database: Option<Database> = (sync.heartbeat.is_some() || sync.verify.is_on())
+            .then(|| layers.section("database", &mut problems));
         sync.check(layers, &mut problems);
         kafka.check(layers, &mut problems);
         if let Some(database) = &database {
             database.check(layers, &mut problems);
-            if database.url.expose().starts_with("sqlite:") {
+            if sync.heartbeat.is_some() && database.url.expose().starts_with("sqlite:") {
                 problems.push(format!(
                     "{}: heartbeat rows need MySQL; leave the section out",
                     layers.place("sync.heartbeat")
@@ -81,6 +84,7 @@ impl Settings {
                     problems.push(problem);
                 }
             })
+            .inspect(|catalog| sync.verify.check_groups(catalog, layers, &mut problems))
             .ok();
         problems.clone().into_result()?;
         // Without problems there is a catalog.
@@ -126,6 +130,7 @@ impl Settings {
                 Options::new(self.cluster.etcd.clone(), self.cluster.name.clone(), self.cluster.replicas);
             EtcdMembership::connect(options).context("follow the membership")?
         };
+        let verify = self.watch(&membership, &mut registry.lock())?;
         let source = Kafka::new(&self.kafka, &self.sync, &mut registry.lock())?;
         let beats = match (&self.sync.heartbeat, &self.database) {
             (Some(config), Some(database)) => {
@@ -148,6 +153,7 @@ impl Settings {
         // The port outlives the pipeline, so that a shutdown can be watched.
         let serving = CancellationToken::new();
         let mut admin = tokio::spawn(admin::serve(listener, router, serving.clone()));
+        let verify = verify.map(|watch| tokio::spawn(watch.run(stop.child_token())));
         let service = service.run(stop);
         tokio::pin!(service);
         let result = tokio::select! {
@@ -157,10 +163,33 @@ impl Settings {
                 return Err(anyhow::anyhow!("the admin port ended by itself"));
             }
         };
+        if let Some(verify) = verify {
+            verify.abort(); // it only reads
+        }
         serving.cancel();
         // Bounded by the port's own grace; what it still has to say matters no more.
         let _ = tokio::time::timeout(Duration::from_secs(6), admin).await;
         result
+    }
+
+    /// The steady comparison with the database, if it is on. It has connections of its own: it must not wait behind
+    /// removals, nor they behind it.
+    fn watch(
+        &self,
+        membership: &Arc<dyn Membership>,
+        registry: &mut Registry,
+    ) -> anyhow::Result<Option<Watch>> {
+        let Some(database) = self.database.as_ref().filter(|_| self.sync.verify.is_on()) else {
+            return Ok(None);
+        };
+        let config = client::Config {
+            deadline: self.client.deadline,
+            retries: self.client.retries,
+            connect_timeout: self.client.connect_timeout,
+            ..client::Config::default()
+        };
+        let client = Client::from_membership(membership.clone(), config);
+        Watch::new(self.sync.verify.clone(), client, database, &self.catalog, registry).map(Some)
     }
 }
 

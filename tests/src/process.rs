@@ -150,13 +150,24 @@ pub fn binaries() -> &'static Path {
         let test = std::env::current_exe().expect("the test's own path is known");
         let folder = test.ancestors().nth(2).expect("a test lies in <profile>/deps").to_owned();
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--locked", "--bins", "-p", "cache-node", "-p", "sync-service"]);
+        cargo.args([
+            "build",
+            "--quiet",
+            "--locked",
+            "--bins",
+            "-p",
+            "cache-node",
+            "-p",
+            "sync-service",
+            "-p",
+            "freshline",
+        ]);
         cargo.arg("--target-dir").arg(folder.parent().expect("a profile's folder lies in the target folder"));
         if folder.ends_with("release") {
             cargo.arg("--release");
         }
         let done = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo runs");
-        assert!(done.success(), "cargo build of cache-node and sync-service failed");
+        assert!(done.success(), "cargo build of the binaries failed");
         folder
     })
 }

@@ -30,6 +30,8 @@ mod membership;
 mod outages;
 #[path = "containers/shop.rs"]
 mod shop;
+#[path = "containers/verify.rs"]
+mod verify;
 
 type Test = for<'a> fn(&'a Stack) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         gaps::a_long_backlog_is_skipped,
         gaps::a_partition_is_added,
         gaps::tables_are_altered_and_renamed,
+        verify::a_change_that_mysql_does_not_log_is_named_and_repaired,
         bad_input::poison_message_goes_to_the_dead_letter_topic,
         bad_input::keys_that_are_not_canonical_are_refused,
         bad_input::unknown_table_and_missing_column_are_named_at_start,

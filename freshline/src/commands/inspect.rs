@@ -1,7 +1,7 @@
-//! `explain`, `ring` and `stats`.
+//! `ring` and `stats`.
 
 use anyhow::Context;
-use client::{Client, EntryState, Explanation, GroupStats, NodeStats};
+use client::{Client, GroupStats, NodeStats};
 use ring::SLOTS;
 use serde_json::{Value, json};
 
@@ -9,59 +9,6 @@ use crate::{
     cli::Ended,
     output::{self, Output},
 };
-
-pub(crate) async fn explain(client: &Client, key: &str, output: &Output) -> anyhow::Result<Ended> {
-    let explanation = client.explain(key).await.with_context(|| format!("explain {key}"))?;
-    if output.json {
-        output.value(&explanation)?;
-    } else {
-        output.facts(&facts(&explanation))?;
-    }
-    Ok(Ended::Done)
-}
-
-fn facts(e: &Explanation) -> Vec<(&'static str, String)> {
-    let time = |time: Option<std::time::Duration>| time.map_or_else(|| "?".to_owned(), output::duration);
-    let entry = match e.entry {
-        EntryState::Absent => "not in memory".to_owned(),
-        EntryState::Value => {
-            format!("value of {}, {} old, {} to live", output::bytes(e.size), time(e.age), time(e.ttl))
-        }
-        EntryState::Negative => format!("no such row, {} old, {} to live", time(e.age), time(e.ttl)),
-    };
-    let removal = e.last_removal.as_ref().map_or_else(
-        || "none that is remembered".to_owned(),
-        |removal| format!("{} ago, by {}", output::duration(removal.age), removal.origin),
-    );
-    let mut holders = if e.owner.is_empty() { "nobody".to_owned() } else { e.owner.clone() };
-    if !e.replicas.is_empty() {
-        holders += ", replicas ";
-        holders += &e.replicas.join(", ");
-    }
-    let mut facts = vec![
-        ("key", e.key.clone()),
-        ("group", e.group.clone()),
-        ("slot", e.slot.to_string()),
-        ("owner", holders),
-        (
-            "answered by",
-            format!("{}, epoch {}{}", e.node, e.epoch, if e.holds { "" } else { ", not a holder" }),
-        ),
-        ("entry", entry),
-        ("freshness", format!("{} old at worst", output::duration(e.freshness))),
-        ("last removal", removal),
-    ];
-    if e.fill_in_flight {
-        facts.push(("fill", "under way".to_owned()));
-    }
-    let query = if e.query.is_empty() {
-        "none: a look-aside group, applications set its values".to_owned()
-    } else {
-        e.query.split_whitespace().collect::<Vec<_>>().join(" ")
-    };
-    facts.push(("query", query));
-    facts
-}
 
 pub(crate) fn ring(client: &Client, output: &Output) -> anyhow::Result<Ended> {
     let ring = client.ring();

@@ -11,15 +11,17 @@ use std::{
 use anyhow::Context;
 use cache_node::{Node, Parts, Server};
 use catalog::Catalog;
-use client::Peers;
+use client::{Client, Peers};
 use daemon::{
     admin::{self, Readiness},
-    config::{ClientSection, Cluster, Database, KafkaSource, Layers, Problems, Properties, Telemetry},
+    config::{
+        ClientSection, Cluster, Database, DatabaseUrl, KafkaSource, Layers, Problems, Properties, Telemetry,
+    },
     metrics::SharedRegistry,
 };
 use loader::{Limits, Loader, RowSource, sqlite::Sqlite};
 use ring::{Member, MemberState, NodeId, memory::Registry};
-use sync_service::{Delivered, Service, source::kafka::Kafka};
+use sync_service::{Delivered, Service, source::kafka::Kafka, verify::Watch};
 use tokio::{
     net::TcpListener,
     sync::{
@@ -110,6 +112,9 @@ impl Settings {
         let telemetry: Telemetry = layers.section("telemetry", &mut problems);
         node.check(&layers, &mut problems);
         sync.check(&layers, &mut problems);
+        if let Ok(catalog) = &catalog {
+            sync.verify.check_groups(catalog, &layers, &mut problems);
+        }
         cluster.check(&layers, &mut problems);
         client.check(&layers, &mut problems);
         telemetry.check(&layers, &mut problems);
@@ -183,6 +188,7 @@ impl Stack {
         let membership = Registry::new(settings.cluster.replicas);
         let registry = daemon::metrics::shared();
         let service = sync(&settings, &topic, broker.address(), membership.clone(), &registry)?;
+        let watch = watch(&settings, &files.database, &membership, &registry)?;
         let mut stack = Self {
             files,
             schema,
@@ -206,6 +212,9 @@ impl Stack {
             stack.start_node(id, server, &settings)?;
         }
         stack.start_sync(service, sync_listener, registry);
+        if let Some(watch) = watch {
+            stack.stream_tasks.spawn(watch.run(stack.stream_stop.clone()));
+        }
         stack.stream_tasks.spawn(tail.run(stack.stream_stop.clone()));
         Ok(stack)
     }
@@ -338,6 +347,7 @@ impl Stack {
             pid: std::process::id(),
             dir: self.files.dir.clone(),
             database: self.files.database.clone(),
+            catalog: std::path::absolute(&self.files.catalog).unwrap_or_else(|_| self.files.catalog.clone()),
             schema: self.schema.clone(),
             nodes: self.nodes.iter().map(|member| member.grpc.clone()).collect(),
         }
@@ -377,6 +387,23 @@ fn sync(
     let peers = Peers::new(client_config(&settings.client));
     Ok(Service::new(config, settings.catalog.clone(), membership, peers, kafka, &mut registry)
         .with_zone(zone))
+}
+
+/// The sync service's steady comparison with the database, if it is on.
+fn watch(
+    settings: &Settings,
+    database: &Path,
+    membership: &Arc<Registry>,
+    registry: &SharedRegistry,
+) -> anyhow::Result<Option<Watch>> {
+    let verify = &settings.sync.verify;
+    if !verify.is_on() {
+        return Ok(None);
+    }
+    let url = DatabaseUrl::new(&format!("sqlite:{}", database.display()));
+    let database = Database { url, ..settings.database.clone() };
+    let client = Client::from_membership(membership.clone(), client_config(&settings.client));
+    Watch::new(verify.clone(), client, &database, &settings.catalog, &mut registry.lock()).map(Some)
 }
 
 /// The one database that the catalog's queries name, or else the name of the file.

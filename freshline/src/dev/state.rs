@@ -14,6 +14,9 @@ pub(crate) struct State {
     /// The directory with the database and the catalog.
     pub(crate) dir: PathBuf,
     pub(crate) database: PathBuf,
+    /// The configuration that the stack runs on.
+    #[serde(default)]
+    pub(crate) catalog: PathBuf,
     /// The name that stands for the database in the catalog's queries.
     pub(crate) schema: String,
     /// The nodes' gRPC addresses.
