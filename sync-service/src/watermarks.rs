@@ -176,7 +176,7 @@ impl Progress {
 }
 
 impl Snapshot {
-    /// The same in a node's clock. Only an instance that owns partitions tells the list: it alone holds its own back to it.
+    /// The same in a node's clock.
     pub fn told(&self, reading: &Reading) -> client::Watermarks {
         let one = |(partition, reached): &(PartitionName, Reached)| Watermark {
             partition: partition.clone(),

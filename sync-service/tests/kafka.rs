@@ -362,3 +362,34 @@ async fn a_property_that_librdkafka_refuses_is_named() {
     };
     assert!(error.contains("source.kafka.properties") && error.contains("session.timeout"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_topics_keep_nodes_fresh_and_a_dead_broker_does_not() {
+    let broker = broker(2);
+    // A pattern and a name: the partitions of both are known, each once.
+    let source = KafkaSource { topics: vec!["^sh.p$".to_owned(), "shop".to_owned()], ..source(&broker) };
+    let config = Sync { heartbeat_interval: Duration::from_millis(50), ..config() };
+    let running =
+        Running::start(config, |metrics| Kafka::new(&source, &self::config(), metrics).expect("a consumer"));
+    let fresh = |running: &Running| {
+        running.node.freshness().is_some_and(|freshness| freshness < Duration::from_secs(1))
+    };
+    tokio::time::timeout(Duration::from_secs(30), async {
+        while !fresh(&running) {
+            running.node.changed.notified().await;
+        }
+    })
+    .await
+    .expect("all partitions are owned, flushed, and at their end");
+    let told = running.node.state.lock().told.clone().expect("watermarks");
+    assert_eq!((told.partitions.len(), told.all.len()), (2, 2));
+    drop(broker);
+    tokio::time::timeout(Duration::from_secs(30), async {
+        while running.node.freshness().is_some_and(|freshness| freshness < Duration::from_secs(2)) {
+            running.node.changed.notified().await;
+        }
+    })
+    .await
+    .expect("freshness grows");
+    running.stop().await.expect("a clean end");
+}

@@ -74,7 +74,7 @@ fn main() -> ExitCode {
         bad_input::unknown_table_and_missing_column_are_named_at_start,
     ];
     let own = tests![
-        freshness::a_dead_canal_shows_in_the_freshness_where_there_are_heartbeat_rows,
+        freshness::dead_canal_shows,
         outages::mysql_restarted,
         outages::kafka_restarted,
         outages::etcd_restarted,

@@ -1,9 +1,14 @@
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool};
 
 use client::{Watermark, Watermarks as Told};
 use tokio::time::advance;
 
 use super::*;
+use crate::{
+    gate::{Filled, hash},
+    slots::Slots,
+    store::{Bounds, Store},
+};
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -112,4 +117,57 @@ async fn the_gauge_tells_the_age_of_the_lowest_watermark() {
     node.note(&told(&node, &[(0, 750)], &[0], 900));
     node.publish();
     assert!((node.freshness.get() - 0.25).abs() < 1e-9, "{}", node.freshness.get());
+}
+
+/// A change is made, removed and told as applied, again and again, while others read: nobody ever claims that a change is in an
+/// entry that was read from the database before it.
+#[test]
+fn a_reader_never_claims_a_change_for_an_entry_that_lacks_it() {
+    const CHANGES: u64 = 20_000;
+    let slots = Arc::new(Slots::new("a".into()));
+    slots.set(7, true);
+    let bounds = Bounds { memory: 1 << 20, negative_share: 0.1, max_value: 1024 };
+    let store = Store::new(bounds, &mut Registry::default());
+    let gate = Gate::new(store, slots, 1, Duration::ZERO, 4096);
+    let node = Watermarks::register(&mut Registry::default());
+    let place = Place { hash: hash("user:1"), group: 0, slot: 7 };
+    // When the change that ended a version was made, in microseconds of the node's clock; 0 while it is the latest.
+    let ended: Vec<AtomicI64> = (0..=CHANGES).map(|_| AtomicI64::new(0)).collect();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        for _ in 0..2 {
+            threads.spawn(|| {
+                while !done.load(Acquire) {
+                    let Look::Fresh(fresh) = node.look(&gate, place, "user:1", None) else { continue };
+                    let value = fresh.entry.value.expect("a value");
+                    let version = u64::from_le_bytes(value[..].try_into().expect("eight bytes"));
+                    let ended = ended[usize::try_from(version).expect("small")].load(Acquire);
+                    let claimed = i64::try_from((fresh.as_of - node.base).as_micros()).expect("small");
+                    assert!(
+                        ended == 0 || claimed <= ended,
+                        "{version} ended at {ended}, claimed to be of {claimed}"
+                    );
+                }
+            });
+        }
+        for version in 0..CHANGES {
+            let (token, _) = gate.token(place).expect("the slot is held");
+            let value = Some(bytes::Bytes::copy_from_slice(&version.to_le_bytes()));
+            let filled = Filled { key: "user:1".into(), value, ttl: Duration::from_mins(10) };
+            assert!(gate.store_filled(&token, place, filled, || true).is_ok());
+            std::thread::yield_now();
+            let changed = node.now() + 1;
+            while node.now() <= changed {} // so that what is applied later is told later
+            ended[usize::try_from(version).expect("small")].store(changed, Release);
+            gate.remove("user:1", &Arc::from("shop/0@1"));
+            let applied = node.now();
+            node.note(&Told {
+                clock: node.id,
+                partitions: vec![Watermark { partition: partition(0), next: 0, at: applied }],
+                all: vec![partition(0)],
+                listed: applied,
+            });
+        }
+        done.store(true, Release);
+    });
 }

@@ -39,7 +39,7 @@ async fn until_fresh(cluster: &Cluster) {
 }
 
 /// Canal dies: Kafka is idle and all of it is applied. Only a heartbeat row tells that nobody follows the database any more.
-pub(crate) async fn a_dead_canal_shows_in_the_freshness_where_there_are_heartbeat_rows(stack: &Stack) {
+pub(crate) async fn dead_canal_shows(stack: &Stack) {
     let rows = "[sync.heartbeat]\ntable = \"t_beat.freshline_heartbeat\"\ninterval = \"500ms\"\nrows = 128\n";
     let beating = shop::database(stack, "t_beat").await;
     let told = Cluster::start(stack, "t_beat", 2, &format!("{rows}\n{}", shop::catalog("t_beat"))).await;
