@@ -1,6 +1,6 @@
 //! What all nodes know about one key, as one story: why was this stale, and since when?
 
-use std::time::Duration;
+use std::{fmt::Write as _, time::Duration};
 
 use serde::Serialize;
 
@@ -168,7 +168,8 @@ impl History {
         }
         let stale = compared.is_some_and(|compared| !compared.same);
         if let Some(missed) = self.missed(node, age) {
-            text += &format!(
+            let _ = write!(
+                text,
                 ", {} applied {} ago on {}, not on {}",
                 told(missed),
                 ago(missed.age),
@@ -176,15 +177,16 @@ impl History {
                 node.node
             );
             if compared.is_none_or(|compared| !compared.same) {
-                text += &format!(": stale since then, {} ago", ago(missed.age));
+                let _ = write!(text, ": stale since then, {} ago", ago(missed.age));
             }
         } else if stale {
             text += ": no removal of it has reached any node since, so its change is in no change stream, or still under way";
             if node.freshness + CLOSE < age {
-                text += &format!(" (all that was committed until {} ago is applied)", ago(node.freshness));
+                let _ =
+                    write!(text, " (all that was committed until {} ago is applied)", ago(node.freshness));
             }
         } else if let Some(last) = &node.last_removal {
-            text += &format!(", after its last removal by {}, {} ago", last.origin, ago(last.age));
+            let _ = write!(text, ", after its last removal by {}, {} ago", last.origin, ago(last.age));
         }
         text
     }

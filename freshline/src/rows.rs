@@ -59,7 +59,7 @@ impl RowsArgs {
         if let Some(url) = &self.database {
             database.url = DatabaseUrl::new(url);
         } else if let Some(dev) = stack {
-            database.url = DatabaseUrl::new(&format!("sqlite:{}", dev.database.display()));
+            database.url = DatabaseUrl::new(format!("sqlite:{}", dev.database.display()));
         }
         anyhow::ensure!(
             !database.url.expose().is_empty(),

@@ -28,7 +28,7 @@ pub use self::watch::{Settings, Watch};
 
 /// How long after it was first seen a difference is looked at again: a removal under way takes milliseconds, a slow node
 /// or a sync service that is taken over takes seconds.
-pub const AGES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(10), Duration::from_secs(60)];
+pub const AGES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(10), Duration::from_mins(1)];
 /// Entries that are compared or followed at one time. More differences than that slow the sampling down.
 const OPEN: usize = 256;
 

@@ -400,7 +400,7 @@ fn watch(
     if !verify.is_on() {
         return Ok(None);
     }
-    let url = DatabaseUrl::new(&format!("sqlite:{}", database.display()));
+    let url = DatabaseUrl::new(format!("sqlite:{}", database.display()));
     let database = Database { url, ..settings.database.clone() };
     let client = Client::from_membership(membership.clone(), client_config(&settings.client));
     Watch::new(verify.clone(), client, &database, &settings.catalog, &mut registry.lock()).map(Some)

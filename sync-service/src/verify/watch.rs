@@ -177,7 +177,9 @@ struct AgeLabel {
 
 fn label(age: Duration) -> AgeLabel {
     let millis = age.as_millis();
-    AgeLabel { age: if millis % 1000 == 0 { format!("{}s", millis / 1000) } else { format!("{millis}ms") } }
+    AgeLabel {
+        age: if millis.is_multiple_of(1000) { format!("{}s", millis / 1000) } else { format!("{millis}ms") },
+    }
 }
 
 /// The first look, and the later ones.
