@@ -10,10 +10,10 @@ use std::{
 
 use client::{Answer, Client, Outcome, ReadOptions};
 use proto::v1::{
-    self, GetManyRequest, GetRequest, cache_client::CacheClient, key_result::Result as KeyResult,
+    self, GetManyRequest, GetRequest, ScanRequest, cache_client::CacheClient, key_result::Result as KeyResult,
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use tests::history::{Clock, Moment, Read};
+use tests::history::{Clock, Moment, Read, Seen};
 use tokio::task::JoinSet;
 use tonic::{
     Status,
@@ -165,7 +165,7 @@ impl Readers {
     }
 }
 
-/// Asks one node for the values of all rows as it would answer by itself, and which of them were in its memory.
+/// Asks one node for the values of all rows as it would answer by itself.
 pub(crate) async fn ask_alone(address: &str, rows: u32) -> Result<Vec<v1::GetReply>, Status> {
     let keys = (0..rows).map(key).collect();
     let request = GetManyRequest { keys, forwarded: true, ..GetManyRequest::default() };
@@ -176,6 +176,25 @@ pub(crate) async fn ask_alone(address: &str, rows: u32) -> Result<Vec<v1::GetRep
         None => Err(Status::internal("a result without a reply")),
     });
     results.collect()
+}
+
+/// All that is in a node's memory, by row.
+pub(crate) async fn memory(address: &str) -> Result<Vec<(u32, Seen)>, Status> {
+    let mut node = direct(address);
+    let (mut all, mut cursor) = (Vec::new(), 0);
+    loop {
+        let page =
+            node.scan(ScanRequest { cursor, values: true, ..ScanRequest::default() }).await?.into_inner();
+        for entry in page.entries {
+            let row = entry.key.rsplit(':').next().and_then(|row| row.parse().ok());
+            let row = row.ok_or_else(|| Status::internal(format!("{} is no key of ours", entry.key)))?;
+            all.push((row, seen(row, entry.value.as_deref())));
+        }
+        cursor = page.cursor;
+        if cursor == 0 {
+            return Ok(all);
+        }
+    }
 }
 
 fn direct(address: &str) -> CacheClient<Channel> {

@@ -19,6 +19,8 @@ pub(crate) struct Judgement {
     pub(crate) stale: u64,
     pub(crate) outside_claim: u64,
     pub(crate) unexplained: u64,
+    /// The median of what was claimed for values from memory.
+    pub(crate) claim: Duration,
     /// The first few, each with the writes and faults around it.
     pub(crate) told: Vec<String>,
 }
@@ -42,6 +44,10 @@ impl Judgement {
     /// Judges every read by the writes of its row.
     pub(crate) fn of(reads: &[Read], rows: &[Vec<Write>], faults: &[Past]) -> Self {
         let mut found = Self { reads: reads.len() as u64, ..Self::default() };
+        let mut claims: Vec<Duration> =
+            reads.iter().filter(|read| read.memory).map(|read| read.claim).collect();
+        claims.sort_unstable();
+        found.claim = claims.get(claims.len() / 2).copied().unwrap_or_default();
         for read in reads {
             found.from_memory += u64::from(read.memory);
             let writes = &rows[read.row as usize];
@@ -105,7 +111,7 @@ impl Figures {
         let judged = &self.judgement;
         let mut line = format!(
             "chaos: seed {}, {:.0} s, {} operations, {} faults of {} kinds, {} changes, {} reads checked ({} from memory, {} more failed), \
-             {} stale after delivery, {} outside their claimed freshness, {} unexplained; at the end {} keys compared ({} from memory), {} stale; \
+             {} stale after delivery, {} outside their claimed freshness, {} unexplained; half of the claims for memory below {:.0} ms; at the end {} answers and {} entries in memory compared, {} stale; \
              longest time without an answer for a key:",
             self.seed,
             self.took.as_secs_f64(),
@@ -119,6 +125,7 @@ impl Figures {
             judged.stale,
             judged.outside_claim,
             judged.unexplained,
+            judged.claim.as_secs_f64() * 1e3,
             self.compared,
             self.remembered,
             self.stale_at_end,

@@ -8,7 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proto::v1::Outcome;
 use sqlx::MySqlPool;
 use tests::{
     history::{Clock, Read, Write},
@@ -198,22 +197,35 @@ impl Run {
     }
 }
 
-/// Compares what each node answers by itself with the database: how many keys, how many of them from memory, and which are wrong.
+/// Compares each node's memory, and what it answers by itself for every row, with the database: how many answers, how many entries in
+/// memory, and which are wrong.
 async fn compare(run: &Run) -> Result<(usize, usize, Vec<String>), String> {
     let rows = registers::all(&run.database).await;
     let (mut compared, mut remembered, mut stale) = (0, 0, Vec::new());
     for (seat, address) in run.fleet.nodes.iter().zip(run.fleet.addresses()) {
+        // What is in memory first: asking may fill.
+        let memory =
+            readers::memory(&address).await.map_err(|error| format!("scan {}: {error}", seat.name))?;
         let replies =
             readers::ask_alone(&address, ROWS).await.map_err(|error| format!("{}: {error}", seat.name))?;
         for ((row, expected), reply) in (0..).zip(&rows).zip(replies) {
             compared += 1;
-            remembered += usize::from(matches!(reply.outcome(), Outcome::Hit | Outcome::NegativeHit));
             let seen = registers::seen(row, reply.value.as_deref());
             if seen != *expected {
                 stale.push(format!(
                     "{} answers {seen:?} for row {row} ({:?}), the database has {expected:?}",
                     seat.name,
                     reply.outcome()
+                ));
+            }
+        }
+        for (row, seen) in memory {
+            remembered += 1;
+            let expected = rows[row as usize];
+            if seen != expected {
+                stale.push(format!(
+                    "{} has {seen:?} of row {row} in memory, the database has {expected:?}",
+                    seat.name
                 ));
             }
         }
