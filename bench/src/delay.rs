@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use cache_node::Hop;
+use clap::builder::TypedValueParser as _;
 use client::Outcome;
 use daemon::config::{Database, DatabaseUrl};
 use sync_service::Delivered;
@@ -45,6 +46,20 @@ pub(crate) struct Options {
     /// Updates per second
     #[arg(long, default_value_t = 50.0)]
     rate: f64,
+    /// Holders of each slot, up to 3; a removal goes to its owner, and then to the others
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=3).map(usize::from))]
+    replicas: usize,
+    /// Remove from all holders at once, which is not safe: to see what waiting costs
+    #[cfg_attr(feature = "rule-switches", arg(long))]
+    #[cfg_attr(not(feature = "rule-switches"), arg(skip))]
+    without_phases: bool,
+}
+
+impl Options {
+    /// Whether removals go in phases, as the protocol has it.
+    pub(crate) fn phases(&self) -> bool {
+        !self.without_phases
+    }
 }
 
 /// What happened to one update, and when.
@@ -68,7 +83,7 @@ pub(crate) async fn measure(options: Options) -> anyhow::Result<Report> {
     let rows = options.updates + WARM_UP;
     let pool = stack.database(DATABASE, &[catalog_file::TABLE]).await;
     let catalog = catalog_file::catalog(DATABASE)?;
-    let cluster = Cluster::Etcd(stack.etcd_url());
+    let cluster = Cluster::Etcd(stack.etcd_url(), options.replicas);
     let database = Database { url: DatabaseUrl::new(stack.mysql_url(DATABASE)), ..Database::default() };
     let nodes = Nodes::start(NODES, &catalog, &cluster, || Ok(loader::open(&database, &catalog)?)).await?;
     let follower =
@@ -129,6 +144,9 @@ pub(crate) async fn measure(options: Options) -> anyhow::Result<Report> {
     report.fact(format!(
         "mysql, canal, kafka, etcd in containers; {NODES} nodes, sync service and bare consumer in the measuring process, all on the same cores"
     ));
+    let phases =
+        if options.phases() { "removed in phases" } else { "removed from all at once (R4's phases are out)" };
+    report.fact(format!("{} holders of each slot, {phases}", options.replicas));
     report.fact(format!(
         "every key was in its owner's memory before; afterwards {fresh} of {} keys had the new row",
         commits.len()

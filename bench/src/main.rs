@@ -76,7 +76,15 @@ fn main() -> ExitCode {
 }
 
 fn measure(measurement: Measurement) -> anyhow::Result<Report> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    #[cfg(feature = "rule-switches")]
+    if let Measurement::Delay(options) = &measurement
+        && !options.phases()
+    {
+        // Rules are taken out thread by thread.
+        runtime.on_thread_start(|| ring::rules::take_out(Some(ring::rules::Rule::Phases)));
+    }
+    let runtime = runtime.enable_all().build()?;
     // What is dropped at a Ctrl-C removes its containers.
     let report = runtime.block_on(async {
         tokio::select! {

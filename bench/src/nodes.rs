@@ -24,8 +24,8 @@ const STOP: Duration = Duration::from_secs(5);
 pub(crate) enum Cluster {
     /// In this process.
     Here(Arc<Registry>),
-    /// In etcd at this address.
-    Etcd(String),
+    /// In etcd at this address, with so many holders of each slot.
+    Etcd(String, usize),
 }
 
 /// Running nodes. [`stop`](Self::stop) them before dropping them.
@@ -44,7 +44,7 @@ impl Cluster {
     pub(crate) fn membership(&self) -> anyhow::Result<Arc<dyn Membership>> {
         match self {
             Self::Here(registry) => Ok(registry.clone()),
-            Self::Etcd(url) => Ok(etcd(url)?),
+            Self::Etcd(url, replicas) => Ok(etcd(url, *replicas)?),
         }
     }
 
@@ -52,8 +52,8 @@ impl Cluster {
     fn register(&self, member: Member) -> anyhow::Result<(Arc<dyn Membership>, Arc<dyn Registration>)> {
         match self {
             Self::Here(registry) => Ok((registry.observer(), registry.register(member))),
-            Self::Etcd(url) => {
-                let membership = etcd(url)?;
+            Self::Etcd(url, replicas) => {
+                let membership = etcd(url, *replicas)?;
                 let registration = membership.register(member, Duration::from_secs(10));
                 Ok((membership, registration))
             }
@@ -61,8 +61,8 @@ impl Cluster {
     }
 }
 
-fn etcd(url: &str) -> anyhow::Result<Arc<EtcdMembership>> {
-    let options = ring::etcd::Options::new(vec![url.to_owned()], "bench", 1);
+fn etcd(url: &str, replicas: usize) -> anyhow::Result<Arc<EtcdMembership>> {
+    let options = ring::etcd::Options::new(vec![url.to_owned()], "bench", replicas);
     EtcdMembership::connect(options).context("follow the members in etcd")
 }
 
