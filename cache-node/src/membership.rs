@@ -162,7 +162,7 @@ impl Node {
         let Some(incarnation) = self.life.newborn() else { return false };
         let first = self.life.incarnation() == 0;
         let no_new_ring = self.turns.lock();
-        self.slots.renew(Instant::now());
+        self.slots.renew(incarnation, Instant::now());
         self.gate.store().clear();
         self.departures.end();
         drop(no_new_ring);

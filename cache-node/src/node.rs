@@ -106,6 +106,9 @@ impl Node {
         let store = Store::new(bounds, registry).with_recorder(recorder);
         let gate = Arc::new(Gate::new(store, slots.clone(), groups, config.quarantine, config.removal_log));
         let life = Arc::new(Life::new(parts.registration));
+        if life.incarnation() != 0 {
+            slots.renew(life.incarnation(), Instant::now());
+        }
         let tasks = TaskTracker::new();
         let warm = Warm::new(
             parts.id.clone(),

@@ -60,6 +60,15 @@ struct Last {
     acquisition: u64,
     /// `None` before the first ring.
     ring: Option<Arc<Ring>>,
+    /// The life that the memory belongs to; `None` before the first one.
+    incarnation: Option<u64>,
+}
+
+impl Last {
+    /// Whether a ring lists the node in its present life. Only then does the node hold slots by it.
+    fn lists(&self, node: &NodeId, ring: &Ring) -> bool {
+        self.incarnation.is_none_or(|own| ring.member(node).is_some_and(|listed| listed.incarnation == own))
+    }
 }
 
 /// Whether the values of lost slots are kept for a while, to be given away.
@@ -140,16 +149,19 @@ impl Slots {
     /// from now on. A ring that is not newer than the one that holds changes nothing; then the result is `None`.
     ///
     /// If nothing lost is in memory, the ring's epoch is confirmed when this returns.
+    ///
+    /// A ring that does not list the node's [present life](Self::renew) gives it nothing.
     pub fn apply(&self, ring: &Arc<Ring>, now: Instant, departure: Lost) -> Option<Change> {
         let mut last = self.changes.lock();
         if last.ring.as_ref().is_some_and(|held| ring.epoch() <= held.epoch()) {
             return None;
         }
         let previous = last.ring.replace(ring.clone());
+        let listed = last.lists(&self.node, ring);
         let (mut gained, mut given_up, mut before, mut count) = (Vec::new(), Vec::new(), Vec::new(), 0);
         for slot in Slot::all() {
             let held = &self.held[slot.index()];
-            let holds = ring.holds(&self.node, slot);
+            let holds = listed && ring.holds(&self.node, slot);
             count += u64::from(holds);
             match (holds, held.acquisition.load(Acquire) != 0) {
                 (true, false) => gained.push(slot),
@@ -183,10 +195,7 @@ impl Slots {
             held.departing.store(0, Release); // what departed is not this acquisition's
             self.acquire(held, &mut last, now);
         }
-        for slot in Slot::all() {
-            let owned = ring.owner(slot).is_some_and(|owner| owner.id == self.node);
-            self.held[slot.index()].owned.store(owned, Release);
-        }
+        self.own(ring, listed);
         let departing = if gives { departing as u64 } else { 0 };
         self.count.store(count, Release);
         self.departing.store(departing, Release);
@@ -221,15 +230,32 @@ impl Slots {
         (self.departing_count() == 0 && self.confirmed() < epoch).then_some(epoch)
     }
 
-    /// Begins every held slot anew, as if all had been lost and gained: nothing filled before is ever served or stored.
-    pub fn renew(&self, now: Instant) {
+    /// Begins a new life: nothing filled before is ever served or stored. Slots are held, all acquired anew, only if the ring
+    /// taken over last lists this life.
+    ///
+    /// *A replica's lease ends; the sync service plans a removal without it; it registers again, and by its old ring pulls the
+    /// old value from the owner, which has yet to apply the removal and is not behind that ring: the owner acknowledges at the
+    /// plan's epoch, and nobody tells the replica.*
+    pub fn renew(&self, incarnation: u64, now: Instant) {
         let mut last = self.changes.lock();
-        for held in &self.held {
+        last.incarnation = Some(incarnation);
+        let ring = last.ring.clone().filter(|ring| last.lists(&self.node, ring));
+        let mut count = 0;
+        for slot in Slot::all() {
+            let held = &self.held[slot.index()];
             held.departing.store(0, Release);
-            if held.acquisition.load(Acquire) != 0 {
+            if ring.as_ref().is_some_and(|ring| ring.holds(&self.node, slot)) {
                 self.acquire(held, &mut last, now);
+                count += 1;
+            } else {
+                held.acquisition.store(0, Release);
             }
         }
+        match &ring {
+            Some(ring) => self.own(ring, true),
+            None => self.held.iter().for_each(|held| held.owned.store(false, Release)),
+        }
+        self.count.store(count, Release);
         self.departing.store(0, Release);
     }
 
@@ -278,6 +304,14 @@ impl Slots {
     /// How many slots the node holds.
     pub fn count(&self) -> u64 {
         self.count.load(Acquire)
+    }
+
+    /// Notes which slots this node is the owner of.
+    fn own(&self, ring: &Ring, listed: bool) {
+        for slot in Slot::all() {
+            let owned = listed && ring.owner(slot).is_some_and(|owner| owner.id == self.node);
+            self.held[slot.index()].owned.store(owned, Release);
+        }
     }
 
     fn acquire(&self, held: &Held, last: &mut Last, now: Instant) {

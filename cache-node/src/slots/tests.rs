@@ -7,9 +7,14 @@ use ring::{Member, MemberState};
 use super::*;
 
 fn ring(epoch: u64, members: &[&str]) -> Arc<Ring> {
+    ring_in_life(1, epoch, members)
+}
+
+/// All members are in their life of this number.
+fn ring_in_life(incarnation: u64, epoch: u64, members: &[&str]) -> Arc<Ring> {
     let member = |id: &&str| Member {
         id: NodeId::from(*id),
-        incarnation: 1,
+        incarnation,
         grpc: String::new(),
         http: String::new(),
         weight: 1,
@@ -105,7 +110,28 @@ async fn a_new_life_ends_what_departs() {
     let slots = slots();
     turn(&slots, &ring(1, &["a"]));
     turn(&slots, &ring(2, &["a", "b"]));
-    slots.renew(Instant::now());
+    slots.renew(2, Instant::now());
     assert_eq!(slots.departing_count(), 0);
     assert!((0..SLOTS).all(|slot| slots.departs(slot).is_none()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_life_holds_nothing_by_a_ring_of_the_former_one() {
+    let slots = slots();
+    let nothing = |slots: &Slots| {
+        slots.count() == 0
+            && (0..SLOTS).all(|slot| slots.acquisition(slot).is_none() && slots.owned(slot).is_none())
+    };
+    slots.renew(1, Instant::now());
+    turn(&slots, &ring(1, &["a", "b"]));
+    assert!(!nothing(&slots));
+    slots.renew(2, Instant::now());
+    assert!(nothing(&slots), "the ring lists the former life");
+    turn(&slots, &ring(2, &["a", "b"]));
+    assert!(nothing(&slots), "so does this one, though it is newer");
+    turn(&slots, &ring_in_life(2, 3, &["a", "b"]));
+    assert!(!nothing(&slots));
+    let acquired = slots.last_acquisition();
+    slots.renew(2, Instant::now());
+    assert!(!nothing(&slots) && slots.last_acquisition() > acquired, "listed already: all is acquired anew");
 }
