@@ -1,0 +1,146 @@
+//! What is searched: each configuration bounds the system in another way, so that each stays small enough to be searched whole.
+
+use ring::MemberState::{self, Active, Joining};
+
+use super::coverage::Seen;
+use super::rings::NODES;
+
+/// Bounds of one search.
+#[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each switches one kind of step, independent of the others"
+)]
+pub(crate) struct Configuration {
+    pub(crate) name: &'static str,
+    /// Holders of the slot.
+    pub(crate) replicas: usize,
+    /// The members at epoch 1.
+    pub(crate) start: [Option<MemberState>; NODES],
+    /// Changes of the key: one or two.
+    pub(crate) changes: usize,
+    /// The last epoch.
+    pub(crate) epochs: u8,
+    /// Fills and pulls under way at once, on all nodes together.
+    pub(crate) fetches: usize,
+    /// Whether nodes pull from each other.
+    pub(crate) pulls: bool,
+    /// Whether nodes register and become active.
+    pub(crate) joins: bool,
+    /// Whether nodes retire.
+    pub(crate) retires: bool,
+    /// Whether leases end.
+    pub(crate) ends: bool,
+    /// Whether entries leave memory by themselves.
+    pub(crate) evicts: bool,
+    /// Whether another sync service takes over, once.
+    pub(crate) takes_over: bool,
+    /// What must be seen.
+    pub(crate) sees: &'static [Seen],
+}
+
+const BASE: Configuration = Configuration {
+    name: "",
+    replicas: 1,
+    start: [None; NODES],
+    changes: 1,
+    epochs: 3,
+    fetches: 2,
+    pulls: true,
+    joins: true,
+    retires: true,
+    ends: true,
+    evicts: false,
+    takes_over: false,
+    sees: &[],
+};
+
+const NEWCOMER: [Option<MemberState>; NODES] = [Some(Joining), Some(Active), Some(Active)];
+const SETTLED: [Option<MemberState>; NODES] = [Some(Active); NODES];
+
+use Seen::{
+    CameBack, Delivered, DeliveredToEverybody, Departed, DepartingPullStored, FillRefused, FillStored,
+    OwnersPullStored, PlannedAgain, PullRefused, SourceRefused, TargetLeft, TookOver,
+};
+
+/// Searched at every run.
+pub(crate) const SMALL: &[Configuration] =
+    &[FILLS, HANDOVER, REPLICAS, NEWCOMERS, FILLS_TWICE, HANDOVER_TWICE, EVICTIONS];
+
+/// One holder, no pulls.
+pub(crate) const FILLS: Configuration = Configuration {
+    name: "one holder, fills alone",
+    start: NEWCOMER,
+    epochs: 4,
+    pulls: false,
+    sees: &[FillStored, FillRefused, Delivered, DeliveredToEverybody, PlannedAgain, TargetLeft, CameBack],
+    ..BASE
+};
+
+/// One holder, and pulls from departing ones.
+pub(crate) const HANDOVER: Configuration = Configuration {
+    name: "one holder, handover",
+    start: NEWCOMER,
+    epochs: 4,
+    sees: &[FillStored, DepartingPullStored, PullRefused, SourceRefused, Departed, PlannedAgain, TargetLeft],
+    ..BASE
+};
+
+/// Two holders.
+pub(crate) const REPLICAS: Configuration = Configuration {
+    name: "two holders",
+    replicas: 2,
+    start: SETTLED,
+    sees: &[FillStored, OwnersPullStored, PullRefused, Departed, PlannedAgain, TargetLeft, CameBack],
+    ..BASE
+};
+
+/// Two holders, one more joins, and another sync service takes over.
+pub(crate) const NEWCOMERS: Configuration = Configuration {
+    name: "two holders, a newcomer, a takeover",
+    replicas: 2,
+    start: NEWCOMER,
+    ends: false,
+    takes_over: true,
+    sees: &[FillStored, OwnersPullStored, DepartingPullStored, Departed, TookOver],
+    ..BASE
+};
+
+/// Two changes, no pulls.
+const FILLS_TWICE: Configuration = Configuration {
+    name: "one holder, fills alone, two changes",
+    start: NEWCOMER,
+    changes: 2,
+    ends: false,
+    pulls: false,
+    sees: &[FillStored, FillRefused, Delivered, PlannedAgain],
+    ..BASE
+};
+
+/// Two changes, and pulls from departing holders.
+const HANDOVER_TWICE: Configuration = Configuration {
+    name: "one holder, handover, two changes",
+    start: NEWCOMER,
+    changes: 2,
+    epochs: 2,
+    sees: &[FillStored, DepartingPullStored, PullRefused, Departed, PlannedAgain],
+    ..BASE
+};
+
+/// Entries that leave memory by themselves.
+const EVICTIONS: Configuration = Configuration {
+    name: "one holder, handover, evictions",
+    start: NEWCOMER,
+    evicts: true,
+    sees: &[FillStored, DepartingPullStored, PullRefused, Departed, PlannedAgain],
+    ..BASE
+};
+
+/// Searched with `FRESHLINE_MODEL=large`, beside the small ones.
+pub(crate) const LARGE: &[Configuration] = &[
+    Configuration { name: "large: fills alone, two changes", ends: true, ..FILLS_TWICE },
+    Configuration { name: "large: handover, two changes", epochs: 3, ..HANDOVER_TWICE },
+    Configuration { name: "large: handover, three fetches", fetches: 3, ..HANDOVER },
+    Configuration { name: "large: two holders, three ring changes", epochs: 4, ..REPLICAS },
+    Configuration { name: "large: two holders, a newcomer, lease ends", epochs: 4, ends: true, ..NEWCOMERS },
+];

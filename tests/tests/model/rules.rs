@@ -1,0 +1,137 @@
+//! The rules that can be taken out, one at a time.
+
+use std::fmt;
+
+use super::configurations::{Configuration, FILLS, HANDOVER, NEWCOMERS, REPLICAS};
+
+/// A rule of the protocol, or a part of one that can be taken out alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Rule {
+    TokenBeforeRead,
+    TokenKnowsRemovals,
+    TokenKnowsLostSlots,
+    QuarantineOfRemovals,
+    QuarantineOfAcquisitions,
+    SharingEnds,
+    SharingOfUnsettledEnds,
+    LinearizableRead,
+    CatchUpFirst,
+    EverybodyIfUnconfirmed,
+    Phases,
+    ReplanOnNewerEpoch,
+    ReplanOnLostTarget,
+    LostSlotsEnd,
+    DropBeforeConfirm,
+    DepartingNotServed,
+    Fence,
+    FencedStoresNothing,
+    EmptyReturn,
+    ReturnByNewRing,
+    CommitLast,
+    SourceNotBehind,
+    SourceLive,
+    TakerUnmoved,
+    TakerConfirmed,
+    PullTokenFirst,
+    OneWay,
+}
+
+impl Rule {
+    /// The rule's number in the design, and what is taken out.
+    pub(crate) fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::TokenBeforeRead => ("R1", "a fill takes its token after it has read, not before"),
+            Self::TokenKnowsRemovals => ("R1", "a removal since the token refuses nothing"),
+            Self::TokenKnowsLostSlots => {
+                ("R1", "a slot lost and gained again since the token refuses nothing")
+            }
+            Self::QuarantineOfRemovals => ("R2", "no quarantine after a removal"),
+            Self::QuarantineOfAcquisitions => ("R2", "no quarantine after a slot was acquired"),
+            Self::SharingEnds => ("R3", "requests share a fill that began before a removal"),
+            Self::SharingOfUnsettledEnds => {
+                ("R3", "requests share a fill of the quarantine when that is over")
+            }
+            Self::LinearizableRead => ("R4", "plans go by any older membership"),
+            Self::CatchUpFirst => ("R4", "a node applies and acknowledges at an older epoch than the plan's"),
+            Self::EverybodyIfUnconfirmed => ("R4", "holders alone, though somebody has not confirmed"),
+            Self::Phases => ("R4", "all phases at once"),
+            Self::ReplanOnNewerEpoch => ("R4", "an acknowledgement at a newer epoch counts"),
+            Self::ReplanOnLostTarget => ("R4", "a target that has left counts as acknowledged"),
+            Self::LostSlotsEnd => ("R5", "a node confirms and goes on serving what it had of a lost slot"),
+            Self::DepartingNotServed => {
+                ("R5", "a node serves what it keeps of a lost slot until it confirms")
+            }
+            Self::DropBeforeConfirm => ("R5", "a node confirms before it has dropped what it lost"),
+            Self::Fence => ("R6", "a node serves, fills and answers after its lease has ended"),
+            Self::FencedStoresNothing => {
+                ("R6", "a fill that began before the lease ended is stored in the next life")
+            }
+            Self::EmptyReturn => ("R6", "a node comes back with its old store"),
+            Self::ReturnByNewRing => ("R6", "a node that came back holds slots by a ring of its former life"),
+            Self::CommitLast => ("R7", "an offset is committed before all have acknowledged"),
+            Self::SourceNotBehind => ("R10", "a source at an older epoch answers"),
+            Self::SourceLive => ("R10", "a fenced source answers"),
+            Self::TakerUnmoved => ("R10", "a pull is stored under a newer ring than it was asked by"),
+            Self::TakerConfirmed => ("R10", "a node that has not confirmed takes"),
+            Self::PullTokenFirst => ("R10", "a pull takes its token after the answer, not before it asks"),
+            Self::OneWay => ("R10", "replicas give too"),
+        }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (number, words) = self.words();
+        write!(f, "{number}: {words}")
+    }
+}
+
+/// A rule to be taken out, and where that must be noticed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Removal {
+    pub(crate) rule: Rule,
+    pub(crate) configuration: Configuration,
+}
+
+const fn out(rule: Rule, configuration: Configuration) -> Removal {
+    Removal { rule, configuration }
+}
+
+/// Every rule, each with the configuration in which its counterexample is short.
+pub(crate) const REMOVALS: &[Removal] = &[
+    out(Rule::TokenBeforeRead, FILLS),
+    out(Rule::TokenKnowsRemovals, FILLS),
+    out(Rule::TokenKnowsLostSlots, FILLS),
+    out(Rule::QuarantineOfRemovals, FILLS),
+    out(Rule::QuarantineOfAcquisitions, FILLS),
+    out(Rule::SharingEnds, FILLS),
+    out(Rule::SharingOfUnsettledEnds, FILLS),
+    out(Rule::LinearizableRead, HANDOVER),
+    out(Rule::CatchUpFirst, HANDOVER),
+    out(Rule::EverybodyIfUnconfirmed, HANDOVER),
+    out(Rule::Phases, HANDOVER),
+    out(Rule::ReplanOnNewerEpoch, HANDOVER),
+    out(Rule::ReplanOnLostTarget, HANDOVER),
+    out(Rule::LostSlotsEnd, HANDOVER),
+    out(Rule::DropBeforeConfirm, HANDOVER),
+    out(Rule::Fence, FILLS),
+    out(Rule::FencedStoresNothing, FILLS),
+    out(Rule::EmptyReturn, FILLS),
+    out(Rule::ReturnByNewRing, REPLICAS),
+    out(Rule::CommitLast, NEWCOMERS),
+    out(Rule::SourceNotBehind, HANDOVER),
+    out(Rule::SourceLive, HANDOVER),
+    out(Rule::PullTokenFirst, HANDOVER),
+    out(Rule::OneWay, REPLICAS),
+];
+
+/// Rules that other rules imply as far as the promise goes: without them it still holds. `docs/proof.md` says why they stay.
+pub(crate) const IMPLIED: &[Rule] = &[Rule::DepartingNotServed, Rule::TakerUnmoved, Rule::TakerConfirmed];
+
+/// Where that is checked; at every run in the first of them.
+pub(crate) const IMPLIED_WIDELY: &[Configuration] = &[
+    REPLICAS,
+    HANDOVER,
+    Configuration { ends: true, ..NEWCOMERS },
+    Configuration { epochs: 4, ends: false, ..NEWCOMERS },
+];
