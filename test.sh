@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Runs Freshline's tests and installs what they need. The last line is `N passed, N failed`.
 #
-#   ./test.sh               everything: formatting, lints, unit tests, model, containers, chaos
+#   ./test.sh               everything: formatting, lints, unit tests, model, simulation, containers, chaos
 #   ./test.sh lint          formatting and lints
 #   ./test.sh unit          tests that need no container engine
 #   ./test.sh model         the freshness protocol, searched exhaustively; FRESHLINE_MODEL=large or traces: more of it, its traces
+#   ./test.sh simulation    the freshness protocol on simulated machines: 2000 seeds, or FRESHLINE_SEEDS
 #   ./test.sh containers    tests against real MySQL, Canal, Kafka and etcd in containers
 #   ./test.sh chaos         real processes broken on purpose under load, for two minutes (FRESHLINE_CHAOS=30m: longer)
 #
@@ -21,8 +22,8 @@ log=$cache/test.log
 : >"$log"
 
 layer=${1:-all}
-case $layer in all | lint | unit | model | containers | chaos) ;; *)
-    sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
+case $layer in all | lint | unit | model | simulation | containers | chaos) ;; *)
+    sed -n '2,13s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac
@@ -94,14 +95,18 @@ tests() { # NAME ARGS...: runs cargo test; its tests are counted from its output
 
 unit() {
     step "etcd binary" find_etcd
-    export FRESHLINE_CONTAINERS=off FRESHLINE_MODEL=off # layers of their own
+    export FRESHLINE_CONTAINERS=off FRESHLINE_MODEL=off FRESHLINE_SIMULATION=off # layers of their own
     tests "unit tests" --workspace
-    unset FRESHLINE_CONTAINERS FRESHLINE_MODEL
+    unset FRESHLINE_CONTAINERS FRESHLINE_MODEL FRESHLINE_SIMULATION
 }
 
 model() {
     # The same selection of packages as for the unit tests, so that nothing is built twice.
     tests "model" --workspace --test model
+}
+
+simulation() {
+    FRESHLINE_SEEDS=${FRESHLINE_SEEDS:-2000} tests "simulation" --profile simulation -p tests --test simulation
 }
 
 on_containers() { # NAME TARGETS...: runs test targets that need an engine and our binaries
@@ -126,7 +131,7 @@ chaos() {
 started=$SECONDS
 if need_build_tools; then
     case $layer in
-        all) lint; unit; model; containers; chaos ;;
+        all) lint; unit; model; simulation; containers; chaos ;;
         *) "$layer" ;;
     esac
 else

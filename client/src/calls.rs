@@ -79,6 +79,7 @@ impl Client {
         options: ReadOptions,
     ) -> Vec<Result<Answer, Error>> {
         let mut results: Vec<Option<Result<Answer, Error>>> = keys.iter().map(|_| None).collect();
+        let mut arrived = vec![Instant::now(); keys.len()];
         let mut attempts = Attempts::reading(self);
         let mut open: Vec<usize> = (0..keys.len()).collect();
         while !open.is_empty() {
@@ -96,10 +97,10 @@ impl Client {
                 let keys = indices.iter().map(|index| keys[*index].as_ref().to_owned()).collect();
                 calls.push(async move {
                     let reply = peers::get_many(&link, deadline, keys, options, false, epoch).await;
-                    (link, indices, reply)
+                    (link, indices, reply, Instant::now())
                 });
             }
-            for (link, indices, reply) in join_all(calls).await {
+            for (link, indices, reply, at) in join_all(calls).await {
                 let answers = match reply {
                     Ok((answers, epoch)) => {
                         self.routes().heard(epoch);
@@ -119,6 +120,7 @@ impl Client {
                         open.push(index);
                     }
                     results[index] = Some(result);
+                    arrived[index] = at;
                 }
             }
             let Some(error) = transient else { break };
@@ -127,7 +129,16 @@ impl Client {
             }
         }
         let unanswered = || Err(Error::NoNodes { reason: "the key was not asked for".to_owned() });
-        results.into_iter().map(|result| result.unwrap_or_else(unanswered)).collect()
+        let done = Instant::now();
+        let grown = |(result, arrived): (Option<Result<Answer, Error>>, Instant)| {
+            let mut result = result.unwrap_or_else(unanswered);
+            if let Ok(answer) = &mut result {
+                // It waited here for the slowest of the others.
+                answer.freshness += done - arrived;
+            }
+            result
+        };
+        results.into_iter().zip(arrived).map(grown).collect()
     }
 
     /// Removes keys from every node that may hold them; returns how many entries that were. The owner of a key is asked and tells the others.

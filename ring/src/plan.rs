@@ -27,7 +27,8 @@ impl<'a> Plan<'a> {
     /// has confirmed in an acknowledgement, if any.
     pub fn new(ring: &'a Ring, confirmed: &dyn Fn(&NodeId) -> Option<Epoch>) -> Self {
         let settled = ring.members().iter().all(|member| confirmed(&member.id) >= Some(ring.epoch()));
-        let everyone = (!settled).then(|| ring.members().iter().map(|member| member.id.clone()).collect());
+        let wanted = !settled && rules::holds(Rule::Everyone);
+        let everyone = wanted.then(|| ring.members().iter().map(|member| member.id.clone()).collect());
         Self { ring, everyone }
     }
 

@@ -11,6 +11,8 @@ pub enum Rule {
     Token,
     /// A removal ends the sharing of fills that began before it.
     Sharing,
+    /// While a live node has not confirmed the epoch, removals go to all live nodes.
+    Everyone,
     /// Removals go in phases, each acknowledged before the next.
     Phases,
     /// A node stops serving the slots that it lost.
@@ -23,15 +25,23 @@ pub enum Rule {
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Token, Self::Sharing, Self::Phases, Self::Leaving, Self::Fencing, Self::CommitLast];
+    pub const ALL: [Self; 7] = [
+        Self::Token,
+        Self::Sharing,
+        Self::Everyone,
+        Self::Phases,
+        Self::Leaving,
+        Self::Fencing,
+        Self::CommitLast,
+    ];
 
-    /// Its name in the design: `R1`, `R3` ...
+    /// Its name in the design: `R1`, `R3` ... R4 has two parts.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Token => "R1",
             Self::Sharing => "R3",
-            Self::Phases => "R4",
+            Self::Everyone => "R4-everyone",
+            Self::Phases => "R4-phases",
             Self::Leaving => "R5",
             Self::Fencing => "R6",
             Self::CommitLast => "R7",

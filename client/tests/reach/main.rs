@@ -358,3 +358,15 @@ async fn a_client_follows_a_membership() {
         assert_eq!(client.get(&key_of(&ring, id)).await.unwrap().node, id);
     }
 }
+
+#[tokio::test]
+async fn an_answer_ages_while_it_waits_for_the_slowest_of_its_batch() {
+    let (a, b) = (Fake::start("a").await, Fake::start("b").await);
+    let ring = ring_of(1, &[&a, &b], 1);
+    let deadline = Duration::from_millis(400);
+    let client = client(&b, Config { deadline, ..config() }).await;
+    a.hangs.store(1, std::sync::atomic::Ordering::SeqCst);
+    let answers = client.get_many(&[key_of(&ring, "a"), key_of(&ring, "b")]).await;
+    let quick = answers[1].as_ref().expect("b answers at once");
+    assert!(quick.freshness > deadline / 2, "it is as old as it is when it is handed over: {quick:?}");
+}
