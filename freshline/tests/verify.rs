@@ -126,7 +126,7 @@ async fn a_stale_entry_is_named_with_its_story_and_repaired_on_all_nodes() {
     let keys = users(200);
     stack.cache(&keys).await;
     let report = stack.verify(plan()).await;
-    assert_eq!((report.tally.checked, report.stale.len()), (200, 0), "{report:?}");
+    assert_eq!((report.tally.checked, report.stale.len(), report.is_well()), (200, 0, true), "{report:?}");
 
     // A change that no stream carries, and one that reached everybody but the owner.
     stack.database.put("user:7", "{\"v\":2}");
@@ -233,7 +233,8 @@ async fn a_sample_has_as_many_entries_as_were_asked_for_none_twice_and_of_the_gr
     let all = stack.verify(Plan { groups: vec!["product".into()], ..plan() }).await;
     assert_eq!(all.tally.checked, 100);
     let wrong = verify::run(&stack.checker, &Plan { groups: vec!["usr".into()], ..plan() }, |_| {}).await;
-    assert!(wrong.unwrap().unreachable[0].contains("usr"), "a group that is not there is told");
+    let wrong = wrong.unwrap();
+    assert!(wrong.unreachable[0].contains("usr") && !wrong.is_well(), "a group that is not there is told");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -243,7 +244,7 @@ async fn a_database_that_fails_makes_no_entry_stale() {
     stack.database.fail(Some(loader::Error::Unavailable("down".into())));
     let report = stack.verify(plan()).await;
     assert_eq!((report.tally.checked, report.tally.failed, report.stale.len()), (0, 5, 0));
-    assert!(report.errors[0].contains("down"), "{report:?}");
+    assert!(report.errors[0].contains("down") && !report.is_well(), "{report:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

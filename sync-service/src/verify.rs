@@ -61,6 +61,14 @@ pub struct Report {
     pub errors: Vec<String>,
 }
 
+impl Report {
+    /// Whether all that was to be looked at was, and nothing is stale or may be.
+    pub fn is_well(&self) -> bool {
+        let blind = self.tally.checked == 0 && self.tally.failed > 0;
+        self.stale.is_empty() && self.tally.unsettled == 0 && self.unreachable.is_empty() && !blind
+    }
+}
+
 /// An entry that is not what the database says, and was not at every look.
 #[derive(Debug, Serialize)]
 pub struct Stale {

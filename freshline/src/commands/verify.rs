@@ -55,7 +55,7 @@ fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Ends with [`Ended::Failed`] if an entry is stale, mended or not, or if nothing could be compared.
+/// Ends with [`Ended::Failed`] if an entry is stale, mended or not, or if not all could be looked at.
 pub(crate) async fn verify(args: VerifyArgs, output: &Output) -> anyhow::Result<Ended> {
     let client = args.connect.client().await?;
     let (checker, database) = args.rows.checker(&args.connect, client).await?;
@@ -85,8 +85,7 @@ async fn compare(checker: &Checker, plan: &Plan, database: &str, output: &Output
         output.note(&format!("{} on {} is stale", stale.key, stale.node));
     };
     let report = verify::run(checker, plan, announce).await.context("sample the nodes' memories")?;
-    let blind = report.tally.checked == 0 && report.tally.failed > 0;
-    let ok = report.stale.is_empty() && !blind;
+    let ok = report.is_well();
     if output.json {
         output.value(&Told { ok, report: &report })?;
         return Ok(if ok { Ended::Done } else { Ended::Failed });
@@ -98,7 +97,8 @@ async fn compare(checker: &Checker, plan: &Plan, database: &str, output: &Output
     for (count, what) in [
         (tally.gone, "removed or filled anew before they could be compared"),
         (tally.no_query, "of groups without a query, which nothing can be compared with"),
-        (tally.failed, "could not be compared"),
+        (tally.failed, "could not be compared, or not any more"),
+        (tally.unsettled, "of these were different when they were last seen"),
     ] {
         if count > 0 {
             output.note(&format!("{count} {what}"));
@@ -111,8 +111,8 @@ async fn compare(checker: &Checker, plan: &Plan, database: &str, output: &Output
         describe(stale, output)?;
     }
     output.line("")?;
-    if blind {
-        output.error("nothing could be compared");
+    if !ok && report.stale.is_empty() {
+        output.error("nothing was found to be stale, but not all could be looked at");
         return Ok(Ended::Failed);
     }
     output.line(ending(&report, plan, output))?;

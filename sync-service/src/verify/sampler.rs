@@ -176,7 +176,10 @@ impl Sampler {
                 Some(page.cursor)
             }
             Err(error) => {
-                self.unreachable.insert(node.clone(), error.to_string());
+                // One that has left meanwhile has no entries any more.
+                if self.client.ring().member(node).is_some() {
+                    self.unreachable.insert(node.clone(), error.to_string());
+                }
                 None
             }
         }

@@ -19,6 +19,8 @@ pub struct Tally {
     pub no_query: u64,
     /// Entries that could not be compared, or not any more.
     pub failed: u64,
+    /// Of these, how many were different when they were last seen.
+    pub unsettled: u64,
 }
 
 /// The counts at one age.
@@ -79,6 +81,7 @@ impl Tally {
             gone: 0,
             no_query: 0,
             failed: 0,
+            unsettled: 0,
         }
     }
 
@@ -91,6 +94,7 @@ impl Tally {
             Followed::Stale(_) => (self.ages.len(), self.ages.len()),
             Followed::Failed { after, .. } => {
                 self.failed += 1;
+                self.unsettled += u64::from(*after > 0);
                 (*after, *after)
             }
         };
@@ -110,6 +114,7 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Error;
     use super::*;
 
     #[test]
@@ -119,9 +124,16 @@ mod tests {
             tally.count(&Followed::Consistent { after });
         }
         tally.count(&Followed::Gone);
+        let error = || Error::Node(client::Error::NoNodes { reason: "down".to_owned() });
+        tally.count(&Followed::Failed { after: 0, error: error() });
+        assert_eq!((tally.checked, tally.failed, tally.unsettled), (10, 1, 0));
         let counts: Vec<_> = tally.ages.iter().map(|age| (age.consistent, age.inconsistent)).collect();
         assert_eq!(counts, [(8, 2), (9, 1), (10, 0)]);
         assert_eq!((tally.checked, tally.gone), (10, 1));
+        let mut cut_off = tally.clone();
+        cut_off.count(&Followed::Failed { after: 1, error: error() });
+        assert_eq!((cut_off.checked, cut_off.unsettled, cut_off.ages[0].inconsistent), (11, 1, 3));
+        assert_eq!(cut_off.ages[1], tally.ages[1], "what was not seen does not count");
         assert!((nines(tally.ages[1].share()).unwrap() - 1.0).abs() < 1e-9);
         assert_eq!(nines(1.0), None);
         let json = serde_json::to_value(&tally).unwrap();
