@@ -60,6 +60,20 @@ async fn gaps(cluster: &Cluster, reason: &str) -> f64 {
     cluster.sync().metric(&format!("freshline_sync_gaps_total{{reason=\"{reason}\"}}")).await
 }
 
+/// Kills the sync service, after it has committed all of its partitions once.
+async fn kill(cluster: &mut Cluster) {
+    wait::until("the first commit", Duration::from_secs(30), async || {
+        let sync = cluster.sync();
+        let (commits, open) = (
+            sync.metric("freshline_sync_commits_total").await,
+            sync.metric("freshline_sync_unacknowledged").await,
+        );
+        if commits >= 1.0 && open < 1.0 { Ok(()) } else { Err((commits, open)) }
+    })
+    .await;
+    drop(cluster.sync.take());
+}
+
 /// Waits until the nodes keep what they fill again.
 async fn cached(cluster: &Cluster, key: &str) {
     wait::until(&format!("{key} to be kept"), Duration::from_secs(30), async || {
@@ -77,7 +91,7 @@ pub(crate) async fn retention_overtakes_a_stopped_service(stack: &Stack) {
     let (database, mut cluster) = shop::open(stack, name).await;
     cached(&cluster, "user:1").await;
     let before = end(stack, name);
-    drop(cluster.sync.take());
+    kill(&mut cluster).await;
     sql(&database, "UPDATE users SET name = 'never seen'").await;
     retention(stack, name, 1, before).await;
     cluster.start_sync().await;
@@ -107,7 +121,7 @@ pub(crate) async fn offsets_of_the_group_are_gone(stack: &Stack) {
     let name = "t_forgotten";
     let (database, mut cluster) = shop::open(stack, name).await;
     cached(&cluster, "user:1").await;
-    drop(cluster.sync.take());
+    kill(&mut cluster).await;
     silently(&database, "UPDATE users SET name = 'unlogged' WHERE id = 1").await;
     wait::until("the group to be empty and deleted", Duration::from_mins(1), async || {
         let done =
@@ -127,7 +141,7 @@ pub(crate) async fn a_long_backlog_is_skipped(stack: &Stack) {
     let catalog = format!("{}\n{limits}", shop::catalog(name));
     let mut cluster = Cluster::start(stack, name, 3, &catalog).await;
     cached(&cluster, "user:1").await;
-    drop(cluster.sync.take());
+    kill(&mut cluster).await;
     silently(&database, "UPDATE users SET name = 'unlogged' WHERE id = 1").await;
 
     // A thousand messages that span a quarter of an hour, and more than one batch.

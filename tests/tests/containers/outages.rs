@@ -50,7 +50,9 @@ pub(crate) async fn canal_restarted(stack: &Stack) {
     sql(&database, "UPDATE users SET name = 'while Canal was down' WHERE id = 1").await;
     stack.canal.start_again().await;
     cluster.until_everywhere("user:1", &user(1, "while Canal was down", "ada@example.com")).await;
-    // A restart is told by the numbers of its batches.
+    // A restart is told by the numbers of its batches, in a partition that was read before it.
+    sql(&database, "UPDATE users SET name = 'after' WHERE id = 2").await;
+    cluster.until_everywhere("user:2", &user(2, "after", "ben@example.com")).await;
     let restarts = cluster.sync().metric("freshline_sync_gaps_total{reason=\"canal_restart\"}").await;
     assert!(restarts >= 1.0, "{restarts}");
 }
