@@ -85,6 +85,18 @@ impl Cluster {
     pub async fn add_node(&mut self) {
         self.started += 1;
         let id = format!("node-{}", self.started);
+        let node = self.start_node(&id).await;
+        self.nodes.push(node);
+    }
+
+    /// Stops a node in order, as an upgrade does, starts it again under its id, and waits until it serves.
+    pub async fn restart(&self, node: Node) -> Node {
+        let id = node.id.clone();
+        assert!(node.process.stop().await, "a node that is asked to stop leaves in order");
+        self.start_node(&id).await
+    }
+
+    async fn start_node(&self, id: &str) -> Node {
         let (grpc, http) = (free_port(), free_port());
         let mut section = String::new();
         let _ = write!(
@@ -92,8 +104,8 @@ impl Cluster {
             "[node]\nid = \"{id}\"\ngrpc = \"127.0.0.1:{grpc}\"\nhttp = \"127.0.0.1:{http}\"\n\
              advertise_grpc = \"http://127.0.0.1:{grpc}\"\nadvertise_http = \"http://127.0.0.1:{http}\"\n"
         );
-        let process = Process::start("cache-node", &id, self.dir.path(), &self.config(&id, &section), http);
-        self.nodes.push(Node::connect(&id, process, grpc).await);
+        let process = Process::start("cache-node", id, self.dir.path(), &self.config(id, &section), http);
+        Node::connect(id, process, grpc).await
     }
 
     /// Starts the sync service and waits until it follows its topic.

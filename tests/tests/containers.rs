@@ -22,6 +22,8 @@ mod fencing;
 mod freshness;
 #[path = "containers/gaps.rs"]
 mod gaps;
+#[path = "containers/handover.rs"]
+mod handover;
 #[path = "containers/key_types.rs"]
 mod key_types;
 #[path = "containers/membership.rs"]
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         changes::list_follows_its_rows,
         freshness::the_markers_of_transactions_hold_no_watermark_back,
         key_types::every_type_that_may_be_a_key_part,
+        handover::a_planned_restart_spares_the_database,
         membership::nodes_join_and_leave_under_load,
         membership::sync_service_killed_in_mid_batch_loses_nothing,
         fencing::a_node_that_wakes_up_after_its_lease_serves_nothing_old,
