@@ -59,7 +59,12 @@ impl Node {
         if hop == Hop::Forwarded {
             return Ok(removed);
         }
-        let others = self.spread(|member| async move { self.peers.remove(&member, keys).await }).await?;
+        let remove = |member: Member| async move { self.peers.remove(&member, keys).await };
+        let others = self.spread(remove).await?;
+        for _ in 0..self.more_rounds() {
+            self.remove_here(keys, &Arc::from("request"));
+            self.spread(remove).await?;
+        }
         Ok(removed + others.into_iter().sum::<u64>())
     }
 
@@ -81,9 +86,24 @@ impl Node {
         };
         self.flush_known(groups, &Arc::from("request"));
         if hop == Hop::First {
-            self.spread(|member| async move { self.peers.flush(&member, groups).await }).await?;
+            let flush = |member: Member| async move { self.peers.flush(&member, groups).await };
+            self.spread(flush).await?;
+            for _ in 0..self.more_rounds() {
+                self.flush_known(groups, &Arc::from("request"));
+                self.spread(flush).await?;
+            }
         }
         Ok(())
+    }
+
+    /// How often everybody is asked once more, after all have applied: once for each step that a value can travel.
+    ///
+    /// *The owner applies a removal; it pulls the old value from the departing holder, which has not applied it yet; all have
+    /// acknowledged, and the owner has the old value.* The sync service goes in phases (R4); a request does not know who has
+    /// confirmed which epoch, and goes to all again.
+    fn more_rounds(&self) -> usize {
+        let ring = self.current_ring();
+        if ring.members().len() < 2 { 0 } else { ring.replicas().min(2) }
     }
 
     /// Removes keys from this node.

@@ -83,3 +83,18 @@ async fn a_replica_fills_by_itself_while_its_owner_is_gone_and_others_ask_it_the
     let again = c.node.get(&key, Hop::First).await.unwrap();
     assert_eq!((again.outcome, &*again.node), (Outcome::Hit, "b"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_applications_removal_goes_round_once_more_for_each_step_that_a_value_can_travel() {
+    for (replicas, rounds) in [(1, 2), (2, 3), (3, 3)] {
+        let stack = Stack::with_replicas(replicas);
+        let (a, b) = (stack.start("a").await, stack.start("b").await);
+        let key = a.key();
+        stack.database.put(&key, row(&key, 1));
+        a.node.get(&key, Hop::First).await.unwrap();
+        assert_eq!(b.node.remove(std::slice::from_ref(&key), Hop::First).await.unwrap(), 1);
+        assert_eq!((a.node.stats().removes, b.node.stats().removes), (rounds, rounds));
+        b.node.flush(&[], Hop::First).await.unwrap();
+        assert_eq!(a.node.stats().flushes, rounds * 2, "of two groups");
+    }
+}
