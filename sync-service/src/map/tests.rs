@@ -308,9 +308,9 @@ fn a_restart_of_canal_is_told_per_partition_and_flushes_where_it_is_declared() {
             for (offset, (partition, id)) in (from..).zip(places) {
                 builder.push(&offsets, "shop", *partition, offset, None, None, Some(message(*id).as_bytes()));
             }
-            let mapped = mapper.map(&builder.finish(&offsets));
-            assert_eq!(mapped.owed, !mapped.removals.groups.is_empty());
-            mapped.removals.groups.len()
+            let batch = mapper.map(&builder.finish(&offsets));
+            assert_eq!(batch.owed, !batch.removals.groups.is_empty());
+            batch.removals.groups.len()
         };
         assert_eq!(map(0, &[(0, 7), (0, 7), (0, 9), (1, 8), (1, 0), (1, 8)]), 0);
         assert_eq!(map(10, &[(0, 9), (1, 9)]), 0);
