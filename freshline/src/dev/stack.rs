@@ -1,7 +1,6 @@
 //! The stack itself: the same parts as in production, wired in one process.
 
 use std::{
-    collections::BTreeSet,
     net::{Ipv4Addr, SocketAddr},
     path::Path,
     sync::Arc,
@@ -299,12 +298,11 @@ impl Stack {
                 // The sender lives as long as `self`.
                 let _ = reasons.wait_for(std::collections::BTreeMap::is_empty).await;
             }
-            // A new consumer group flushes all groups, once for each partition, and for a while after a flush nothing
-            // that is read is kept.
-            let mut begun = BTreeSet::new();
-            while begun.len() < PARTITIONS as usize {
+            // A new consumer group flushes all groups, once for all partitions, which are assigned together; for a while after a
+            // flush nothing that is read is kept.
+            loop {
                 match delivered.recv().await {
-                    Ok(batch) if batch.origin.contains(FIRST_START) => _ = begun.insert(batch.origin),
+                    Ok(batch) if batch.origin.contains(FIRST_START) => break,
                     Ok(_) | Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => break,
                 }
@@ -315,9 +313,12 @@ impl Stack {
             () = all => Ok(()),
             error = self.failed() => Err(error),
             () = tokio::time::sleep(START) => {
-                let waits: Vec<String> = self.readiness.iter()
+                let mut waits: Vec<String> = self.readiness.iter()
                     .flat_map(|(part, r)| r.reasons().into_values().map(move |reason| format!("{part}: {reason}")))
                     .collect();
+                if waits.is_empty() {
+                    waits.push("sync service: the flush of the first start is not acknowledged".to_owned());
+                }
                 anyhow::bail!("start within {START:?}; still waiting for {}", waits.join(", "))
             }
         }
