@@ -175,7 +175,7 @@ impl<S: Source> Service<S> {
             running.clone(),
             tasks.clone(),
         ));
-        tasks.spawn(this.clone().survey_all(offsets.clone(), watermarks.clone(), running.clone()));
+        tasks.spawn(this.clone().survey_all(offsets.clone(), watermarks.clone(), reading.clone()));
         tasks.spawn(this.clone().watch(offsets.clone(), watermarks, running.clone()));
         let committing = running.child_token();
         tasks.spawn(this.clone().commit_all(offsets.clone(), committing.clone()));

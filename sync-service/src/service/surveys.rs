@@ -18,23 +18,23 @@ const REMIND: Duration = Duration::from_secs(30);
 
 impl<S: Source> Service<S> {
     /// Takes a sample of every owned partition at each interval. A log that can't be asked gives none: then freshness grows,
-    /// which is the truth.
+    /// which is the truth. Ends with the reading: a log that is being closed is not asked.
     pub(super) async fn survey_all(
         self: Arc<Self>,
         offsets: Arc<Offsets>,
         watermarks: Arc<Watermarks>,
-        running: CancellationToken,
+        reading: CancellationToken,
     ) {
         let mut ticks = tokio::time::interval(self.config.heartbeat_interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut told: Option<Instant> = None;
         // Dropping a tick or a question loses nothing.
-        while running.run_until_cancelled(ticks.tick()).await.is_some() {
+        while reading.run_until_cancelled(ticks.tick()).await.is_some() {
             let known = offsets.acknowledged();
             let owned = known.iter().map(|(partition, _)| partition.clone()).collect();
             // Before the question: what is logged from here on may be beyond the end that it is answered with.
             let asked = Instant::now();
-            match running.run_until_cancelled(self.source.survey(owned)).await {
+            match reading.run_until_cancelled(self.source.survey(owned)).await {
                 None => return,
                 Some(Ok(Survey { ends, all })) => {
                     told = None;
