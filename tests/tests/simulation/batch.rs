@@ -92,8 +92,12 @@ pub(crate) fn process(seed: u64, without: Without) -> Command {
 
 /// Runs one simulation; `Err` has what a process said that did not end well.
 pub(crate) fn simulate(seed: u64, without: Without) -> Result<Ended, String> {
-    let output =
-        process(seed, without).output().map_err(|error| format!("seed {seed}: can't be started: {error}"))?;
+    simulate_by(&mut process(seed, without), seed)
+}
+
+/// Runs the simulation that `process` stands for.
+pub(crate) fn simulate_by(process: &mut Command, seed: u64) -> Result<Ended, String> {
+    let output = process.output().map_err(|error| format!("seed {seed}: can't be started: {error}"))?;
     if output.status.success()
         && let Some(ended) =
             output.stdout.split(|byte| *byte == b'\n').find_map(|line| serde_json::from_slice(line).ok())

@@ -1,13 +1,14 @@
 /* Randomness from a seed, for the processes of the simulation: whatever asks the system for random bytes (hash tables, tokio's fairness,
-   jitter) gets the same ones in every run of the same seed. Preloaded by tests/tests/simulation/batch.rs. */
+   jitter) gets the same ones in every run of the same seed. Each thread begins anew, so that none depends on what others drew. Preloaded
+   by tests/tests/simulation/batch.rs. */
 
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/types.h>
 
-static uint64_t state;
-static int ready;
+static __thread uint64_t state;
+static __thread int ready;
 
 static uint64_t next(void) { /* splitmix64 */
     uint64_t z = (state += 0x9e3779b97f4a7c15u);

@@ -4,6 +4,7 @@ use std::{
     cell::RefCell,
     fmt::{self, Write as _},
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 
 use crate::clock::{self, Party};
@@ -12,16 +13,19 @@ use crate::clock::{self, Party};
 struct Trace {
     hasher: DefaultHasher,
     line: String,
-    shown: bool,
 }
+
+static SHOWN: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     static TRACE: RefCell<Trace> = RefCell::default();
 }
 
 /// Shows the lines on standard error from now on, with what the code under test logs.
+///
+/// Not on the simulation's own thread, from whose randomness the hash tables of what prints the log would draw.
 pub(crate) fn show() {
-    TRACE.with_borrow_mut(|trace| trace.shown = true);
+    SHOWN.store(true, Relaxed);
     let filter = tracing_subscriber::EnvFilter::try_from_env("FRESHLINE_LOG").unwrap_or_else(|_| {
         tracing_subscriber::EnvFilter::new("cache_node=debug,client=debug,sync_service=debug")
     });
@@ -38,9 +42,9 @@ pub(crate) fn note(what: fmt::Arguments<'_>) {
     TRACE.with_borrow_mut(|trace| {
         trace.line.clear();
         let _ = write!(trace.line, "{:>6} {what}", clock::now());
-        let Trace { hasher, line, shown } = trace;
+        let Trace { hasher, line } = trace;
         line.hash(hasher);
-        if *shown {
+        if SHOWN.load(Relaxed) {
             eprintln!("{line}");
         }
     });
