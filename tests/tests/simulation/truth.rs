@@ -134,7 +134,9 @@ impl Truth {
             Outcome::Hit | Outcome::NegativeHit => asked.delivered,
             Outcome::Shared => {
                 let settled = asked.at.saturating_sub(quarantine);
-                let began = clock::now().saturating_sub(millis(answer.age));
+                // At the latest: the client, and a node that forwarded, have added to the age how long they waited.
+                let waited = 2 * (clock::now() - asked.at);
+                let began = clock::now().saturating_sub(millis(answer.age).saturating_sub(waited));
                 self.latest(key, |version| {
                     version
                         .delivered
