@@ -45,12 +45,6 @@ impl Without {
         all
     }
 
-    /// Those whose removal some seed of a CI run must show.
-    pub(crate) fn shown() -> Vec<Self> {
-        let rarer = [Rule::Everyone, Rule::Phases].map(Self::Rule);
-        Self::all().into_iter().filter(|without| !rarer.contains(without)).collect()
-    }
-
     /// The one of this name, or nothing.
     pub(crate) fn parse(name: &str) -> Self {
         Self::all().into_iter().find(|without| without.name() == name).unwrap_or(Self::Nothing)

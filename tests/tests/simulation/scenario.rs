@@ -157,7 +157,7 @@ impl Draw<'_> {
         let lasts = *[40, 120, 300, 700, 1100].choose(self.rng).expect("some") + self.rng.random_range(0..60);
         let end = at + lasts;
         let node = self.node();
-        match self.rng.random_range(0..15) {
+        match self.rng.random_range(0..17) {
             0 => {
                 let (a, b) = self.link();
                 self.cut(at, end, a, b);
@@ -227,6 +227,25 @@ impl Draw<'_> {
                     self.push(at, Fault::Pause(node, lasts));
                 }
                 self.bystanders(at, end + 150, node);
+            }
+            // A node that gets removals later than others do.
+            15 => {
+                for sync in 1..=self.scenario.syncs {
+                    let most = self.rng.random_range(40..=240);
+                    self.push(at, Fault::Delay(Party::Sync(sync), node, most));
+                    self.push(end, Fault::Mend(Party::Sync(sync), node));
+                }
+            }
+            // A node that goes by an old ring and that the sync services don't reach, while slots go from it to a new node.
+            16 => {
+                self.push(at, Fault::Start(Party::Node(NODES + 1)));
+                let end = at + self.rng.random_range(400..700);
+                self.hold(at.saturating_sub(20), end, node);
+                self.hold(at.saturating_sub(20), end, Party::Client(1));
+                for sync in 1..=self.scenario.syncs {
+                    self.push(at.saturating_sub(20), Fault::Cut(Party::Sync(sync), node));
+                    self.push(end, Fault::Mend(Party::Sync(sync), node));
+                }
             }
             // A node that the sync service does not reach.
             _ => {
