@@ -134,7 +134,8 @@ impl Truth {
             Outcome::Hit | Outcome::NegativeHit => asked.delivered,
             Outcome::Shared => {
                 let settled = asked.at.saturating_sub(quarantine);
-                // At the latest: the client, and a node that forwarded, have added to the age how long they waited.
+                // At the latest: a node that asked the owner, and an owner that asked a departing holder, count the age from their asking, as
+                // if the answer had been made then.
                 let waited = 2 * (clock::now() - asked.at);
                 let began = clock::now().saturating_sub(millis(answer.age).saturating_sub(waited));
                 self.latest(key, |version| {
