@@ -98,8 +98,10 @@ impl RowSource for Memory {
         };
         let failure = shared.failure.lock().clone();
         if shared.holding.load(Ordering::SeqCst) {
+            let mut released = std::pin::pin!(self.release.notified());
+            released.as_mut().enable(); // in the queue before anybody knows: loads go on in the order in which they were held
             self.reached.notify_one();
-            self.release.notified().await;
+            released.await;
         }
         failure.map_or(Ok(rows), Err)
     }

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use client::{Held, Pull, Wanted};
 use futures_util::future;
+use ring::Member;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::{
@@ -59,9 +60,21 @@ impl Node {
     }
 
     async fn take_all(&self, incoming: &Incoming) {
+        let told = future::join_all(incoming.others.iter().map(|other| self.say_done(incoming, other)));
+        future::join(told, self.take_from_all(incoming)).await;
+    }
+
+    async fn take_from_all(&self, incoming: &Incoming) {
         let begun = Instant::now();
+        if incoming.sources.is_empty() {
+            return;
+        }
         if incoming.declined {
-            future::join_all(incoming.sources.iter().map(|source| self.say_done(incoming, source))).await;
+            future::join_all(incoming.sources.iter().map(|source| {
+                source.close();
+                self.say_done(incoming, &source.member)
+            }))
+            .await;
             return;
         }
         // What this node drops takes a moment; until then it takes nothing.
@@ -91,15 +104,17 @@ impl Node {
             Ended::Full if !self.warm.wait.is_zero() => return taken,
             Ended::All | Ended::Full | Ended::Refused => {}
         }
-        self.say_done(incoming, source).await;
+        source.close();
+        self.say_done(incoming, &source.member).await;
         taken
     }
 
-    async fn say_done(&self, incoming: &Incoming, source: &Source) {
-        source.close();
+    /// Tells a node that nothing more is asked of it. One that isn't told, since the ring changes meanwhile, is told by the next ring: it
+    /// is no source of that one.
+    async fn say_done(&self, incoming: &Incoming, member: &Member) {
         let done = self.warm.request(incoming, Wanted::Done);
-        if let Err(error) = self.peers.pull(&source.member, done, PAGE_WAIT).await {
-            tracing::debug!(node = %self.id, source = %source.member.id, %error, "source not told that this node is done");
+        if let Err(error) = self.peers.pull(member, done, PAGE_WAIT).await {
+            tracing::debug!(node = %self.id, member = %member.id, %error, "not told that this node is done");
         }
     }
 

@@ -25,6 +25,9 @@ pub(crate) struct Incoming {
     /// Until when it can be had at best.
     pub(crate) until: Instant,
     pub(crate) sources: Vec<Source>,
+    /// All other members: nothing is asked of them, and they are told so. One of them may wait to be asked: *this node has skipped a
+    /// ring, by which a slot went from `a` to `b`, and sees it come from `a`, while `b` has lost it to this node.*
+    pub(crate) others: Vec<Member>,
     /// Whether this node gives and so takes nothing (see [`gives`](crate::protocol::gives)): its sources are told that they need
     /// not wait for it.
     pub(crate) declined: bool,
@@ -41,7 +44,7 @@ pub(crate) struct Source {
 }
 
 impl Incoming {
-    /// What is to be had after a change of the ring; `None` if nothing is.
+    /// What is to be had after a change of the ring; `None` if nothing is handed over ever, or if there is no other member.
     ///
     /// A slot's source is the node that held it before and has lost it; if there is none, for a replica, the owner that kept
     /// it. What is still open of `before` stays so.
@@ -88,8 +91,16 @@ impl Incoming {
             }
             sources.push(Source { member: member.clone(), slots, open: AtomicBool::new(true) });
         }
+        let is_source = |member: &Member| sources.iter().any(|source| source.member.id == member.id);
+        let others: Vec<_> = ring
+            .members()
+            .iter()
+            .filter(|member| member.id != *node && !is_source(member))
+            .cloned()
+            .collect();
         let declined = change.departing > 0;
-        (!sources.is_empty()).then_some(Self { epoch: change.epoch, until, sources, declined, by_slot })
+        let alone = sources.is_empty() && others.is_empty();
+        (!alone).then_some(Self { epoch: change.epoch, until, sources, others, declined, by_slot })
     }
 
     /// The node that may still have values of a slot.

@@ -303,7 +303,8 @@ async fn a_node_that_gives_takes_none_so_that_no_two_pull_from_each_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_that_start_at_once_wait_for_no_window() {
-    let stack = Stack::new();
+    let mut stack = Stack::new();
+    stack.config.handover = Duration::from_mins(2); // so long that no slow machine hides a wait for it
     let (a, keys) = filled(&stack, 200).await;
     let others = [stack.begin("b"), stack.begin("c"), stack.begin("d")];
     let all = async {
@@ -330,4 +331,21 @@ async fn a_handover_that_nobody_ends_is_over_in_time() {
     stack.registry.register(member);
     let epoch = stack.registry_epoch();
     tokio::time::timeout(Duration::from_secs(10), settled(&a, epoch)).await.expect("the window ends");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_of_whom_nothing_is_asked_is_told_so() {
+    let stack = Stack::new();
+    let a = stack.start("a").await;
+    // It takes slots from `a`, which wants nothing of it; by the rings that it has seen it might wait for `a`.
+    let (source, member) = Source::serve("s").await;
+    stack.registry.register(member);
+    let epoch = stack.registry_epoch();
+    let told =
+        || source.asked.lock().iter().any(|asked| asked.done && asked.node == "a" && asked.epoch >= epoch.0);
+    while !told() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(a.node.epoch(), epoch);
+    assert!(source.asked.lock().iter().all(|asked| asked.done), "and nothing is asked of it");
 }
