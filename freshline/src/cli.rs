@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use client::ReadOptions;
 
-use crate::{commands, connect::Connect, dev, output::Output, rows::RowsArgs};
+use crate::{commands, connect::Connect, dev, output::Output, rows::RowsArgs, shell};
 
 const ABOUT: &str = "Keeps a cache true to its MySQL database.";
 const EXAMPLES: &str = "\
@@ -13,6 +13,7 @@ Examples:
   freshline dev                          the whole stack on this machine, nothing to install
   freshline get user:42                  the value of one key, from whichever node holds it
   freshline explain user:42              why a key is as it is, and since when
+  freshline shell                        all of these, with completion
   freshline verify                       compare what is cached with the database
   freshline check --config freshline.toml --database mysql://app:secret@db/shop
 
@@ -49,6 +50,16 @@ Examples:
   freshline dev --dir shop --keep     keep the database in ./shop and continue with it next time
   freshline dev --config mine.toml    your own catalog, on the SQLite file of its [database] url")]
     Dev(dev::DevArgs),
+
+    /// Run these commands from a prompt, with completion and history
+    #[command(after_help = "\
+Examples:
+  freshline shell                     at a prompt: Tab completes, Ctrl-C cancels a command, Ctrl-D leaves
+  freshline shell < commands.txt      line by line; ends with status 1 if one of them failed
+  echo 'get user:42' | freshline shell
+
+Lines are remembered in $XDG_STATE_HOME/freshline/history.")]
+    Shell(shell::ShellArgs),
 
     /// Print the value of a key
     #[command(after_help = "\
@@ -158,6 +169,40 @@ A difference is looked at again after 1, 10 and 60 seconds; it is gone if a remo
 the end is stale: it is named with its story, and the command ends with status 1, repaired or not.")]
     Verify(commands::VerifyArgs),
 
+    /// Fill keys of a group ahead of traffic, from a file or a query
+    #[command(after_help = "\
+Examples:
+  freshline warm user --from ids.txt                       a key or an id on each line
+  freshline warm user --query \"SELECT id FROM users\"      by the nodes' own database
+  freshline warm user --from ids.txt --rate 200 --state ids.state     can be interrupted and gone on with
+  cut -d, -f1 users.csv | freshline warm user --from -
+
+A group with several parameters takes them as CSV, in the template's order or in that of a first line that names them. Lines
+that make no key are told with their numbers and counted. Ends with status 1 if a key could not be filled, or if it was
+interrupted.")]
+    Warm(commands::WarmArgs),
+
+    /// Tell which keys recorded or retained changes would remove
+    #[command(after_help = "\
+Examples:
+  freshline replay changes.jsonl                      by ./freshline.toml, or the running `freshline dev`
+  freshline replay changes.jsonl --against new.toml   which keys only one of the two catalogs would remove
+  freshline replay --from-kafka --since 1h            what Kafka has retained of the last hour
+  freshline replay --from-kafka --topic shop --from-offset 1000 --to-offset 2000 --keys
+
+Nothing is removed, committed or written. Decoder and mapper are those of the sync service.")]
+    Replay(commands::ReplayArgs),
+
+    /// Read from running nodes for a while, and tell rates, delays and hits
+    #[command(after_help = "\
+Examples:
+  freshline bench                                     10 seconds, 1000 keys, 8 readers
+  freshline bench --group product --keys 100000 --distribution uniform --time 30s
+  freshline bench --change \"UPDATE users SET city = 'Rome' WHERE id = {id}\" --changes 50
+
+Nodes on other machines are put under load only where --config names their cluster. Ends with status 1 if reads failed.")]
+    Bench(commands::BenchArgs),
+
     /// Print the members and their shares of the keyspace
     Ring {
         #[command(flatten)]
@@ -209,6 +254,42 @@ Examples:
         /// The shell
         shell: clap_complete::Shell,
     },
+
+    /// Print the manual page
+    #[command(after_help = "\
+Examples:
+  freshline man | man -l -
+  freshline man --dir ~/.local/share/man/man1")]
+    Man {
+        /// Write the pages of all commands into this directory
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+}
+
+impl Command {
+    /// Where it looks for nodes, if it does.
+    pub(crate) fn connect(&mut self) -> Option<&mut Connect> {
+        match self {
+            Self::Get { connect, .. }
+            | Self::GetMany { connect, .. }
+            | Self::Del { connect, .. }
+            | Self::Flush { connect, .. }
+            | Self::Explain { connect, .. }
+            | Self::Ring { connect }
+            | Self::Stats { connect, .. } => Some(connect),
+            Self::Verify(args) => Some(&mut args.connect),
+            Self::Warm(args) => Some(&mut args.connect),
+            Self::Bench(args) => Some(&mut args.connect),
+            Self::Dev(_)
+            | Self::Shell(_)
+            | Self::Replay(_)
+            | Self::Check(_)
+            | Self::Sql { .. }
+            | Self::Completions { .. }
+            | Self::Man { .. } => None,
+        }
+    }
 }
 
 /// What `check` is asked.
@@ -248,6 +329,11 @@ pub(crate) async fn run(command: Command, output: &Output) -> anyhow::Result<End
             commands::explain(&client, &key, checker.as_ref(), output).await
         }
         Command::Verify(args) => commands::verify(args, output).await,
+        // As the shell runs commands in turn, the size of its future is not part of this one's.
+        Command::Shell(args) => Box::pin(shell::run(args, output)).await,
+        Command::Warm(args) => commands::warm(args, output).await,
+        Command::Replay(args) => commands::replay(args, output).await,
+        Command::Bench(args) => commands::bench(args, output).await,
         Command::Ring { connect } => commands::ring(&connect.client().await?, output),
         Command::Stats { groups, connect } => commands::stats(&connect.client().await?, groups, output).await,
         Command::Check(args) => commands::check(&args, output).await,
@@ -256,6 +342,7 @@ pub(crate) async fn run(command: Command, output: &Output) -> anyhow::Result<End
             clap_complete::generate(shell, &mut Cli::command(), "freshline", &mut std::io::stdout());
             Ok(Ended::Done)
         }
+        Command::Man { dir } => commands::man(dir.as_deref(), output),
     }
 }
 

@@ -17,14 +17,14 @@ use crate::dev::state::State;
 const DEFAULT_NODE: &str = "http://127.0.0.1:7400";
 
 /// Where the nodes are.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Connect {
     /// A node's gRPC address; any will do, more are tried in turn. Default: the running `freshline dev`, or port 7400 here
     // One underscore: two would make it a field of the configuration.
     #[arg(
         long,
         value_name = "URL",
-        env = "FRESHLINE_NODES",
+        env = NODES,
         value_delimiter = ',',
         help_heading = "Where the nodes are"
     )]
@@ -32,8 +32,12 @@ pub(crate) struct Connect {
     /// Find the nodes by the [cluster] section of this file (etcd or a fixed list), unless --node names them
     #[arg(long, short, value_name = "FILE", help_heading = "Where the nodes are")]
     config: Option<PathBuf>,
+    /// A client that the shell has for these nodes already.
+    #[arg(skip)]
+    known: Option<Client>,
 }
 
+const NODES: &str = "FRESHLINE_NODES";
 /// How long etcd may take to tell the members.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A person waits longer than an application, and a node's own deadlines end sooner.
@@ -42,6 +46,9 @@ const DEADLINE: Duration = Duration::from_secs(3);
 impl Connect {
     /// A client that knows the nodes.
     pub(crate) async fn client(&self) -> anyhow::Result<Client> {
+        if let Some(known) = &self.known {
+            return Ok(known.clone());
+        }
         if let Some(file) = self.config.as_ref().filter(|_| !self.names_nodes()) {
             return by_config(file).await;
         }
@@ -53,6 +60,16 @@ impl Connect {
         })
     }
 
+    /// Takes over where the shell's nodes are, and its client, unless the line names others.
+    pub(crate) fn inherit(&mut self, shell: &Self, client: Option<Client>) {
+        let environment = std::env::var(NODES).unwrap_or_default();
+        // What is in the environment was not written in the line.
+        let written = self.names_nodes() && self.node.iter().map(String::as_str).ne(environment.split(','));
+        if !written && self.config.is_none() {
+            *self = Self { known: client, ..shell.clone() };
+        }
+    }
+
     /// Whether nodes are named, by the command line or the environment.
     pub(crate) fn names_nodes(&self) -> bool {
         self.node.iter().any(|url| !url.trim().is_empty())
@@ -61,6 +78,12 @@ impl Connect {
     /// The file of `--config`.
     pub(crate) fn config(&self) -> Option<&Path> {
         self.config.as_deref()
+    }
+
+    /// By this file, as `--config` names it.
+    #[cfg(test)]
+    pub(crate) fn by_config(file: &Path) -> Self {
+        Self { config: Some(file.to_owned()), ..Self::default() }
     }
 
     fn seeds(&self) -> Vec<String> {
@@ -134,7 +157,19 @@ mod tests {
 
     #[test]
     fn nodes_are_named_with_or_without_scheme() {
-        let connect = Connect { node: vec!["a:7400".into(), " ".into(), "https://b".into()], config: None };
+        let connect =
+            Connect { node: vec!["a:7400".into(), " ".into(), "https://b".into()], ..Connect::default() };
         assert_eq!(connect.seeds(), ["http://a:7400", "https://b"]);
+    }
+
+    #[test]
+    fn a_line_of_the_shell_takes_its_nodes_unless_it_names_others() {
+        let shell = Connect { node: vec!["a:1".into()], ..Connect::default() };
+        let mut line = Connect::default();
+        line.inherit(&shell, None);
+        assert_eq!(line.node, ["a:1"]);
+        let mut line = Connect { node: vec!["b:1".into()], ..Connect::default() };
+        line.inherit(&shell, None);
+        assert_eq!(line.node, ["b:1"]);
     }
 }

@@ -6,8 +6,11 @@ mod cli;
 mod commands;
 mod connect;
 mod dev;
+mod lines;
 mod output;
 mod rows;
+mod setup;
+mod shell;
 
 use std::process::ExitCode;
 

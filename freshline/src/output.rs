@@ -21,6 +21,16 @@ impl Output {
         Self { json, colour: !refused && io::stdout().is_terminal() }
     }
 
+    /// The same with or without `--json`.
+    pub(crate) fn with_json(&self, json: bool) -> Self {
+        Self { json, ..self.clone() }
+    }
+
+    /// Whether colours may be used on standard output.
+    pub(crate) fn is_coloured(&self) -> bool {
+        self.colour
+    }
+
     /// Prints one line of data.
     #[expect(clippy::unused_self, reason = "all that is printed goes through here")]
     pub(crate) fn line(&self, text: impl AsRef<str>) -> anyhow::Result<()> {

@@ -12,6 +12,7 @@ pub mod deliver;
 mod map;
 mod metrics;
 pub mod offsets;
+pub mod replay;
 mod run;
 mod service;
 pub mod source;

@@ -1,6 +1,7 @@
 //! From a batch of messages to the keys and groups that they make stale.
 
 mod streak;
+mod told;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use hashbrown::{DefaultHashBuilder, HashSet};
 use tracing::warn;
 
 use self::streak::{Restart, Streaks};
+pub use self::told::{Told, What};
 use crate::beats::{Beats, Row};
 use crate::config::OnCanalRestart;
 use crate::decode::{Concerned, Decoder, Event, Idle, Meaning, Reason, Scratch, Undecodable, Zone};

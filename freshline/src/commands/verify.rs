@@ -45,7 +45,7 @@ pub(crate) struct VerifyArgs {
     #[command(flatten)]
     rows: RowsArgs,
     #[command(flatten)]
-    connect: Connect,
+    pub(crate) connect: Connect,
 }
 
 fn rate(text: &str) -> Result<f64, String> {

@@ -350,6 +350,8 @@ impl Stack {
             database: self.files.database.clone(),
             catalog: std::path::absolute(&self.files.catalog).unwrap_or_else(|_| self.files.catalog.clone()),
             schema: self.schema.clone(),
+            brokers: self.broker.address().to_owned(),
+            topic: self.topic.clone(),
             nodes: self.nodes.iter().map(|member| member.grpc.clone()).collect(),
         }
     }

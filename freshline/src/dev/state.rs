@@ -19,6 +19,11 @@ pub(crate) struct State {
     pub(crate) catalog: PathBuf,
     /// The name that stands for the database in the catalog's queries.
     pub(crate) schema: String,
+    /// The broker that carries its changes, and the topic that they are in.
+    #[serde(default)]
+    pub(crate) brokers: String,
+    #[serde(default)]
+    pub(crate) topic: String,
     /// The nodes' gRPC addresses.
     pub(crate) nodes: Vec<String>,
 }

@@ -1,0 +1,76 @@
+//! How far it is: a bar on a terminal, a line now and then elsewhere; always on standard error.
+
+use std::{
+    cell::Cell,
+    io::{self, IsTerminal as _},
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::tally::Tally;
+use crate::output::Output;
+
+/// How often a line is printed where there is no terminal.
+const LINE: Duration = Duration::from_secs(5);
+
+/// Shows how far it is.
+pub(super) struct Progress {
+    bar: Option<ProgressBar>,
+    said: Cell<Instant>,
+    output: Output,
+}
+
+impl Progress {
+    /// `size` is that of the file, where there is one.
+    pub(super) fn start(size: Option<u64>, output: &Output) -> Self {
+        let bar = io::stderr().is_terminal().then(|| {
+            let bar = size.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+            let template = match size {
+                Some(_) => "{bar:30} {percent:>3} %  {msg}  {eta} left",
+                None => "{spinner} {elapsed}  {msg}",
+            };
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style.progress_chars("=> "));
+            }
+            bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+            bar
+        });
+        Self { bar, said: Cell::new(Instant::now()), output: output.clone() }
+    }
+
+    /// The file has been read up to `end`.
+    pub(super) fn note(&self, end: u64, tally: &Tally) {
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position(end);
+                bar.set_message(told(tally));
+            }
+            None if self.said.get().elapsed() >= LINE => {
+                self.said.set(Instant::now());
+                self.output.note(&told(tally));
+            }
+            None => {}
+        }
+    }
+
+    pub(super) fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn told(tally: &Tally) -> String {
+    let mut text = format!(
+        "{} keys: {} filled, {} there already, {} without a row",
+        tally.keys(),
+        tally.filled,
+        tally.already,
+        tally.absent
+    );
+    if tally.bad + tally.failed() > 0 {
+        text += &format!(", {} bad", tally.bad + tally.failed());
+    }
+    text
+}
