@@ -1,9 +1,13 @@
 //! The command line: what can be asked, and how it is explained.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{
+    Args, CommandFactory, FromArgMatches, Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 use client::ReadOptions;
+use daemon::config::suggest;
 
 use crate::{commands, connect::Connect, dev, output::Output, rows::RowsArgs, shell};
 
@@ -29,6 +33,27 @@ pub(crate) struct Cli {
 
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// Reads a command line. A command that there isn't gets the nearest one for a tip, more readily than clap by itself.
+pub(crate) fn parse<W: Into<OsString> + Clone>(
+    mut command: clap::Command,
+    words: impl IntoIterator<Item = W>,
+) -> Result<Cli, clap::Error> {
+    let read = command
+        .try_get_matches_from_mut(words)
+        .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
+    read.map_err(|mut error| {
+        if error.kind() == ErrorKind::InvalidSubcommand
+            && error.get(ContextKind::SuggestedSubcommand).is_none()
+            && let Some(ContextValue::String(written)) = error.get(ContextKind::InvalidSubcommand)
+            && let Some(known) = suggest(written, command.get_subcommands().map(clap::Command::get_name))
+        {
+            let known = ContextValue::Strings(vec![known.to_owned()]);
+            error.insert(ContextKind::SuggestedSubcommand, known);
+        }
+        error.format(&mut command)
+    })
 }
 
 /// How a command ended that met no error.

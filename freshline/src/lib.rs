@@ -14,11 +14,15 @@ mod shell;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::CommandFactory;
 
 /// Runs the command line and returns what the process exits with: 0 done, 1 failed, 2 not understood.
 pub fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = match cli::parse(cli::Cli::command(), std::env::args_os()) {
+        Ok(cli) => cli,
+        // Help and version too.
+        Err(error) => error.exit(),
+    };
     let output = output::Output::new(cli.json);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

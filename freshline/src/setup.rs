@@ -105,6 +105,7 @@ pub(crate) fn sqlite_path(database: &Database) -> Option<&Path> {
     Some(Path::new(path.strip_prefix("//").unwrap_or(path)))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as map_err gives it")]
 fn problems(problems: Problems) -> anyhow::Error {
     anyhow::anyhow!("read the configuration:\n{problems}")
 }

@@ -17,7 +17,8 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::{Args, CommandFactory, FromArgMatches};
+use clap::{Args, CommandFactory};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     cli::{self, Cli, Command, Ended},
@@ -74,7 +75,9 @@ impl Shell {
         if let Err(error) = self.knowledge.connect().await {
             output.note(&format!("no node yet: {error:#}"));
         }
-        let mut editor = Editor::new(&self.knowledge, output)?;
+        // From here on Ctrl-C cancels; it does not end the shell, whenever it comes.
+        let _interrupts = signal(SignalKind::interrupt()).context("listen for Ctrl-C")?;
+        let mut editor = Editor::new(&self.knowledge, output);
         loop {
             let (line, back) = editor.read().await?;
             editor = back;
@@ -149,7 +152,7 @@ impl Shell {
         let alone = !typed || matches!(command, Command::Warm(_) | Command::Bench(_));
         let cancelled = async {
             if alone || tokio::signal::ctrl_c().await.is_err() {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         };
         let ended = tokio::select! {
@@ -175,9 +178,7 @@ impl Shell {
 
 /// A line as the command line understands it.
 fn parsed(words: &[String]) -> Result<Cli, clap::Error> {
-    let mut command = Cli::command().no_binary_name(true);
-    let mut matches = command.try_get_matches_from_mut(words)?;
-    Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+    cli::parse(Cli::command().no_binary_name(true), words)
 }
 
 fn help(output: &Output) -> anyhow::Result<Ended> {

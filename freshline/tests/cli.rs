@@ -50,6 +50,11 @@ fn every_command_explains_itself() {
         "check",
         "sql",
         "completions",
+        "shell",
+        "warm",
+        "replay",
+        "bench",
+        "man",
     ];
     let overview = stdout(&freshline(&["--help"]));
     for command in commands {
@@ -130,5 +135,29 @@ fn every_shell_gets_completions() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let output = freshline(&["completions", shell]);
         assert!(output.status.success() && stdout(&output).contains("get-many"), "{shell}");
+    }
+}
+
+#[test]
+fn a_slip_in_a_name_gets_the_nearest_one() {
+    for (arguments, known) in [
+        (&["gte", "user:1"][..], "'get'"),
+        (&["verfy"], "'verify'"),
+        (&["get", "user:1", "--verbos"], "'--verbose'"),
+        (&["bench", "--distribution", "ziph"], "'zipf'"),
+    ] {
+        let error = stderr(&freshline(arguments));
+        assert!(error.contains(known), "no {known} in:\n{error}");
+    }
+}
+
+#[test]
+fn the_manual_has_a_page_for_each_command() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(stdout(&freshline(&["man"])).contains(".TH freshline 1"));
+    let output = freshline(&["man", "--dir", dir.path().to_str().unwrap()]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    for page in ["freshline.1", "freshline-get.1", "freshline-warm.1"] {
+        assert!(dir.path().join(page).is_file(), "{page}");
     }
 }

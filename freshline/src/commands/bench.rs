@@ -100,11 +100,11 @@ struct Report {
     requests: u64,
     reads: u64,
     reads_per_second: f64,
-    latency: Quantiles,
+    latency_us: Quantiles,
     hit_ratio: f64,
     outcomes: BTreeMap<&'static str, u64>,
     errors: BTreeMap<&'static str, u64>,
-    freshness: Quantiles,
+    freshness_us: Quantiles,
     #[serde(skip_serializing_if = "Option::is_none")]
     changes: Option<change::Changes>,
 }
@@ -158,7 +158,7 @@ pub(crate) async fn bench(args: BenchArgs, output: &Output) -> anyhow::Result<En
         })
     };
     let began = tokio::time::Instant::now();
-    let changing = changer.map(|changer| {
+    let writer = changer.map(|changer| {
         tokio::spawn(changer.run(keys.clone(), choice.clone(), f64::from(args.changes), stop.clone()))
     });
     let readers: Vec<_> = (0..args.readers)
@@ -173,8 +173,8 @@ pub(crate) async fn bench(args: BenchArgs, output: &Output) -> anyhow::Result<En
     }
     let took = began.elapsed();
     stop.cancel();
-    let changes = match changing {
-        Some(changing) => Some(changing.await.context("change rows")??),
+    let changed = match writer {
+        Some(writer) => Some(writer.await.context("change rows")??),
         None => None,
     };
     ends.abort();
@@ -188,12 +188,12 @@ pub(crate) async fn bench(args: BenchArgs, output: &Output) -> anyhow::Result<En
         requests: measured.latency.len(),
         reads: measured.reads(),
         reads_per_second: measured.reads() as f64 / took.as_secs_f64().max(1e-9),
-        latency: Quantiles::of(&measured.latency),
+        latency_us: Quantiles::of(&measured.latency),
         hit_ratio: measured.hit_ratio(),
-        freshness: Quantiles::of(&measured.freshness),
+        freshness_us: Quantiles::of(&measured.freshness),
         outcomes: measured.outcomes,
         errors: measured.errors,
-        changes,
+        changes: changed,
     };
     report.print(output)?;
     for error in measured.examples.values() {
@@ -208,18 +208,18 @@ impl Report {
             return output.value(self);
         }
         let quantiles = |q: &Quantiles| {
-            let Quantiles { p50_us, p99_us, p999_us, max_us } = q;
+            let Quantiles { p50, p99, p999, max } = *q;
             let [p50, p99, p999, max] =
-                [p50_us, p99_us, p999_us, max_us].map(|us| output::duration(Duration::from_micros(*us)));
+                [p50, p99, p999, max].map(|us| output::duration(Duration::from_micros(us)));
             format!("p50 {p50}, p99 {p99}, p99.9 {p999}, max {max}")
         };
         let outcomes: Vec<String> =
             self.outcomes.iter().map(|(name, count)| format!("{name} {count}")).collect();
         let mut facts = vec![
             ("reads", format!("{} in {:.1}s, {:.0}/s", self.reads, self.seconds, self.reads_per_second)),
-            ("a request took", quantiles(&self.latency)),
+            ("a request took", quantiles(&self.latency_us)),
             ("hit ratio", format!("{:.1} % ({})", self.hit_ratio * 100.0, outcomes.join(", "))),
-            ("old at worst", quantiles(&self.freshness)),
+            ("old at worst", quantiles(&self.freshness_us)),
         ];
         if let Some(changes) = &self.changes {
             facts.push(("changes", format!("{} made, {} rows", changes.made, changes.rows)));

@@ -31,7 +31,7 @@ impl Offer {
         Self { word: word.into(), about: None, whole: true }
     }
 
-    fn about(self, about: impl ToString) -> Self {
+    fn about(self, about: &impl ToString) -> Self {
         Self { about: Some(about.to_string()), ..self }
     }
 }
@@ -52,7 +52,9 @@ impl Completer {
         if let Some((option, value)) = current.split_once('=').filter(|_| current.starts_with("--")) {
             let Some(arg) = option_of(command, option) else { return Vec::new() };
             let mut offers = self.values(arg, value);
-            offers.iter_mut().for_each(|offer| offer.word = format!("{option}={}", offer.word));
+            for offer in &mut offers {
+                offer.word = format!("{option}={}", offer.word);
+            }
             return offers;
         }
         if current.starts_with('-') {
@@ -74,8 +76,8 @@ impl Completer {
         };
         let mut offers: Vec<Offer> = self.commands.iter().map(named).collect();
         if own {
-            offers.push(Offer::of("help").about("List the commands"));
-            offers.push(Offer::of("exit").about("Leave"));
+            offers.push(Offer::of("help").about(&"List the commands"));
+            offers.push(Offer::of("exit").about(&"Leave"));
         }
         offers.retain(|offer| offer.word.starts_with(current));
         offers
@@ -113,8 +115,8 @@ impl Completer {
                 let known: Option<&mut Offer> =
                     offers.iter_mut().find(|offer: &&mut Offer| offer.word == literal);
                 match known {
-                    Some(Offer { about: Some(about), .. }) => *about += &format!(", {text}"),
-                    _ => offers.push(Offer { whole: !text.contains('{'), ..Offer::of(literal).about(text) }),
+                    Some(Offer { about: Some(about), .. }) => about.extend([", ", text]),
+                    _ => offers.push(Offer { whole: !text.contains('{'), ..Offer::of(literal).about(&text) }),
                 }
             }
         }

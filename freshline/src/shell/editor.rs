@@ -29,7 +29,7 @@ pub(super) enum Typed {
 }
 
 impl Editor {
-    pub(super) fn new(knowledge: &Arc<Knowledge>, output: &Output) -> anyhow::Result<Self> {
+    pub(super) fn new(knowledge: &Arc<Knowledge>, output: &Output) -> Self {
         let mut keys = default_emacs_keybindings();
         let tab = vec![ReedlineEvent::Menu(MENU.to_owned()), ReedlineEvent::MenuNext];
         keys.add_binding(KeyModifiers::NONE, KeyCode::Tab, ReedlineEvent::UntilFound(tab));
@@ -53,7 +53,7 @@ impl Editor {
             Ok(history) => editor = editor.with_history(Box::new(history)),
             Err(error) => output.note(&format!("lines are not remembered: failed to {error:#}")),
         }
-        Ok(Self(editor))
+        Self(editor)
     }
 
     /// Waits for a line, on a thread that may.

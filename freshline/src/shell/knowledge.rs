@@ -39,8 +39,8 @@ struct State {
 
 /// What was in memory a moment ago.
 struct Keys {
-    of: Vec<String>,
-    keys: Vec<String>,
+    groups: Vec<String>,
+    found: Vec<String>,
     at: Instant,
 }
 
@@ -103,10 +103,10 @@ impl Knowledge {
         }
         let begins = |keys: &[String]| keys.iter().filter(|key| key.starts_with(prefix)).cloned().collect();
         if let Some(known) = &self.lock().keys
-            && known.of == groups
+            && known.groups == groups
             && known.at.elapsed() < FRESH
         {
-            return begins(&known.keys);
+            return begins(&known.found);
         }
         let wanted = groups.clone();
         let keys: Vec<String> = self.ask(async move |client: Client| {
@@ -122,7 +122,7 @@ impl Knowledge {
             keys
         });
         let found = begins(&keys);
-        self.lock().keys = Some(Keys { of: groups, keys, at: Instant::now() });
+        self.lock().keys = Some(Keys { groups, found: keys, at: Instant::now() });
         found
     }
 

@@ -62,15 +62,15 @@ impl Progress {
 }
 
 fn told(tally: &Tally) -> String {
-    let mut text = format!(
-        "{} keys: {} filled, {} there already, {} without a row",
+    let bad = match tally.bad + tally.failed() {
+        0 => String::new(),
+        bad => format!(", {bad} bad"),
+    };
+    format!(
+        "{} keys: {} filled, {} there already, {} without a row{bad}",
         tally.keys(),
         tally.filled,
         tally.already,
         tally.absent
-    );
-    if tally.bad + tally.failed() > 0 {
-        text += &format!(", {} bad", tally.bad + tally.failed());
-    }
-    text
+    )
 }

@@ -115,7 +115,10 @@ async fn send<R: Row>(
             }
         };
         let failed = record.is_err();
-        if (failed || number > skip) && records.send(record).await.is_err() || failed {
+        if !failed && number <= skip {
+            continue;
+        }
+        if records.send(record).await.is_err() || failed {
             return;
         }
     }

@@ -38,6 +38,7 @@ pub(super) async fn run(
     let began = Instant::now();
     let mut tally = Tally::default();
     // A low rate is kept by small batches, not by long pauses between large ones.
+    #[expect(clippy::cast_sign_loss, reason = "a rate is above 0")]
     let most = plan.batch.min((plan.rate / 10.0).ceil() as usize).max(1);
     let mut stored = Instant::now();
     let mut failure = None;
