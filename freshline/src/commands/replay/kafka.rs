@@ -107,6 +107,8 @@ pub(super) fn read(
         to: range.to_offset,
         since: range.since.map(|moment| moment.0),
         until: range.until.map(|moment| moment.0),
+        // The embedded broker keeps none.
+        has_index: dev.is_none() || range.brokers.is_some(),
         limit,
     };
     let (messages, taken) = mpsc::channel(256);
@@ -128,7 +130,18 @@ struct Wanted {
     to: Option<i64>,
     since: Option<i64>,
     until: Option<i64>,
+    /// Whether the broker can tell the first offset of a moment.
+    has_index: bool,
     limit: u64,
+}
+
+impl Wanted {
+    /// Whether a message was logged in the time that is asked for, as far as it says when.
+    fn spans(&self, timestamp_ms: Option<i64>) -> bool {
+        let after = |since: i64| timestamp_ms.is_none_or(|at| at >= since);
+        let before = |until: i64| timestamp_ms.is_none_or(|at| at < until);
+        self.since.is_none_or(after) && self.until.is_none_or(before)
+    }
 }
 
 type Messages = mpsc::Sender<anyhow::Result<Fetched>>;
@@ -155,7 +168,7 @@ fn follow(
                 Some(Ok(message)) => {
                     let Some(range) = open.get(&message.partition()) else { continue };
                     let end = range.end;
-                    if message.offset() < end {
+                    if message.offset() < end && wanted.spans(message.timestamp().to_millis()) {
                         read += 1;
                         let fetched = Fetched {
                             partition: Partition::new(message.topic(), message.partition()),
@@ -219,7 +232,7 @@ fn ranges(consumer: &BaseConsumer, topic: &str, wanted: &Wanted) -> anyhow::Resu
             .fetch_watermarks(topic, partition, PATIENCE)
             .with_context(|| format!("ask for the ends of {topic}/{partition}"))?;
         let at = |moment: Option<i64>| -> anyhow::Result<Option<i64>> {
-            let Some(moment) = moment else { return Ok(None) };
+            let Some(moment) = moment.filter(|_| wanted.has_index) else { return Ok(None) };
             let mut asked = TopicPartitionList::new();
             asked.add_partition_offset(topic, partition, Offset::Offset(moment))?;
             let found = consumer.offsets_for_times(asked, PATIENCE)?;
