@@ -42,6 +42,8 @@ const NODES: &str = "FRESHLINE_NODES";
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A person waits longer than an application, and a node's own deadlines end sooner.
 const DEADLINE: Duration = Duration::from_secs(3);
+/// How long a node may give no sign of life; half of the deadline leaves time for another one.
+const SILENCE: Duration = Duration::from_millis(1500);
 
 impl Connect {
     /// A client that knows the nodes.
@@ -54,7 +56,7 @@ impl Connect {
         }
         let seeds = self.seeds();
         let named = seeds.join(", ");
-        let config = client::Config { deadline: DEADLINE, ..client::Config::default() };
+        let config = client::Config { deadline: DEADLINE, silence: SILENCE, ..client::Config::default() };
         Client::from_seeds(seeds, config).await.with_context(|| {
             format!("reach a node at {named}; start one with `freshline dev`, or name one with --node")
         })

@@ -85,6 +85,7 @@ impl Knowledge {
             let stats = stats.into_iter().find_map(|(_, stats)| stats.ok());
             stats.map(|stats| stats.groups.into_iter().map(|group| group.name).collect()).unwrap_or_default()
         })
+        .unwrap_or_default()
     }
 
     /// Keys in memory that begin with `prefix`, of the groups whose keys may.
@@ -109,7 +110,7 @@ impl Knowledge {
             return begins(&known.found);
         }
         let wanted = groups.clone();
-        let keys: Vec<String> = self.ask(async move |client: Client| {
+        let asked: Option<Vec<String>> = self.ask(async move |client: Client| {
             let mut keys = Vec::new();
             for member in client.ring().members() {
                 let scan = Scan { groups: wanted.clone(), count: KEYS, ..Scan::default() };
@@ -121,19 +122,21 @@ impl Knowledge {
             keys.dedup();
             keys
         });
-        let found = begins(&keys);
+        // No answer in time is not the same as no keys: the next Tab asks again.
+        let Some(keys) = asked else { return Vec::new() };
+        let offered = begins(&keys);
         self.lock().keys = Some(Keys { groups, found: keys, at: Instant::now() });
-        found
+        offered
     }
 
     /// Asks the nodes from outside of the runtime; nothing if they do not answer at once.
-    fn ask<T: Default>(&self, question: impl AsyncFnOnce(Client) -> T) -> T {
+    fn ask<T>(&self, question: impl AsyncFnOnce(Client) -> T) -> Option<T> {
         self.runtime.block_on(async {
             let answer = async {
                 let client = self.connect().await.ok()?;
                 Some(question(client).await)
             };
-            timeout(PATIENCE, answer).await.ok().flatten().unwrap_or_default()
+            timeout(PATIENCE, answer).await.ok().flatten()
         })
     }
 
