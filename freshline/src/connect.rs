@@ -62,14 +62,21 @@ impl Connect {
         })
     }
 
-    /// Takes over where the shell's nodes are, and its client, unless the line names others.
-    pub(crate) fn inherit(&mut self, shell: &Self, client: Option<Client>) {
+    /// Takes over where the shell's nodes are, unless the line names others; says whether it did.
+    pub(crate) fn inherit(&mut self, shell: &Self) -> bool {
         let environment = std::env::var(NODES).unwrap_or_default();
         // What is in the environment was not written in the line.
         let written = self.names_nodes() && self.node.iter().map(String::as_str).ne(environment.split(','));
-        if !written && self.config.is_none() {
-            *self = Self { known: client, ..shell.clone() };
+        let inherits = !written && self.config.is_none();
+        if inherits {
+            *self = shell.clone();
         }
+        inherits
+    }
+
+    /// Uses this client.
+    pub(crate) fn know(&mut self, client: Client) {
+        self.known = Some(client);
     }
 
     /// Whether nodes are named, by the command line or the environment.
@@ -168,10 +175,10 @@ mod tests {
     fn a_line_of_the_shell_takes_its_nodes_unless_it_names_others() {
         let shell = Connect { node: vec!["a:1".into()], ..Connect::default() };
         let mut line = Connect::default();
-        line.inherit(&shell, None);
+        assert!(line.inherit(&shell));
         assert_eq!(line.node, ["a:1"]);
         let mut line = Connect { node: vec!["b:1".into()], ..Connect::default() };
-        line.inherit(&shell, None);
+        assert!(!line.inherit(&shell));
         assert_eq!(line.node, ["b:1"]);
     }
 }

@@ -62,10 +62,17 @@ struct Shell {
     json: bool,
 }
 
+/// Where lines come from.
+#[derive(Clone, Copy)]
+enum Input {
+    Typed,
+    Piped,
+}
+
 /// What comes after a line.
 enum After {
     Next(Ended),
-    Leave,
+    Leave(Ended),
 }
 
 impl Shell {
@@ -83,8 +90,8 @@ impl Shell {
             editor = back;
             match line {
                 Typed::Line(line) => {
-                    if let After::Leave = self.line(&line, true, output).await {
-                        return Ok(Ended::Done);
+                    if let After::Leave(ended) = self.line(&line, Input::Typed, output).await {
+                        return Ok(ended);
                     }
                 }
                 Typed::Cancelled => {}
@@ -97,19 +104,25 @@ impl Shell {
     async fn piped(&mut self, output: &Output) -> anyhow::Result<Ended> {
         let mut lines = lines::read(Path::new("-"))?;
         let mut ended = Ended::Done;
-        while let Some(line) = lines.recv().await {
-            let line = line?;
-            match self.line(&String::from_utf8_lossy(&line.bytes), false, output).await {
+        loop {
+            let line = tokio::select! {
+                line = lines.recv() => line,
+                // A command before may have listened for it, and then it ends nothing by itself.
+                _ = tokio::signal::ctrl_c() => return Ok(Ended::Failed),
+            };
+            let Some(line) = line.transpose()? else { break };
+            match self.line(&String::from_utf8_lossy(&line.bytes), Input::Piped, output).await {
                 After::Next(Ended::Done) => {}
                 After::Next(Ended::Failed) => ended = Ended::Failed,
-                After::Leave => break,
+                After::Leave(Ended::Done) => break,
+                After::Leave(Ended::Failed) => return Ok(Ended::Failed),
             }
         }
         Ok(ended)
     }
 
-    /// Runs one line. `typed` ones are cancelled by Ctrl-C.
-    async fn line(&mut self, line: &str, typed: bool, output: &Output) -> After {
+    /// Runs one line. Ctrl-C cancels it; a script ends with it.
+    async fn line(&mut self, line: &str, input: Input, output: &Output) -> After {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             return After::Next(Ended::Done);
@@ -124,11 +137,15 @@ impl Shell {
         }
         match words.first().map(String::as_str) {
             None => return After::Next(Ended::Done),
-            Some("exit" | "quit") => return After::Leave,
+            Some("exit" | "quit") => return After::Leave(Ended::Done),
             Some("help" | "?") if words.len() == 1 => {
                 return After::Next(self.told(help(output), output));
             }
             Some(_) => {}
+        }
+        if words.iter().any(|word| word == "-" || word.ends_with("=-")) {
+            output.error("standard input is the shell's own here: name a file");
+            return After::Next(Ended::Failed);
         }
         let cli = match parsed(&words) {
             Ok(cli) => cli,
@@ -144,24 +161,31 @@ impl Shell {
             output.error("this runs until it is ended: start it in another terminal");
             return After::Next(Ended::Failed);
         }
-        if let Some(connect) = command.connect() {
-            connect.inherit(&self.connect, self.knowledge.known());
-        }
+        let inherits = command.connect().is_some_and(|connect| connect.inherit(&self.connect));
         let output = output.with_json(json || self.json);
         // These end in order by themselves, and say how far they came.
-        let alone = !typed || matches!(command, Command::Warm(_) | Command::Bench(_));
+        let alone = matches!(command, Command::Warm(_) | Command::Bench(_));
         let cancelled = async {
             if alone || tokio::signal::ctrl_c().await.is_err() {
                 std::future::pending::<()>().await;
             }
         };
+        let ran = Box::pin(async {
+            if let Some(connect) = command.connect().filter(|_| inherits) {
+                connect.know(self.knowledge.connect().await?);
+            }
+            cli::run(command, &output).await
+        });
         let ended = tokio::select! {
             biased;
             () = cancelled => {
                 output.note("cancelled");
-                Ok(Ended::Failed)
+                return match input {
+                    Input::Typed => After::Next(Ended::Failed),
+                    Input::Piped => After::Leave(Ended::Failed),
+                };
             }
-            ended = Box::pin(cli::run(command, &output)) => ended,
+            ended = ran => ended,
         };
         After::Next(self.told(ended, &output))
     }

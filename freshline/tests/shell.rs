@@ -121,13 +121,17 @@ fn lines_that_are_piped_in_run_as_commands() {
     // A line that fails is told and does not end the script; what comes after `exit` is not run.
     let output = fed(
         &mut shell(dir.path()),
-        "gte user:1\nget user:999999\nget 'user\ndev\nget user:1\nexit\nget user:2\n",
+        "gte user:1\nget user:999999\nget 'user\ndev\nwarm user --from -\nget user:1\nexit\nget user:2\n",
     );
     let (out, err) = text(&output);
     assert_eq!(output.status.code(), Some(1), "{out}\n{err}");
-    for told in
-        ["similar subcommand exists: 'get'", "no such row", "a quote is not closed", "in another terminal"]
-    {
+    for told in [
+        "similar subcommand exists: 'get'",
+        "no such row",
+        "a quote is not closed",
+        "in another terminal",
+        "the shell's own here",
+    ] {
         assert!(err.contains(told), "no `{told}` in:\n{err}");
     }
     assert!(out.contains("\"id\": 1,") && !out.contains("\"id\": 2,"), "{out}");

@@ -173,7 +173,7 @@ pub(crate) async fn bench(args: BenchArgs, output: &Output) -> anyhow::Result<En
     }
     let took = began.elapsed();
     stop.cancel();
-    let changed = match writer {
+    let written = match writer {
         Some(writer) => Some(writer.await.context("change rows")??),
         None => None,
     };
@@ -193,7 +193,7 @@ pub(crate) async fn bench(args: BenchArgs, output: &Output) -> anyhow::Result<En
         freshness_us: Quantiles::of(&measured.freshness),
         outcomes: measured.outcomes,
         errors: measured.errors,
-        changes: changed,
+        changes: written,
     };
     report.print(output)?;
     for error in measured.examples.values() {

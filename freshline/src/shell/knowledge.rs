@@ -62,7 +62,7 @@ impl Knowledge {
     }
 
     /// The client, if there is one.
-    pub(super) fn known(&self) -> Option<Client> {
+    fn known(&self) -> Option<Client> {
         self.lock().client.clone()
     }
 
