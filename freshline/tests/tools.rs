@@ -162,7 +162,10 @@ fn bench_and_replay_tell_what_happens_in_a_stack() {
     loop {
         let replay = json(dir.path(), 0, &["replay", "--from-kafka"]);
         if replay["tables"]["shop.users"]["updated"] == changed {
-            assert_eq!(replay["groups"]["user"]["removals"], changed, "{replay}");
+            // Rows of one message that have one key remove it once.
+            let removals = replay["groups"]["user"]["removals"].as_u64().unwrap();
+            let messages = replay["messages"].as_u64().unwrap();
+            assert!((messages..=changed).contains(&removals), "{replay}");
             break;
         }
         assert!(Instant::now() < late, "{replay}");
