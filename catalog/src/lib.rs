@@ -26,7 +26,7 @@ pub use calendar::{Date, DateTime, Time};
 pub use catalog::{Catalog, Origin, TableUse, Use};
 pub use group::{Group, GroupId, Rows};
 pub use key::{DEFAULT_MAX_KEY, Key, KeyError};
-pub use normal::{Column, ColumnError, Normal};
+pub use normal::{Column, ColumnError, JsonForm, Normal};
 pub use param::{Filter, ParamError, ParamType};
 pub use query::{BatchedQuery, Dialect, Query, TableColumn, TableName};
 pub use report::{Problem, Report, Severity};

@@ -3,6 +3,8 @@
 //! Change streams write values in ways of their own (Canal: DECIMAL `100.00` as `100.0`, ENUM as an ordinal, SET as a
 //! bitmask, BINARY without its trailing zeros). Here they become the one normal form that keys are rendered from.
 
+mod json;
+
 use crate::calendar::{DateTime, Time};
 use crate::mysql_type::{Kind, MysqlType};
 use crate::param::{self, ParamType};
@@ -24,6 +26,26 @@ pub enum Column<'a> {
     },
     /// A value as bytes: the column's own for binary types, big-endian for BIT.
     Bytes(&'a [u8]),
+    /// A JSON value of a column whose type the source doesn't tell.
+    Json {
+        /// A string's own text, or a number's as it was written; `1` and `0` for true and false.
+        text: &'a str,
+        /// What that text may stand for.
+        form: JsonForm,
+    },
+}
+
+/// What the text of a JSON value may stand for where the column's type is not told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JsonForm {
+    /// A string: text, a date, a number in plain digits, base64 of bytes.
+    String,
+    /// The same, but a number may also be base64 of its big-endian digits, as Debezium writes decimals.
+    Packed,
+    /// A number, exact.
+    Number,
+    /// A number that was a 64-bit integer of Java or a double: unsigned numbers may have become negative, decimals may have lost digits.
+    Java,
 }
 
 /// What a column's value is to a key.
@@ -71,6 +93,7 @@ impl ParamType {
                 None => self.of_untyped(text),
             },
             Column::Bytes(bytes) => self.of_bytes(bytes),
+            Column::Json { text, form } => self.of_json(text, form),
         }
     }
 

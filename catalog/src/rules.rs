@@ -233,7 +233,8 @@ impl Rule {
 
 fn differ(before: Column<'_>, after: Column<'_>) -> bool {
     match (before, after) {
-        (Column::Text { text: before, .. }, Column::Text { text: after, .. }) => before != after,
+        (Column::Text { text: before, .. }, Column::Text { text: after, .. })
+        | (Column::Json { text: before, .. }, Column::Json { text: after, .. }) => before != after,
         (Column::Missing, _) | (_, Column::Missing) => true,
         (before, after) => before != after,
     }
