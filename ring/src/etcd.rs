@@ -13,6 +13,7 @@
 //! warn once and tell the end. [`read`](Membership::read) fails after a bounded time. The ring stays as last known; what protects readers
 //! meanwhile is the lease of each node ([`Registration::live`](crate::Registration::live)).
 
+mod claim;
 mod lease;
 mod link;
 mod outage;
@@ -31,6 +32,7 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+pub use claim::{Claim, Held};
 pub use registration::EtcdRegistration;
 
 use crate::{Epoch, Error, Member, Membership, Ring};
