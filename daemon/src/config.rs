@@ -18,8 +18,8 @@ pub use effective::Effective;
 pub use layers::Layers;
 pub use problems::Problems;
 pub use sections::{
-    ClientSection, Cluster, Database, FixedMember, KafkaFormat, KafkaSource, LogFormat, Properties, ReadFrom,
-    Telemetry,
+    BinlogSource, ClientSection, Cluster, Database, FixedMember, KafkaFormat, KafkaFormats, KafkaSource,
+    LogFormat, Properties, ReadFrom, Telemetry,
 };
 pub use suggest::suggest;
 pub use url::{DatabaseUrl, mask_url};

@@ -18,8 +18,8 @@ use super::{
 mod message;
 
 /// The sections that some binary reads.
-const SECTIONS: [&str; 8] =
-    ["cluster", "database", "source.kafka", "node", "sync", "client", "telemetry", "dev"];
+const SECTIONS: [&str; 9] =
+    ["cluster", "database", "source.kafka", "source.binlog", "node", "sync", "client", "telemetry", "dev"];
 
 /// Tables that the catalog reads from the same file; they can't be set by the environment.
 const CATALOG: [&str; 3] = ["group", "rule", "catalog"];

@@ -2,13 +2,15 @@
 
 use super::{Layers, Problems};
 
+mod binlog;
 mod cluster;
 mod database;
 mod kafka;
 
+pub use binlog::BinlogSource;
 pub use cluster::{Cluster, FixedMember};
 pub use database::Database;
-pub use kafka::{KafkaFormat, KafkaSource, Properties};
+pub use kafka::{KafkaFormat, KafkaFormats, KafkaSource, Properties};
 
 use std::time::Duration;
 

@@ -13,9 +13,59 @@ use crate::config::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KafkaFormat {
-    /// Canal's flat JSON messages.
+    /// Canal's flat JSON messages, and those of its relatives: TiCDC's and Flink's canal-json.
     #[default]
     Canal,
+    /// Debezium's JSON change events, with or without a schema.
+    Debezium,
+    /// Rows that Debezium's `ExtractNewRecordState` took out of their events.
+    DebeziumUnwrapped,
+    /// Maxwell's JSON messages.
+    Maxwell,
+}
+
+/// One form for all topics, or one per topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum KafkaFormats {
+    /// All topics carry this one.
+    One(KafkaFormat),
+    /// By the topic's name, or by a `^regex` that it matches; plain names count first, then patterns in the order of their text.
+    Topics(BTreeMap<String, KafkaFormat>),
+}
+
+impl Default for KafkaFormats {
+    fn default() -> Self {
+        Self::One(KafkaFormat::default())
+    }
+}
+
+impl From<KafkaFormat> for KafkaFormats {
+    fn from(format: KafkaFormat) -> Self {
+        Self::One(format)
+    }
+}
+
+impl<'de> Deserialize<'de> for KafkaFormats {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = KafkaFormats;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a format such as \"canal\", or a table of topics and formats")
+            }
+
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<KafkaFormats, E> {
+                KafkaFormat::deserialize(de::value::StrDeserializer::new(value)).map(KafkaFormats::One)
+            }
+
+            fn visit_map<M: de::MapAccess<'de>>(self, map: M) -> Result<KafkaFormats, M::Error> {
+                BTreeMap::deserialize(de::value::MapAccessDeserializer::new(map)).map(KafkaFormats::Topics)
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
 }
 
 /// `[source.kafka]`: topics that carry the database's changes.
@@ -26,8 +76,10 @@ pub struct KafkaSource {
     pub brokers: String,
     /// Topic names, or one `^regex`. No default.
     pub topics: Vec<String>,
-    /// `"canal"`. Default `"canal"`.
-    pub format: KafkaFormat,
+    /// `"canal"`, `"debezium"`, `"debezium_unwrapped"`, `"maxwell"`, or a table of topics (names or `^regex`) and formats. Default `"canal"`.
+    pub format: KafkaFormats,
+    /// Whose rows a topic carries where its messages don't say: topic (a name or `^regex`) to `database.table`. Default none.
+    pub tables: BTreeMap<String, String>,
     /// The consumer group; instances of the sync service share work by it. Default `"freshline"`.
     pub group: String,
     /// Where messages go that can't be decoded. Default `"freshline.dead-letters"`.
@@ -43,7 +95,8 @@ impl Default for KafkaSource {
         Self {
             brokers: String::new(),
             topics: Vec::new(),
-            format: KafkaFormat::Canal,
+            format: KafkaFormats::default(),
+            tables: BTreeMap::new(),
             group: "freshline".to_owned(),
             dead_letter_topic: "freshline.dead-letters".to_owned(),
             time_zone: "UTC".to_owned(),
@@ -73,6 +126,26 @@ impl KafkaSource {
                 "{}: is among the topics that are read, name another",
                 place("dead_letter_topic")
             ));
+        }
+        if matches!(&self.format, KafkaFormats::Topics(topics) if topics.is_empty()) {
+            problems.push(format!("{}: names no topic, leave it out for \"canal\"", place("format")));
+        }
+        if let KafkaFormats::Topics(formats) = &self.format
+            && formats.keys().all(|name| !name.starts_with('^'))
+        {
+            for topic in self.topics.iter().filter(|topic| !topic.starts_with('^')) {
+                if !formats.contains_key(topic) {
+                    problems.push(format!("{}: names no format for the topic {topic:?}", place("format")));
+                }
+            }
+        }
+        for (topic, table) in &self.tables {
+            if table.split('.').filter(|part| !part.is_empty()).count() != 2 {
+                problems.push(format!(
+                    "{}: `{topic}` = `{table}` is not written like \"shop.orders\"",
+                    place("tables")
+                ));
+            }
         }
         for (field, value) in [("group", &self.group), ("dead_letter_topic", &self.dead_letter_topic)] {
             if value.trim().is_empty() {
