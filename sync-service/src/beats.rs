@@ -155,7 +155,17 @@ impl Beats {
             return Vec::new();
         }
         let number = |value: &Value| value.as_i64().or_else(|| value.as_str()?.parse().ok());
-        let rows = message["data"].as_array().map(Vec::as_slice).unwrap_or_default();
+        // Debezium wraps what it says in `payload` where it carries a schema; its unwrapped rows stand alone.
+        let message = message.get("payload").filter(|payload| payload.is_object()).unwrap_or(&message);
+        let gone = |field: &str, sign: &str| message[field].as_str() == Some(sign);
+        if gone("op", "d") || gone("__op", "d") || gone("__deleted", "true") {
+            return Vec::new();
+        }
+        let rows = match (&message["data"], &message["after"]) {
+            (Value::Array(rows), _) => rows.as_slice(),
+            (row @ Value::Object(_), _) | (_, row @ Value::Object(_)) => std::slice::from_ref(row),
+            _ => std::slice::from_ref(message),
+        };
         let own = rows.iter().filter(|row| row["writer"].as_str() == Some(&self.writer));
         own.filter_map(|row| Some(Row { table, n: number(&row["n"])?, beat: number(&row["beat"])? }))
             .collect()
@@ -198,6 +208,16 @@ mod tests {
         assert_eq!(rows(canal), [Row { table: 0, n: 3, beat: 17 }]);
         let native = r#"{"type":"INSERT","data":[{"beat":17,"n":3,"writer":"me"}]}"#;
         assert_eq!(rows(native), [Row { table: 0, n: 3, beat: 17 }]);
+        let row = r#"{"beat":17,"n":3,"writer":"me"}"#;
+        for other in [
+            format!(r#"{{"type":"update","data":{row},"old":{{"beat":16}}}}"#),
+            format!(r#"{{"op":"u","before":null,"after":{row}}}"#),
+            format!(r#"{{"schema":null,"payload":{{"op":"c","after":{row}}}}}"#),
+            row.to_owned(),
+        ] {
+            assert_eq!(rows(&other), [Row { table: 0, n: 3, beat: 17 }], "{other}");
+        }
+        assert_eq!(rows(&format!(r#"{{"op":"d","before":{row},"after":null}}"#)), []);
         for none in [
             r#"{"data":null}"#,
             "{",

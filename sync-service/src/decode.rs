@@ -2,22 +2,34 @@
 //!
 //! Decoding borrows from the message and keeps only the columns that some rule needs. The columns of interest are
 //! learnt: the first message of a table that has rules adds that table's columns, and is read once more.
+//!
+//! There is a module for each format. All of them leave the same behind: an [`Event`], which says what a message means, and rows in a
+//! [`Scratch`], whose cells become key parts by the catalog's own rules, whatever program wrote them.
 
 pub mod canal;
 mod columns;
 mod ddl;
+mod debezium;
+mod json;
+mod maxwell;
 mod row;
+mod topics;
 mod zone;
 
 use std::sync::Arc;
 
 use catalog::{Catalog, Op, TableRules};
-use hashbrown::HashMap;
+use daemon::config::KafkaFormat;
+use hashbrown::{HashMap, HashSet};
 use xxhash_rust::xxh3::xxh3_64;
 
 pub use columns::Columns;
 pub use row::{Cell, Image, Rows, Scratch};
+pub use topics::Topics;
+pub(crate) use zone::civil_from_days;
 pub use zone::{Zone, ZoneError};
+
+use crate::source::Message;
 
 /// What one message says. Its rows, if it has any, are in the [`Scratch`] that it was decoded into.
 #[derive(Debug)]
@@ -101,6 +113,14 @@ pub enum Reason {
     NewPartition,
     /// Canal was restarted.
     CanalRestart,
+    /// A table is read anew from its beginning: what came before may have been missed.
+    Snapshot,
+    /// The part of the binlog to read next was purged.
+    Purged,
+    /// The server lacks transactions that were read already: it is another one, or was reset.
+    OtherServer,
+    /// A table's definition is newer than the rows that are read, so columns can't be told by name.
+    Definition,
 }
 
 impl Reason {
@@ -120,6 +140,10 @@ impl Reason {
             Self::Owed => "owed",
             Self::NewPartition => "new_partition",
             Self::CanalRestart => "canal_restart",
+            Self::Snapshot => "snapshot",
+            Self::Purged => "purged",
+            Self::OtherServer => "other_server",
+            Self::Definition => "definition",
         }
     }
 }
@@ -137,6 +161,10 @@ pub enum Idle {
     NoRowsTouched,
     /// A sign of life of the stream.
     Heartbeat,
+    /// The beginning or the end of a transaction.
+    Transaction,
+    /// The second message about a deleted row, for compaction alone.
+    Tombstone,
 }
 
 impl Idle {
@@ -148,6 +176,8 @@ impl Idle {
             Self::XaRollback => "xa_rollback",
             Self::NoRowsTouched => "no_rows_touched",
             Self::Heartbeat => "heartbeat",
+            Self::Transaction => "transaction",
+            Self::Tombstone => "tombstone",
         }
     }
 }
@@ -162,7 +192,18 @@ pub struct Undecodable {
     pub table: Option<(String, String)>,
 }
 
-/// Decodes messages of one format against one catalog.
+impl Undecodable {
+    fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), table: None }
+    }
+
+    fn of(reason: impl Into<String>, database: &str, table: &str) -> Self {
+        let told = !database.is_empty() && !table.is_empty();
+        Self { reason: reason.into(), table: told.then(|| (database.to_owned(), table.to_owned())) }
+    }
+}
+
+/// Decodes messages against one catalog, each by the format of its topic.
 pub struct Decoder {
     catalog: Arc<Catalog>,
     columns: Columns,
@@ -171,6 +212,10 @@ pub struct Decoder {
     /// Tables of heartbeat rows, as (database, table).
     heartbeats: Vec<(String, String)>,
     memos: canal::quick::Memos,
+    topics: Topics,
+    schemas: debezium::Schemas,
+    /// Tables that Debezium is reading from their beginning.
+    snapshots: HashSet<(String, String)>,
 }
 
 struct Known {
@@ -192,7 +237,17 @@ impl Decoder {
             zone,
             heartbeats: Vec::new(),
             memos: canal::quick::Memos::default(),
+            topics: Topics::default(),
+            schemas: debezium::Schemas::default(),
+            snapshots: HashSet::new(),
         }
+    }
+
+    /// Goes by these formats and table names of topics; otherwise everything is Canal's and names its table.
+    #[must_use]
+    pub fn with_topics(mut self, topics: Topics) -> Self {
+        self.topics = topics;
+        self
     }
 
     /// Takes these tables, as (database, table), for tables of heartbeat rows, whatever the catalog says of them.
@@ -202,14 +257,40 @@ impl Decoder {
         self
     }
 
+    /// Decodes one message by the format of its topic. The rows are left in `scratch`.
+    pub fn decode<'a>(
+        &mut self,
+        message: &Message<'a>,
+        scratch: &mut Scratch<'a>,
+    ) -> Result<Event, Undecodable> {
+        scratch.clear();
+        let topic = self.topics.of(&message.partition.topic);
+        let named = topic.table.as_ref().map(|(database, table)| (&**database, &**table));
+        match topic.format {
+            Some(KafkaFormat::Canal) => canal::decode(self, value(message)?, named, scratch),
+            Some(KafkaFormat::Maxwell) => maxwell::decode(self, value(message)?, scratch),
+            Some(KafkaFormat::Debezium) => debezium::decode(self, message, scratch),
+            Some(KafkaFormat::DebeziumUnwrapped) => debezium::unwrapped(self, message, named, scratch),
+            None => Err(Undecodable::new(format!(
+                "source.kafka.format names no format for the topic {:?}",
+                &*message.partition.topic
+            ))),
+        }
+    }
+
     /// Decodes one Canal message. The rows are left in `scratch`.
     pub fn canal<'a>(&mut self, message: &'a [u8], scratch: &mut Scratch<'a>) -> Result<Event, Undecodable> {
-        canal::decode(self, message, scratch)
+        canal::decode(self, message, None, scratch)
     }
 
     /// The columns of interest, which [`Image`]s are read by.
     pub fn columns(&self) -> &Columns {
         &self.columns
+    }
+
+    /// The rules of a table, its columns being of interest from here on.
+    fn learn(&mut self, database: &str, table: &str) -> Option<Arc<TableRules>> {
+        self.rules(database, table).0
     }
 
     fn is_heartbeat(&self, database: &str, table: &str) -> bool {
@@ -240,4 +321,12 @@ impl Decoder {
         self.tables.insert(hash, known);
         (rules, complete)
     }
+}
+
+fn value<'a>(message: &Message<'a>) -> Result<&'a [u8], Undecodable> {
+    message.payload.ok_or_else(|| {
+        Undecodable::new(
+            "message has no value, as a tombstone; of this format none has: see source.kafka.format",
+        )
+    })
 }

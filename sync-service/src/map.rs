@@ -14,7 +14,7 @@ use self::streak::{Restart, Streaks};
 pub use self::told::{Told, What};
 use crate::beats::{Beats, Row};
 use crate::config::OnCanalRestart;
-use crate::decode::{Concerned, Decoder, Event, Idle, Meaning, Reason, Scratch, Undecodable, Zone};
+use crate::decode::{Concerned, Decoder, Event, Idle, Meaning, Reason, Scratch, Topics, Undecodable, Zone};
 use crate::deliver::Removals;
 use crate::metrics::{PipelineMetrics, ReasonLabel};
 use crate::offsets::Partition;
@@ -80,6 +80,12 @@ impl Mapper {
         Self { catalog, decoder, metrics, beats: None, by_database, streaks, on_canal_restart }
     }
 
+    /// Decodes messages by these formats of their topics.
+    pub(crate) fn with_topics(mut self, topics: Topics) -> Self {
+        self.decoder = self.decoder.with_topics(topics);
+        self
+    }
+
     /// Finds these heartbeat rows in the stream.
     pub(crate) fn with_beats(mut self, beats: Option<Arc<Beats>>) -> Self {
         if let Some(beats) = &beats {
@@ -98,13 +104,9 @@ impl Mapper {
         let mut beats = Vec::new();
         let mut owed = false;
         for message in batch.messages() {
-            let Some(payload) = message.payload else {
-                let reason = "message has no value, as a tombstone; canal writes none".to_owned();
-                letters.push(self.letter(&message, Undecodable { reason, table: None }, &mut stale));
-                continue;
-            };
+            let payload = message.payload.unwrap_or_default();
             self.metrics.bytes.inc_by(payload.len() as u64);
-            match self.decoder.canal(payload, &mut scratch) {
+            match self.decoder.decode(&message, &mut scratch) {
                 Ok(event) => {
                     if let Some(restart) = self.streaks.restart(&message, &event) {
                         owed |= self.restarted(&message, &restart, &mut stale);

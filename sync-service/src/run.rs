@@ -7,7 +7,9 @@ use anyhow::Context as _;
 use catalog::Catalog;
 use client::{Client, Peers};
 use daemon::admin::{self, Readiness};
-use daemon::config::{ClientSection, Cluster, Database, Effective, KafkaSource, Layers, Problems, Telemetry};
+use daemon::config::{
+    BinlogSource, ClientSection, Cluster, Database, Effective, KafkaSource, Layers, Problems, Telemetry,
+};
 use daemon::program::Program;
 use prometheus_client::registry::Registry;
 use ring::etcd::{EtcdMembership, Options};
@@ -17,8 +19,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::beats::Beats;
 use crate::config::Sync;
-use crate::decode::Zone;
+use crate::decode::{Topics, Zone};
 use crate::service::Service;
+use crate::source::Source;
+use crate::source::binlog::Binlog;
 use crate::source::kafka::Kafka;
 use crate::verify::Watch;
 
@@ -27,8 +31,10 @@ use crate::verify::Watch;
 pub struct Settings {
     /// `[sync]`.
     pub sync: Sync,
-    /// `[source.kafka]`.
+    /// `[source.kafka]`; read only without `[source.binlog]`.
     pub kafka: KafkaSource,
+    /// `[source.binlog]`, if the binlog is read directly.
+    pub binlog: Option<BinlogSource>,
     /// `[cluster]`.
     pub cluster: Cluster,
     /// `[client]`.
@@ -41,6 +47,7 @@ pub struct Settings {
     /// Groups and rules.
     pub catalog: Arc<Catalog>,
     zone: Zone,
+    topics: Topics,
 }
 
 impl Settings {
@@ -52,10 +59,27 @@ impl Settings {
         let cluster: Cluster = layers.section("cluster", &mut problems);
         let client: ClientSection = layers.section("client", &mut problems);
         let telemetry: Telemetry = layers.section("telemetry", &mut problems);
-        let database: Option<Database> = (sync.heartbeat.is_some() || sync.verify.is_on())
+        let mut binlog: Option<BinlogSource> =
+            layers.has("source.binlog").then(|| layers.section("source.binlog", &mut problems));
+        let needs_url = binlog.as_ref().is_some_and(|binlog| binlog.url.is_empty());
+        let database: Option<Database> = (sync.heartbeat.is_some() || sync.verify.is_on() || needs_url)
             .then(|| layers.section("database", &mut problems));
         sync.check(layers, &mut problems);
-        kafka.check(layers, &mut problems);
+        match &mut binlog {
+            Some(binlog) => {
+                if layers.has("source.kafka") {
+                    problems.push(format!(
+                        "{}: changes come from one source, leave out this section or source.kafka",
+                        layers.place("source.binlog")
+                    ));
+                }
+                if let (true, Some(database)) = (needs_url, &database) {
+                    binlog.url = database.url.clone();
+                }
+                binlog.check(!cluster.etcd.is_empty(), layers, &mut problems);
+            }
+            None => kafka.check(layers, &mut problems),
+        }
         if let Some(database) = &database {
             database.check(layers, &mut problems);
             if sync.heartbeat.is_some() && database.url.expose().starts_with("sqlite:") {
@@ -78,6 +102,10 @@ impl Settings {
             problems.push(format!("{}: {error}", layers.place("source.kafka.time_zone")));
             Zone::default()
         });
+        let topics = Topics::new(&kafka).unwrap_or_else(|error| {
+            problems.push(format!("{}: {error}", layers.place("source.kafka")));
+            Topics::default()
+        });
         let catalog = Catalog::parse(layers.file_name(), layers.text())
             .map_err(|report| {
                 for problem in &report.problems {
@@ -89,7 +117,7 @@ impl Settings {
         problems.clone().into_result()?;
         // Without problems there is a catalog.
         let catalog = Arc::new(catalog.ok_or(problems)?);
-        Ok(Self { sync, kafka, cluster, client, database, telemetry, catalog, zone })
+        Ok(Self { sync, kafka, binlog, cluster, client, database, telemetry, catalog, zone, topics })
     }
 
     /// What is in effect, secrets hidden.
@@ -98,9 +126,12 @@ impl Settings {
             Some(database) => Effective::default().with("database", database),
             None => Effective::default(),
         };
+        let effective = effective.with("sync", &self.sync);
+        let effective = match &self.binlog {
+            Some(binlog) => effective.with("source.binlog", binlog),
+            None => effective.with("source.kafka", &self.kafka),
+        };
         effective
-            .with("sync", &self.sync)
-            .with("source.kafka", &self.kafka)
             .with("cluster", &self.cluster)
             .with("client", &self.client)
             .with("telemetry", &self.telemetry)
@@ -131,7 +162,6 @@ impl Settings {
             EtcdMembership::connect(options).context("follow the membership")?
         };
         let verify = self.watch(&membership, &mut registry.lock())?;
-        let source = Kafka::new(&self.kafka, &self.sync, &mut registry.lock())?;
         let beats = match (&self.sync.heartbeat, &self.database) {
             (Some(config), Some(database)) => {
                 // Unique to this life: what an earlier one wrote tells nothing of when.
@@ -142,8 +172,20 @@ impl Settings {
             }
             _ => None,
         };
+        let beating = beats.as_ref().map(|(beats, _)| beats.tables().to_vec()).unwrap_or_default();
+        let source: Box<dyn Source> = match &self.binlog {
+            Some(binlog) => {
+                let etcd = (!self.cluster.etcd.is_empty()).then(|| {
+                    Options::new(self.cluster.etcd.clone(), self.cluster.name.clone(), self.cluster.replicas)
+                });
+                let catalog = self.catalog.clone();
+                Box::new(Binlog::new(binlog, etcd, catalog, &self.sync, &beating, &mut registry.lock())?)
+            }
+            None => Box::new(Kafka::new(&self.kafka, &self.sync, &mut registry.lock())?),
+        };
         let service = Service::new(self.sync, self.catalog, membership, peers, source, &mut registry.lock())
-            .with_zone(self.zone);
+            .with_zone(self.zone)
+            .with_topics(self.topics);
         let service = match beats {
             Some((beats, rows)) => service.with_beats(beats, Arc::new(rows)),
             None => service,

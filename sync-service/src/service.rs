@@ -22,7 +22,7 @@ use tracing::warn;
 use self::beating::Beating;
 use crate::beats::{BeatWriter, Beats};
 use crate::config::Sync;
-use crate::decode::Zone;
+use crate::decode::{Topics, Zone};
 use crate::deliver::{Appliers, Deliverer, Limits};
 use crate::metrics::{DeliverMetrics, PipelineMetrics};
 use crate::offsets::Offsets;
@@ -65,6 +65,7 @@ pub struct Service<S> {
     membership: Arc<dyn Membership>,
     appliers: Arc<dyn Appliers>,
     zone: Zone,
+    topics: Topics,
     pipeline: PipelineMetrics,
     deliver: DeliverMetrics,
     beating: Option<Beating>,
@@ -90,6 +91,7 @@ impl<S: Source> Service<S> {
             membership,
             appliers,
             zone: Zone::default(),
+            topics: Topics::default(),
             pipeline: PipelineMetrics::register(registry),
             deliver: DeliverMetrics::register(registry),
             beating: None,
@@ -102,6 +104,13 @@ impl<S: Source> Service<S> {
     #[must_use]
     pub fn with_zone(mut self, zone: Zone) -> Self {
         self.zone = zone;
+        self
+    }
+
+    /// Sets the formats of topics, and whose rows they carry where messages don't say; otherwise all messages are Canal's.
+    #[must_use]
+    pub fn with_topics(mut self, topics: Topics) -> Self {
+        self.topics = topics;
         self
     }
 

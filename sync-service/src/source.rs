@@ -1,5 +1,6 @@
 //! Where changes come from: batches of raw messages, each with its place in a log.
 
+pub mod binlog;
 pub mod kafka;
 pub mod memory;
 
@@ -51,6 +52,43 @@ pub trait Source: Send + Sync + 'static {
     /// Asks the log where these partitions end *now*, and which partitions there are: the answer is of a moment after the call,
     /// never of one before it. Cancel safe.
     async fn survey(&self, owned: Vec<Partition>) -> Result<Survey, Error>;
+}
+
+#[async_trait]
+impl Source for Box<dyn Source> {
+    fn start(
+        &self,
+        offsets: Arc<Offsets>,
+        batching: Batching,
+        events: mpsc::Sender<Event>,
+        stop: CancellationToken,
+    ) -> Result<(), Error> {
+        (**self).start(offsets, batching, events, stop)
+    }
+
+    async fn commit(&self, offsets: &[NextOffset]) -> Result<(), Error> {
+        (**self).commit(offsets).await
+    }
+
+    async fn dead_letter(&self, letter: &Letter) -> Result<(), Error> {
+        (**self).dead_letter(letter).await
+    }
+
+    async fn close(&self) {
+        (**self).close().await;
+    }
+
+    fn waits_for(&self) -> Option<String> {
+        (**self).waits_for()
+    }
+
+    fn ends(&self) -> Vec<NextOffset> {
+        (**self).ends()
+    }
+
+    async fn survey(&self, owned: Vec<Partition>) -> Result<Survey, Error> {
+        (**self).survey(owned).await
+    }
 }
 
 /// What a log says of itself at one moment.
@@ -148,6 +186,29 @@ struct Place {
     timestamp_ms: Option<i64>,
     key: Option<Range<usize>>,
     payload: Option<Range<usize>>,
+    headers: Vec<(HeaderName, Range<usize>)>,
+}
+
+/// The headers that tell whose row a message carries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum HeaderName {
+    Database,
+    Table,
+    Op,
+    Deleted,
+}
+
+/// What `ExtractNewRecordState` says in a record's headers where `add.headers` asks for it.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Headers<'a> {
+    /// `__db`.
+    pub database: Option<&'a str>,
+    /// `__table`.
+    pub table: Option<&'a str>,
+    /// `__op`.
+    pub op: Option<&'a str>,
+    /// `__deleted`.
+    pub deleted: Option<&'a str>,
 }
 
 /// One message of a batch.
@@ -163,6 +224,8 @@ pub struct Message<'a> {
     pub key: Option<&'a [u8]>,
     /// Its value, if it has one.
     pub payload: Option<&'a [u8]>,
+    /// What its headers say of it.
+    pub headers: Headers<'a>,
 }
 
 impl Batch {
@@ -184,7 +247,22 @@ impl Batch {
             timestamp_ms: place.timestamp_ms,
             key: place.key.clone().map(|range| &self.buffer[range]),
             payload: place.payload.clone().map(|range| &self.buffer[range]),
+            headers: self.headers(&place.headers),
         })
+    }
+
+    fn headers(&self, headers: &[(HeaderName, Range<usize>)]) -> Headers<'_> {
+        let of = |name: HeaderName| {
+            let (_, range) = headers.iter().find(|(of, _)| *of == name)?;
+            // Connect's JSON converter writes header values as JSON.
+            Some(std::str::from_utf8(&self.buffer[range.clone()]).ok()?.trim_matches('"'))
+        };
+        Headers {
+            database: of(HeaderName::Database),
+            table: of(HeaderName::Table),
+            op: of(HeaderName::Op),
+            deleted: of(HeaderName::Deleted),
+        }
     }
 
     /// Where its newest message comes from: `topic/partition@offset`.
@@ -275,7 +353,29 @@ impl BatchBuilder {
             })
         };
         let (key, payload) = (copy(key), copy(payload));
-        self.messages.push(Place { partition: index, offset, timestamp_ms, key, payload });
+        self.messages.push(Place {
+            partition: index,
+            offset,
+            timestamp_ms,
+            key,
+            payload,
+            headers: Vec::new(),
+        });
+    }
+
+    /// Notes a header of the message that was pushed last, if it is one that tells whose row it carries.
+    pub fn header(&mut self, name: &str, value: &[u8]) {
+        let name = match name {
+            "__db" | "__source_db" => HeaderName::Database,
+            "__table" | "__source_table" => HeaderName::Table,
+            "__op" => HeaderName::Op,
+            "__deleted" => HeaderName::Deleted,
+            _ => return,
+        };
+        let Some(last) = self.messages.last_mut() else { return };
+        let start = self.buffer.len();
+        self.buffer.extend_from_slice(value);
+        last.headers.push((name, start..self.buffer.len()));
     }
 
     /// Takes what is in as a batch that `offsets` knows of, and is empty again.

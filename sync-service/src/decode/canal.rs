@@ -16,14 +16,15 @@ use super::{Concerned, Decoder, Event, Idle, Meaning, Reason, Scratch, Undecodab
 pub(super) fn decode<'a>(
     decoder: &mut Decoder,
     message: &'a [u8],
+    named: Option<(&str, &str)>,
     scratch: &mut Scratch<'a>,
 ) -> Result<Event, Undecodable> {
+    scratch.clear();
     let mut envelope = match quick::read(message, scratch, &decoder.columns, &mut decoder.memos) {
         Some(envelope) => envelope,
         None => read(decoder, message, scratch, false)?,
     };
-    let database = text(envelope.database.as_ref());
-    let table = text(envelope.table.as_ref());
+    let (database, table) = names(&envelope, named);
     // Before any rule: a pattern may match the table too. A DROP or RENAME may concern others beside it, and goes on.
     if decoder.is_heartbeat(database, table)
         && let Some("INSERT" | "UPDATE" | "DELETE" | "CREATE" | "TRUNCATE") = envelope.kind.as_deref()
@@ -46,12 +47,9 @@ pub(super) fn decode<'a>(
             envelope = read(decoder, message, scratch, true)?;
         }
     }
-    let database = text(envelope.database.as_ref()).to_owned();
-    let table = text(envelope.table.as_ref()).to_owned();
-    let undecodable = |reason: String| {
-        let told = !database.is_empty() && !table.is_empty();
-        Undecodable { reason, table: told.then(|| (database.clone(), table.clone())) }
-    };
+    let (database, table) = names(&envelope, named);
+    let (database, table) = (database.to_owned(), table.to_owned());
+    let undecodable = |reason: String| Undecodable::of(reason, &database, &table);
     if let Some(mut problem) = envelope.problem.take() {
         if envelope
             .kind
@@ -90,7 +88,7 @@ pub(super) fn decode<'a>(
     let meaning = if let Some(op) = op {
         if table.is_empty() || (database.is_empty() && rules.is_none()) {
             return Err(undecodable(
-                "message names no database and table, so its rows can't be mapped to keys".to_owned(),
+                "message names no database and table, so its rows can't be mapped to keys; say whose they are in source.kafka.tables".to_owned(),
             ));
         }
         match (rules, envelope.data) {
@@ -112,9 +110,22 @@ pub(super) fn decode<'a>(
         match &*kind {
             "XACOMMIT" => Meaning::XaCommit,
             "XAROLLBACK" => Meaning::Nothing(Idle::XaRollback),
-            "TIDB_WATERMARK" => Meaning::Nothing(Idle::Heartbeat),
+            "TIDB_WATERMARK" | "FRESHLINE_POSITION" => Meaning::Nothing(Idle::Heartbeat),
             "QUERY" if !envelope.is_ddl.unwrap_or_else(|| ddl::is_ddl(sql)) => {
                 Meaning::Nothing(Idle::Comment)
+            }
+            // What the reader of the binlog says of its own: a statement, and rows that can't be told apart.
+            "FRESHLINE_STATEMENT" => {
+                let reason = match ddl::first_word(sql).as_str() {
+                    "TRUNCATE" => Reason::Truncate,
+                    "INSERT" | "UPDATE" | "DELETE" | "REPLACE" | "LOAD" | "WITH" => Reason::Statement,
+                    _ => Reason::Ddl,
+                };
+                whole(ddl::statement(&database, sql), reason)
+            }
+            "FRESHLINE_FLUSH" => {
+                let of = (!table.is_empty()).then(|| vec![(database.clone(), table.clone())]);
+                whole(Some(of.map_or(Concerned::Everything, Concerned::Tables)), Reason::Definition)
             }
             "TRUNCATE" => whole(ddl::concerned(&kind, &database, &table, sql), Reason::Truncate),
             "CREATE" | "ALTER" | "ERASE" | "DROP" | "RENAME" | "CINDEX" | "DINDEX" | "QUERY" => {
@@ -169,6 +180,18 @@ fn read<'a>(
     }
 }
 
+/// Database and table of a message; those of its topic where it names no table itself, as Flink SQL writes it.
+fn names<'s>(envelope: &'s Envelope<'_>, named: Option<(&'s str, &'s str)>) -> (&'s str, &'s str) {
+    match (text(envelope.database.as_ref()), text(envelope.table.as_ref())) {
+        ("", "") if envelope.sql.as_deref().is_none_or(str::is_empty) => named.unwrap_or_default(),
+        ("", table) if !table.is_empty() => match named {
+            Some((database, of)) if of.eq_ignore_ascii_case(table) => (database, table),
+            _ => ("", table),
+        },
+        names => names,
+    }
+}
+
 fn text<'s>(field: Option<&'s Cow<'_, str>>) -> &'s str {
     field.map_or("", |text| text)
 }
@@ -178,7 +201,7 @@ fn to_utc(decoder: &Decoder, scratch: &mut Scratch<'_>) {
     if decoder.zone.is_utc() {
         return;
     }
-    let Scratch { data, old, types } = scratch;
+    let Scratch { data, old, types, .. } = scratch;
     let is_timestamp =
         |text: &str| text.get(..9).is_some_and(|start| start.eq_ignore_ascii_case("timestamp"));
     for (column, _) in types.iter().filter(|(_, text)| is_timestamp(text)) {

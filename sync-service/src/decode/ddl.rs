@@ -43,6 +43,47 @@ pub(super) fn concerned(kind: &str, database: &str, table: &str, sql: &str) -> O
     }
 }
 
+/// What a statement touches, of which nothing is known but its text and the database that it ran in; `None` if no rows.
+pub(super) fn statement(database: &str, sql: &str) -> Option<Concerned> {
+    // What the binlog carries beside DDL, and what changes no rows that a query could read.
+    const HARMLESS: [&str; 16] = [
+        "BEGIN",
+        "COMMIT",
+        "ROLLBACK",
+        "SAVEPOINT",
+        "RELEASE",
+        "XA",
+        "GRANT",
+        "REVOKE",
+        "SET",
+        "FLUSH",
+        "ANALYZE",
+        "OPTIMIZE",
+        "CHECK",
+        "REPAIR",
+        "INSTALL",
+        "UNINSTALL",
+    ];
+    let mut first = words(sql);
+    let (first, second) = (first.next().unwrap_or_default(), first.next().unwrap_or_default());
+    if HARMLESS.contains(&first.as_str()) {
+        return None;
+    }
+    let index = || words(sql).skip(1).take(3).any(|word| word == "INDEX" || word == "KEY");
+    let altered = || words(sql).any(|word| word == "EXCHANGE");
+    match (first.as_str(), second.as_str()) {
+        ("CREATE", "INDEX" | "UNIQUE" | "FULLTEXT" | "SPATIAL") if index() => None,
+        ("DROP", "INDEX") => None,
+        ("ALTER", "TABLE") if altered() => Some(Concerned::Everything),
+        _ => query(database, sql),
+    }
+}
+
+/// The first word of a statement, in upper case.
+pub(super) fn first_word(sql: &str) -> String {
+    words(sql).next().unwrap_or_default()
+}
+
 /// Whether a text is DDL, for messages that don't say so themselves.
 pub(super) fn is_ddl(sql: &str) -> bool {
     words(sql)

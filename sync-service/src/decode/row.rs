@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use catalog::{Column, RowImage};
+use catalog::{Column, JsonForm, RowImage};
 
 use super::columns::Columns;
 
@@ -11,8 +11,12 @@ use super::columns::Columns;
 pub enum Cell<'a> {
     /// SQL NULL.
     Null,
-    /// As the stream writes it.
+    /// As Canal writes it.
     Text(Cow<'a, str>),
+    /// A JSON value of a column whose type is not told beside it.
+    Json(Cow<'a, str>, JsonForm),
+    /// The bytes of a binary column; of BIT, big-endian.
+    Bytes(Vec<u8>),
     /// A nested object or array: nothing that a key could be made of.
     Unusable,
 }
@@ -85,6 +89,8 @@ pub struct Scratch<'a> {
     pub data: Rows<'a>,
     /// What was different before an UPDATE; as many rows as `data`, or none.
     pub old: Rows<'a>,
+    /// Whether `old` stands for itself: what it lacks is unknown, not as in `data`.
+    pub old_is_whole: bool,
     /// Column types as the server writes them.
     pub types: Vec<(u16, Cow<'a, str>)>,
 }
@@ -93,6 +99,7 @@ impl<'a> Scratch<'a> {
     pub(super) fn clear(&mut self) {
         self.data.clear();
         self.old.clear();
+        self.old_is_whole = false;
         self.types.clear();
     }
 
@@ -108,6 +115,9 @@ impl<'a> Scratch<'a> {
     pub fn before<'s>(&'s self, row: usize, columns: &'s Columns) -> Option<Image<'s, 'a>> {
         if row >= self.old.len() || !self.old.any(row) {
             return None;
+        }
+        if self.old_is_whole {
+            return Some(Image { row: self.old.row(row), ..self.image(row, columns) });
         }
         Some(Image { overlay: self.old.row(row), ..self.image(row, columns) })
     }
@@ -135,10 +145,15 @@ impl RowImage for Image<'_, '_> {
         match cell {
             Cell::Null => Column::Null,
             Cell::Text(text) => {
-                let mysql_type =
-                    self.types.iter().rev().find(|(column, _)| *column == id).map(|(_, text)| &**text);
-                Column::Text { text, mysql_type }
+                let told = self.types.iter().rev().find(|(column, _)| *column == id).map(|(_, text)| &**text);
+                match told {
+                    Some(mysql_type) => Column::Text { text, mysql_type: Some(mysql_type) },
+                    // Canal always tells the types; its relatives that don't (Flink) write bytes as base64.
+                    None => Column::Json { text, form: JsonForm::String },
+                }
             }
+            Cell::Json(text, form) => Column::Json { text, form: *form },
+            Cell::Bytes(bytes) => Column::Bytes(bytes),
             Cell::Unusable => Column::Missing,
         }
     }

@@ -47,8 +47,9 @@ impl<S: Source> Service<S> {
         let beats = self.beating.as_ref().map(|beating| beating.beats.clone());
         let mut order = Order::default();
         let restart = self.config.on_canal_restart;
-        let mut mapper =
-            Mapper::new(self.catalog.clone(), self.zone, self.pipeline.clone(), restart).with_beats(beats);
+        let mut mapper = Mapper::new(self.catalog.clone(), self.zone, self.pipeline.clone(), restart)
+            .with_topics(self.topics.clone())
+            .with_beats(beats);
         while let Some(event) = events.recv().await {
             let next = match event {
                 Event::Batch(batch) => {

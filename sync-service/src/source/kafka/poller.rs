@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::Message as _;
+use rdkafka::message::{Headers as _, Message as _};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -178,6 +178,9 @@ impl Poller {
                     message.key(),
                     message.payload(),
                 );
+                for header in message.headers().iter().flat_map(|headers| headers.iter()) {
+                    builder.header(header.key, header.value.unwrap_or_default());
+                }
                 Ok(true)
             }
             Some(Err(error)) => {

@@ -1,0 +1,235 @@
+//! [Debezium's](https://debezium.io/documentation/reference/stable/connectors/mysql.html) change events for MySQL and MariaDB.
+//!
+//! One row each, with all of it before and after. A change of a primary key is three records: a delete, a tombstone, a create. With a
+//! schema every value's type is known; without one a value that can be read in two ways is no key part, and its groups are flushed.
+
+mod schema;
+mod unwrapped;
+mod value;
+
+use catalog::{JsonForm, Op};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+pub(super) use self::schema::Schemas;
+pub(super) use self::unwrapped::decode as unwrapped;
+
+use self::schema::Kinds;
+use super::{Cell, Concerned, Decoder, Event, Idle, Meaning, Reason, Scratch, Undecodable, ddl, json};
+use crate::source;
+
+/// What Connect's `JsonConverter` puts around a value where `schemas.enable=true`.
+#[derive(Deserialize)]
+struct Wrapped<'a> {
+    #[serde(borrow, default)]
+    schema: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    payload: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow, default)]
+    op: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    before: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    after: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    source: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    ts_ms: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    ddl: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "databaseName")]
+    database_name: Option<&'a RawValue>,
+    /// Of a transaction's beginning or end.
+    #[serde(borrow, default)]
+    status: Option<&'a RawValue>,
+    /// What Canal's and Maxwell's messages have.
+    #[serde(borrow, default, rename = "type")]
+    kind: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize, Default)]
+struct Origin<'a> {
+    #[serde(borrow, default)]
+    db: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    table: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    ts_ms: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    snapshot: Option<&'a RawValue>,
+}
+
+/// A value without what is around it: its text, and its schema's if it has one.
+fn unwrap(bytes: &[u8]) -> Result<(&[u8], Option<&RawValue>), Undecodable> {
+    let wrapped: Wrapped<'_> = json::message(bytes)?;
+    Ok(match wrapped.payload {
+        Some(payload) if json::is_object(Some(payload)) && is_schema(bytes, wrapped.schema) => {
+            (payload.get().as_bytes(), wrapped.schema)
+        }
+        _ => (bytes, None),
+    })
+}
+
+/// Tells a schema, or the null in its place, from a column of that name.
+fn is_schema(bytes: &[u8], schema: Option<&RawValue>) -> bool {
+    match schema {
+        Some(schema) => json::is_object(Some(schema)),
+        None => bytes.windows(8).any(|window| window == b"\"schema\""),
+    }
+}
+
+pub(super) fn decode<'a>(
+    decoder: &mut Decoder,
+    message: &source::Message<'a>,
+    scratch: &mut Scratch<'a>,
+) -> Result<Event, Undecodable> {
+    // The delete came before it.
+    let Some(bytes) = message.payload else { return Ok(idle(Idle::Tombstone)) };
+    let (bytes, schema) = unwrap(bytes)?;
+    let envelope: Envelope<'a> = json::message(bytes)?;
+    let origin = envelope
+        .source
+        .and_then(|raw| serde_json::from_str::<Origin<'_>>(raw.get()).ok())
+        .unwrap_or_default();
+    let name = |raw| json::text(raw).map(std::borrow::Cow::into_owned).unwrap_or_default();
+    let (database, table) = (name(origin.db), name(origin.table));
+    let event = |meaning| Event {
+        database: database.clone(),
+        table: table.clone(),
+        executed_ms: json::integer(origin.ts_ms),
+        written_ms: json::integer(envelope.ts_ms),
+        batch: None,
+        meaning,
+    };
+    let bad = |reason: String| Undecodable::of(reason, &database, &table);
+    let Some(op) = json::text(envelope.op) else {
+        return other(bytes, &envelope, &name(envelope.database_name)).map(event);
+    };
+    let op = match &*op {
+        "c" | "r" => Op::Insert,
+        "u" => Op::Update,
+        "d" => Op::Delete,
+        "t" | "m" => {
+            if op == "m" {
+                return Ok(event(Meaning::Nothing(Idle::Comment)));
+            }
+            if table.is_empty() {
+                return Err(bad("truncation names no table in `source`".to_owned()));
+            }
+            let concerned = Concerned::Tables(vec![(database.clone(), table.clone())]);
+            return Ok(event(Meaning::Whole { concerned, reason: Reason::Truncate }));
+        }
+        op => {
+            let op: String = op.chars().take(40).collect();
+            return Err(bad(format!("message has the unknown `op` {op:?}")));
+        }
+    };
+    if table.is_empty() || database.is_empty() {
+        return Err(bad("`source` names no db and table, so the row can't be mapped to keys".to_owned()));
+    }
+    if decoder.is_heartbeat(&database, &table) {
+        return Ok(event(Meaning::Beat));
+    }
+    let Some(rules) = decoder.learn(&database, &table) else {
+        return Ok(event(Meaning::Nothing(Idle::NoRules)));
+    };
+    let snapshot = json::text(origin.snapshot).unwrap_or(origin.snapshot.map_or("", RawValue::get).into());
+    let is_read = json::text(envelope.op).as_deref() == Some("r") && snapshot != "incremental";
+    if let Some(reading) = decoder.reads_anew(&database, &table, is_read) {
+        return Ok(event(reading));
+    }
+    let (before, after) = (envelope.before, envelope.after);
+    let (data, lacks) = if op == Op::Delete { (before, "before") } else { (after, "after") };
+    let Some(data) = data.filter(|data| json::is_object(Some(data))) else {
+        return Err(bad(format!("`{lacks}` is no row")));
+    };
+    let kinds = decoder.schemas.of(schema, Some(lacks));
+    let columns = &decoder.columns;
+    let fail = |error: Undecodable| bad(error.reason);
+    json::row(data, columns, &mut scratch.data, |name, raw| cell(kinds.as_deref(), name, raw))
+        .map_err(fail)?;
+    if op == Op::Update
+        && let Some(before) = before.filter(|before| json::is_object(Some(before)))
+    {
+        scratch.old_is_whole = true;
+        json::row(before, columns, &mut scratch.old, |name, raw| cell(kinds.as_deref(), name, raw))
+            .map_err(fail)?;
+    }
+    Ok(event(Meaning::Rows { rules, op }))
+}
+
+impl Decoder {
+    /// Rows of a table are read from its beginning on, not as they change: what came before may have been missed, the rows that were
+    /// deleted then come never. Once per table that makes all of it stale; its rows are taken as they come after that.
+    fn reads_anew(&mut self, database: &str, table: &str, is_read: bool) -> Option<Meaning> {
+        let name = (database.to_owned(), table.to_owned());
+        if !is_read {
+            if !self.snapshots.is_empty() {
+                self.snapshots.remove(&name);
+            }
+            return None;
+        }
+        self.snapshots
+            .insert(name.clone())
+            .then(|| Meaning::Whole { concerned: Concerned::Tables(vec![name]), reason: Reason::Snapshot })
+    }
+}
+
+/// A value by its column's kind, or by its form alone.
+fn cell<'a>(kinds: Option<&Kinds>, name: &str, raw: &'a RawValue) -> Cell<'a> {
+    match kinds.and_then(|kinds| kinds.get(name)) {
+        Some(kind) => value::cell(*kind, raw),
+        None => untyped(raw),
+    }
+}
+
+/// Without a schema a string may be text, base64 or a decimal's digits, and a number may have been unsigned, a decimal or a date.
+fn untyped(raw: &RawValue) -> Cell<'_> {
+    match json::scalar(raw, JsonForm::Packed, JsonForm::Java) {
+        Cell::Json(text, _) if text == "__debezium_unavailable_value" => Cell::Unusable,
+        cell => cell,
+    }
+}
+
+/// Messages that are about no row: statements, transactions, signs of life.
+fn other(bytes: &[u8], envelope: &Envelope<'_>, database: &str) -> Result<Meaning, Undecodable> {
+    if let Some(sql) = json::text(envelope.ddl) {
+        return Ok(match ddl::statement(database, &sql) {
+            Some(concerned) => {
+                let truncated =
+                    sql.trim_start().get(..8).is_some_and(|word| word.eq_ignore_ascii_case("truncate"));
+                Meaning::Whole { concerned, reason: if truncated { Reason::Truncate } else { Reason::Ddl } }
+            }
+            None => Meaning::Nothing(Idle::NoRowsTouched),
+        });
+    }
+    if envelope.status.is_some() {
+        return Ok(Meaning::Nothing(Idle::Transaction));
+    }
+    let rows = envelope.before.is_some() || envelope.after.is_some() || envelope.kind.is_some();
+    let fields = serde_json::from_slice::<std::collections::BTreeMap<String, &RawValue>>(bytes);
+    if !rows && fields.is_ok_and(|fields| fields.keys().all(|name| name.starts_with("ts_"))) {
+        return Ok(Meaning::Nothing(Idle::Heartbeat));
+    }
+    let hint = if envelope.kind.is_some() {
+        "this looks like a message of Canal or Maxwell, and source.kafka.format is debezium"
+    } else {
+        "if ExtractNewRecordState unwraps it, set source.kafka.format = \"debezium_unwrapped\""
+    };
+    Err(Undecodable::new(format!("message has no `op`; {hint}")))
+}
+
+fn idle(idle: Idle) -> Event {
+    Event {
+        database: String::new(),
+        table: String::new(),
+        executed_ms: None,
+        written_ms: None,
+        batch: None,
+        meaning: Meaning::Nothing(idle),
+    }
+}

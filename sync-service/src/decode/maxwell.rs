@@ -1,0 +1,156 @@
+//! [Maxwell's](https://maxwells-daemon.io/dataformat/) messages: one row or statement each.
+
+use catalog::{JsonForm, Op};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{Cell, Concerned, Decoder, Event, Idle, Meaning, Reason, Scratch, Undecodable, json};
+
+#[derive(Deserialize)]
+struct Message<'a> {
+    #[serde(borrow, default)]
+    database: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    table: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "type")]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    ts: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    old: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    def: Option<&'a RawValue>,
+    /// Of a row that was too large: only its primary key is left.
+    #[serde(borrow, default)]
+    reason: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    encrypted: Option<&'a RawValue>,
+    /// What Debezium's messages have.
+    #[serde(borrow, default)]
+    op: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    payload: Option<&'a RawValue>,
+}
+
+/// The names in a table's definition before and after an ALTER.
+#[derive(Deserialize)]
+struct Definition<'a> {
+    #[serde(borrow, default)]
+    database: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    table: Option<&'a RawValue>,
+}
+
+pub(super) fn decode<'a>(
+    decoder: &mut Decoder,
+    bytes: &'a [u8],
+    scratch: &mut Scratch<'a>,
+) -> Result<Event, Undecodable> {
+    let message: Message<'a> = json::message(bytes)?;
+    let name = |raw| json::text(raw).map(std::borrow::Cow::into_owned).unwrap_or_default();
+    let (database, table) = (name(message.database), name(message.table));
+    let bad = |reason: String| Undecodable::of(reason, &database, &table);
+    if message.encrypted.is_some() {
+        return Err(bad("message is encrypted; set encrypt=none in maxwell's configuration".to_owned()));
+    }
+    let Some(kind) = json::text(message.kind) else {
+        let hint = if message.op.is_some() || message.payload.is_some() {
+            "this looks like a message of Debezium, and source.kafka.format is maxwell"
+        } else {
+            "is it written by maxwell?"
+        };
+        return Err(bad(format!("message has no `type`; {hint}")));
+    };
+    let ts = json::integer(message.ts);
+    let event = |meaning, executed_ms| Event {
+        database: database.clone(),
+        table: table.clone(),
+        executed_ms,
+        written_ms: None,
+        batch: None,
+        meaning,
+    };
+    let op = match &*kind {
+        "insert" | "bootstrap-insert" => Op::Insert,
+        "update" => Op::Update,
+        "delete" => Op::Delete,
+        // Statements carry their time in milliseconds.
+        _ => return statement(&kind, &database, &table, &message).map(|meaning| event(meaning, ts)),
+    };
+    // Rows carry theirs in seconds.
+    let executed_ms = ts.map(|seconds| seconds.saturating_mul(1000));
+    if table.is_empty() || database.is_empty() {
+        return Err(
+            bad("message names no database and table, so its row can't be mapped to keys".to_owned()),
+        );
+    }
+    if decoder.is_heartbeat(&database, &table) {
+        return Ok(event(Meaning::Beat, executed_ms));
+    }
+    let Some(rules) = decoder.learn(&database, &table) else {
+        return Ok(event(Meaning::Nothing(Idle::NoRules), executed_ms));
+    };
+    let data = message.data.filter(|data| json::is_object(Some(data)));
+    let (Some(data), None) = (data, message.reason) else {
+        let concerned = Concerned::Tables(vec![(database.clone(), table.clone())]);
+        return Ok(event(Meaning::Whole { concerned, reason: Reason::Statement }, executed_ms));
+    };
+    let columns = &decoder.columns;
+    json::row(data, columns, &mut scratch.data, |_, raw| cell(raw)).map_err(|error| bad(error.reason))?;
+    if op == Op::Update
+        && let Some(old) = message.old.filter(|old| json::is_object(Some(old)))
+    {
+        json::row(old, columns, &mut scratch.old, |_, raw| cell(raw)).map_err(|error| bad(error.reason))?;
+    }
+    Ok(event(Meaning::Rows { rules, op }, executed_ms))
+}
+
+/// Maxwell writes numbers with all their digits, bytes as base64, labels of ENUM and, as an array, of SET.
+fn cell(raw: &RawValue) -> Cell<'_> {
+    if raw.get().starts_with('[') {
+        // A SET; arrays of JSON columns that hold strings alone look the same, and JSON is no key part.
+        return match serde_json::from_str::<Vec<String>>(raw.get()) {
+            Ok(labels) => Cell::Json(labels.join(",").into(), JsonForm::String),
+            Err(_) => Cell::Unusable,
+        };
+    }
+    json::scalar(raw, JsonForm::String, JsonForm::Number)
+}
+
+fn statement(kind: &str, database: &str, table: &str, message: &Message<'_>) -> Result<Meaning, Undecodable> {
+    let flush = |concerned| Ok(Meaning::Whole { concerned, reason: Reason::Ddl });
+    match kind {
+        "bootstrap-start" | "bootstrap-complete" => Ok(Meaning::Nothing(Idle::Comment)),
+        "database-create" | "database-alter" => Ok(Meaning::Nothing(Idle::NoRowsTouched)),
+        "database-drop" if !database.is_empty() => flush(Concerned::Database(database.to_owned())),
+        "table-create" | "table-alter" | "table-drop" => {
+            let mut tables = Vec::new();
+            let mut add = |database: &str, table: &str| {
+                let name = (database.to_owned(), table.to_owned());
+                if !database.is_empty() && !table.is_empty() && !tables.contains(&name) {
+                    tables.push(name);
+                }
+            };
+            add(database, table);
+            // A rename is an ALTER with two names.
+            for raw in [message.old, message.def].into_iter().flatten() {
+                if let Ok(definition) = serde_json::from_str::<Definition<'_>>(raw.get()) {
+                    let of = json::text(definition.database).unwrap_or(database.into());
+                    add(&of, &json::text(definition.table).unwrap_or_default());
+                }
+            }
+            flush(if tables.is_empty() { Concerned::Everything } else { Concerned::Tables(tables) })
+        }
+        _ => {
+            let told: String = kind.chars().take(40).collect();
+            let hint = if kind.bytes().all(|byte| byte.is_ascii_uppercase()) {
+                "; this looks like a message of Canal, and source.kafka.format is maxwell"
+            } else {
+                ""
+            };
+            Err(Undecodable::of(format!("message has the unknown `type` {told:?}{hint}"), database, table))
+        }
+    }
+}
