@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use crate::{
     node::Node,
     process::{Process, free_port},
+    small::Small,
     stack::Stack,
     wait,
 };
@@ -34,6 +35,8 @@ pub struct Cluster {
     common: String,
     dir: TempDir,
     started: usize,
+    /// Partitions of the source: as many first starts there are.
+    partitions: i32,
 }
 
 impl Cluster {
@@ -56,7 +59,7 @@ impl Cluster {
                 self.sync().metric("freshline_sync_gaps_total").await,
                 self.sync().metric("freshline_sync_unacknowledged").await,
             );
-            if gaps >= f64::from(crate::stack::PARTITIONS) && open < 1.0 { Ok(()) } else { Err((gaps, open)) }
+            if gaps >= f64::from(self.partitions) && open < 1.0 { Ok(()) } else { Err((gaps, open)) }
         })
         .await;
         tokio::time::sleep(QUARANTINE).await;
@@ -64,16 +67,46 @@ impl Cluster {
 
     /// The same without any process yet.
     pub fn prepare(stack: &Stack, name: &str, catalog: &str) -> Cluster {
-        let common = format!(
-            "[cluster]\nname = \"{name}\"\netcd = [\"{etcd}\"]\nlease = \"3s\"\n\n[database]\nurl = \"{url}\"\n\n[source.kafka]\n\
-             brokers = \"{brokers}\"\ntopics = [\"{name}\"]\nformat = \"canal\"\ngroup = \"{name}\"\ndead_letter_topic = \"{name}.dead\"\n\n{catalog}\n",
-            etcd = stack.etcd_url(),
-            url = stack.mysql_url(name),
+        let source = format!(
+            "[source.kafka]\nbrokers = \"{brokers}\"\ntopics = [\"{name}\"]\nformat = \"canal\"\ngroup = \"{name}\"\n\
+             dead_letter_topic = \"{name}.dead\"\n",
             brokers = stack.brokers(),
+        );
+        let (etcd, url) = (stack.etcd_url(), stack.mysql_url(name));
+        Cluster::with_source(name, &etcd, &url, &source, crate::stack::PARTITIONS, catalog)
+    }
+
+    /// A cluster that reads the binlog itself, without any process yet.
+    pub fn on_binlog(stack: &Small, name: &str, catalog: &str) -> Cluster {
+        let source = "[source.binlog]\nlease = \"2s\"\n";
+        Cluster::with_source(name, &stack.etcd_url(), &stack.mysql_url(name), source, 1, catalog)
+    }
+
+    /// Starts nodes and a sync service that reads the binlog itself.
+    pub async fn start_on_binlog(stack: &Small, name: &str, nodes: usize, catalog: &str) -> Cluster {
+        let mut cluster = Cluster::on_binlog(stack, name, catalog);
+        for _ in 0..nodes {
+            cluster.add_node().await;
+        }
+        cluster.start_sync().await;
+        cluster.settled().await;
+        cluster
+    }
+
+    fn with_source(
+        name: &str,
+        etcd: &str,
+        url: &str,
+        source: &str,
+        partitions: i32,
+        catalog: &str,
+    ) -> Cluster {
+        let common = format!(
+            "[cluster]\nname = \"{name}\"\netcd = [\"{etcd}\"]\nlease = \"3s\"\n\n[database]\nurl = \"{url}\"\n\n{source}\n{catalog}\n"
         );
         let dir =
             tempfile::Builder::new().prefix("freshline-").tempdir().expect("a temporary folder can be made");
-        Cluster { nodes: Vec::new(), sync: None, name: name.to_owned(), common, dir, started: 0 }
+        Cluster { nodes: Vec::new(), sync: None, name: name.to_owned(), common, dir, started: 0, partitions }
     }
 
     /// Where the processes' configurations and logs are.
@@ -110,11 +143,16 @@ impl Cluster {
 
     /// Starts the sync service and waits until it follows its topic.
     pub async fn start_sync(&mut self) {
-        let http = free_port();
-        let config = self.config("sync", &format!("[sync]\nhttp = \"127.0.0.1:{http}\"\n"));
-        let process = Process::start("sync-service", "sync", self.dir.path(), &config, http);
+        let process = self.another_sync("sync");
         process.ready().await;
         self.sync = Some(process);
+    }
+
+    /// Starts a sync service of that name beside the one there is, and waits for nothing.
+    pub fn another_sync(&self, name: &str) -> Process {
+        let http = free_port();
+        let config = self.config(name, &format!("[sync]\nhttp = \"127.0.0.1:{http}\"\n"));
+        Process::start("sync-service", name, self.dir.path(), &config, http)
     }
 
     /// The running sync service.

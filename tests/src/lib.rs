@@ -12,5 +12,6 @@ pub mod network;
 pub mod node;
 pub mod process;
 pub mod server;
+pub mod small;
 pub mod stack;
 pub mod wait;

@@ -215,11 +215,11 @@ async fn etcd(network: &str, members: usize) -> Vec<Server> {
     join_all(starting).await
 }
 
-fn mysql_url(port: u16, database: &str) -> String {
+pub(crate) fn mysql_url(port: u16, database: &str) -> String {
     format!("mysql://root:rootpw@127.0.0.1:{port}/{database}")
 }
 
-async fn connect(port: u16, database: &str) -> Result<MySqlPool, sqlx::Error> {
+pub(crate) async fn connect(port: u16, database: &str) -> Result<MySqlPool, sqlx::Error> {
     MySqlPoolOptions::new()
         .max_connections(4)
         .acquire_timeout(Duration::from_secs(5))
@@ -227,6 +227,6 @@ async fn connect(port: u16, database: &str) -> Result<MySqlPool, sqlx::Error> {
         .await
 }
 
-async fn wait_for_mysql(port: u16) {
+pub(crate) async fn wait_for_mysql(port: u16) {
     wait::until("MySQL to accept a login", READY, async || connect(port, "").await.map(drop)).await;
 }

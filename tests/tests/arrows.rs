@@ -20,8 +20,9 @@ const ROOMS: [&str; 11] = [
 ];
 
 /// Heavy dependencies and the only rooms that may name them.
-const OWNERS: [(&str, &[&str]); 6] = [
+const OWNERS: [(&str, &[&str]); 7] = [
     ("rdkafka", &["sync-service", "freshline", "tests", "freshline-bench"]),
+    ("mysql_async", &["sync-service"]),
     ("sqlx", &["loader", "freshline", "tests", "freshline-bench"]),
     ("etcd-client", &["freshline-ring", "tests"]),
     ("proto", &["client", "cache-node", "tests", "freshline-bench"]),

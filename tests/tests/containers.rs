@@ -8,12 +8,15 @@ use std::{pin::Pin, process::ExitCode, sync::Arc};
 use libtest_mimic::{Arguments, Trial};
 use tests::{
     engine::{self, Engine},
+    small::Small,
     stack::Stack,
 };
 use tokio::{runtime::Runtime, sync::OnceCell};
 
 #[path = "containers/bad_input.rs"]
 mod bad_input;
+#[path = "containers/binlog.rs"]
+mod binlog;
 #[path = "containers/changes.rs"]
 mod changes;
 #[path = "containers/fencing.rs"]
@@ -35,12 +38,13 @@ mod shop;
 #[path = "containers/verify.rs"]
 mod verify;
 
+type SmallTest = for<'a> fn(&'a Small) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 type Test = for<'a> fn(&'a Stack) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// Makes `Vec<(name, Test)>` of async functions that take a stack.
 macro_rules! tests {
-    ($($module:ident :: $name:ident),* $(,)?) => {
-        vec![$((concat!(stringify!($module), "::", stringify!($name)), (|stack| Box::pin($module::$name(stack))) as Test)),*]
+    ($kind:ty: $($module:ident :: $name:ident),* $(,)?) => {
+        vec![$((concat!(stringify!($module), "::", stringify!($name)), (|stack| Box::pin($module::$name(stack))) as $kind)),*]
     };
 }
 
@@ -49,7 +53,7 @@ fn main() -> ExitCode {
     // Two cores carry two clusters at a time; more would only make each other late.
     arguments.test_threads.get_or_insert(2);
 
-    let sharing = tests![
+    let sharing = tests![Test:
         changes::miss_then_hit_then_update_reaches_every_node,
         changes::negative_entry_gives_way_to_an_insert,
         changes::changed_key_column_removes_both_keys,
@@ -76,13 +80,21 @@ fn main() -> ExitCode {
         bad_input::keys_that_are_not_canonical_are_refused,
         bad_input::unknown_table_and_missing_column_are_named_at_start,
     ];
-    let own = tests![
+    let own = tests![Test:
         freshness::dead_canal_shows,
         outages::mysql_restarted,
         outages::kafka_restarted,
         outages::etcd_restarted,
         outages::canal_restarted,
         outages::servers_down_at_start,
+    ];
+    // MySQL and etcd alone, for each.
+    let small = tests![SmallTest:
+        binlog::changes_reach_every_node_without_kafka_and_canal,
+        binlog::a_purged_binlog_flushes,
+        binlog::another_instance_takes_over,
+        binlog::dropped_connections_and_compressed_transactions,
+        key_types::every_type_that_may_be_a_key_part_in_the_binlog,
     ];
 
     let skip = match engine::find() {
@@ -112,6 +124,16 @@ fn main() -> ExitCode {
         trials.push(Trial::test(name, move || {
             runtime.block_on(async {
                 let stack = Stack::start(name.rsplit("::").next().unwrap_or(name)).await;
+                test(&stack).await;
+            });
+            Ok(())
+        }));
+    }
+    for (name, test) in small {
+        let runtime = Arc::clone(&runtime);
+        trials.push(Trial::test(name, move || {
+            runtime.block_on(async {
+                let stack = Small::start(name.rsplit("::").next().unwrap_or(name)).await;
                 test(&stack).await;
             });
             Ok(())

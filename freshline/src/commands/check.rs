@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use anyhow::Context;
 use catalog::{Catalog, Group, Origin, Problem, Report, Severity, TableUse, Use};
 use daemon::config::{
-    ClientSection, Cluster, Database, DatabaseUrl, KafkaSource, Layers, Problems, Telemetry,
+    BinlogSource, ClientSection, Cluster, Database, DatabaseUrl, KafkaSource, Layers, Problems, Telemetry,
 };
 use serde_json::{Value, json};
 
@@ -109,6 +109,14 @@ fn sections(file: &Path) -> Findings {
             let source: KafkaSource = layers.section("source.kafka", &mut problems);
             if layers.has("source.kafka") {
                 source.check(&layers, &mut problems);
+                if let Err(error) = sync_service::decode::Topics::new(&source) {
+                    problems.push(error);
+                }
+            }
+            let binlog: BinlogSource = layers.section("source.binlog", &mut problems);
+            if layers.has("source.binlog") {
+                let cluster: Cluster = layers.section("cluster", &mut Problems::default());
+                binlog.check(!cluster.etcd.is_empty(), &layers, &mut problems);
             }
         }
         Err(more) => problems.extend(more),

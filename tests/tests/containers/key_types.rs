@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
-use tests::{cluster::Cluster, stack::Stack};
+use sqlx::MySqlPool;
+use tests::{cluster::Cluster, small::Small, stack::Stack};
 
 use crate::shop::sql;
 
@@ -68,6 +69,24 @@ const CASES: &[Case] = &[
 
 pub(crate) async fn every_type_that_may_be_a_key_part(stack: &Stack) {
     let name = "t_types";
+    let (statements, catalog) = made(name);
+    let statements: Vec<&str> = statements.iter().map(String::as_str).collect();
+    let database = stack.database(name, &statements).await;
+    let cluster = Cluster::start(stack, name, 2, &catalog).await;
+    check(&database, &cluster).await;
+}
+
+pub(crate) async fn every_type_that_may_be_a_key_part_in_the_binlog(stack: &Small) {
+    let name = "t_types";
+    let (statements, catalog) = made(name);
+    let statements: Vec<&str> = statements.iter().map(String::as_str).collect();
+    let database = stack.database(name, &statements).await;
+    let cluster = Cluster::start_on_binlog(stack, name, 2, &catalog).await;
+    check(&database, &cluster).await;
+}
+
+/// A table and a group for each case.
+fn made(name: &str) -> (Vec<String>, String) {
     let mut statements = Vec::new();
     let mut catalog = String::new();
     for Case { name: table, column, parameter, value, .. } in CASES {
@@ -78,10 +97,11 @@ pub(crate) async fn every_type_that_may_be_a_key_part(stack: &Stack) {
             "[[group]]\nname = \"{table}\"\nkey = \"{table}:{{k:{parameter}}}\"\nquery = \"SELECT n FROM {name}.{table} WHERE k = {{k}}\"\nttl = \"10m\"\n\n"
         );
     }
-    let statements: Vec<&str> = statements.iter().map(String::as_str).collect();
-    let database = stack.database(name, &statements).await;
-    let cluster = Cluster::start(stack, name, 2, &catalog).await;
+    (statements, catalog)
+}
 
+/// Fills and changes of each case meet in the same key.
+async fn check(database: &MySqlPool, cluster: &Cluster) {
     let mut wrong = Vec::new();
     for Case { name: table, part, .. } in CASES {
         let key = format!("{table}:{part}");
@@ -94,7 +114,7 @@ pub(crate) async fn every_type_that_may_be_a_key_part(stack: &Stack) {
 
     let flushes = cluster.sync().metric("freshline_sync_flushes_total").await;
     for Case { name: table, .. } in CASES {
-        sql(&database, &format!("UPDATE {table} SET n = 1 WHERE id = 1")).await;
+        sql(database, &format!("UPDATE {table} SET n = 1 WHERE id = 1")).await;
     }
     for Case { name: table, part, .. } in CASES {
         let key = format!("{table}:{part}");
@@ -105,7 +125,7 @@ pub(crate) async fn every_type_that_may_be_a_key_part(stack: &Stack) {
     assert!(since < 1.0, "{since} flushes");
 
     for Case { name: table, .. } in CASES {
-        sql(&database, &format!("DELETE FROM {table} WHERE id = 1")).await;
+        sql(database, &format!("DELETE FROM {table} WHERE id = 1")).await;
     }
     for Case { name: table, part, .. } in CASES {
         let key = format!("{table}:{part}");

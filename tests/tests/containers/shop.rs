@@ -6,18 +6,16 @@ use tests::{cluster::Cluster, stack::Stack};
 
 /// Makes the shop's tables with a few rows in a database of their own.
 pub(crate) async fn database(stack: &Stack, name: &str) -> MySqlPool {
-    stack
-        .database(
-            name,
-            &[
-                "CREATE TABLE users (id BIGINT UNSIGNED PRIMARY KEY, name VARCHAR(50) NOT NULL, email VARCHAR(100) COLLATE utf8mb4_bin NOT NULL)",
-                "CREATE TABLE orders (id BIGINT UNSIGNED PRIMARY KEY, user_id BIGINT UNSIGNED NOT NULL, total DECIMAL(10,2) NOT NULL, note VARCHAR(50), KEY (user_id))",
-                "INSERT INTO users VALUES (1, 'Ada', 'ada@example.com'), (2, 'Ben', 'ben@example.com'), (3, 'Cy', 'cy@example.com')",
-                "INSERT INTO orders VALUES (10, 1, 9.90, NULL), (11, 1, 100.00, 'gift'), (12, 2, 5.00, NULL)",
-            ],
-        )
-        .await
+    stack.database(name, &TABLES).await
 }
+
+/// The shop's tables and their rows.
+pub(crate) const TABLES: [&str; 4] = [
+    "CREATE TABLE users (id BIGINT UNSIGNED PRIMARY KEY, name VARCHAR(50) NOT NULL, email VARCHAR(100) COLLATE utf8mb4_bin NOT NULL)",
+    "CREATE TABLE orders (id BIGINT UNSIGNED PRIMARY KEY, user_id BIGINT UNSIGNED NOT NULL, total DECIMAL(10,2) NOT NULL, note VARCHAR(50), KEY (user_id))",
+    "INSERT INTO users VALUES (1, 'Ada', 'ada@example.com'), (2, 'Ben', 'ben@example.com'), (3, 'Cy', 'cy@example.com')",
+    "INSERT INTO orders VALUES (10, 1, 9.90, NULL), (11, 1, 100.00, 'gift'), (12, 2, 5.00, NULL)",
+];
 
 /// The shop's groups, for the database `name`.
 pub(crate) fn catalog(name: &str) -> String {
