@@ -6,6 +6,7 @@
 //! There is a module for each format. All of them leave the same behind: an [`Event`], which says what a message means, and rows in a
 //! [`Scratch`], whose cells become key parts by the catalog's own rules, whatever program wrote them.
 
+mod aliyun;
 pub mod canal;
 mod columns;
 mod ddl;
@@ -268,6 +269,7 @@ impl Decoder {
         let named = topic.table.as_ref().map(|(database, table)| (&**database, &**table));
         match topic.format {
             Some(KafkaFormat::Canal) => canal::decode(self, value(message)?, named, scratch),
+            Some(KafkaFormat::Aliyun) => aliyun::decode(self, value(message)?, scratch),
             Some(KafkaFormat::Maxwell) => maxwell::decode(self, value(message)?, scratch),
             Some(KafkaFormat::Debezium) => debezium::decode(self, message, scratch),
             Some(KafkaFormat::DebeziumUnwrapped) => debezium::unwrapped(self, message, named, scratch),

@@ -3,11 +3,14 @@
 mod streak;
 mod told;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use catalog::{Catalog, Effect, GroupId, Op, RowImage, Use};
+use catalog::{Catalog, Effect, FlushReason, GroupId, Op, RowImage, Use};
 use hashbrown::{DefaultHashBuilder, HashSet};
+use tokio::time::Instant;
 use tracing::warn;
 
 use self::streak::{Restart, Streaks};
@@ -31,7 +34,12 @@ pub(crate) struct Mapper {
     by_database: Vec<(Option<String>, GroupId)>,
     streaks: Streaks,
     on_canal_restart: OnCanalRestart,
+    /// When a group was last said to be flushed for a column's sake.
+    told: Cell<Option<Instant>>,
 }
+
+/// How often it is said.
+const REMIND: Duration = Duration::from_secs(10);
 
 /// What a batch came to.
 pub(crate) struct Mapped {
@@ -77,7 +85,16 @@ impl Mapper {
         }
         let decoder = Decoder::new(catalog.clone(), zone);
         let streaks = Streaks::default();
-        Self { catalog, decoder, metrics, beats: None, by_database, streaks, on_canal_restart }
+        Self {
+            catalog,
+            decoder,
+            metrics,
+            beats: None,
+            by_database,
+            streaks,
+            on_canal_restart,
+            told: Cell::new(None),
+        }
     }
 
     /// Decodes messages by these formats of their topics.
@@ -167,6 +184,12 @@ impl Mapper {
                         }
                     }
                     Effect::Flush { group, reason } => {
+                        let known = self.told.get().is_some_and(|told| told.elapsed() < REMIND);
+                        if !known && matches!(reason, FlushReason::Column { .. }) {
+                            self.told.set(Some(Instant::now()));
+                            let group = &*self.catalog.groups()[usize::from(group.0)].name;
+                            warn!(partition = %message.partition, offset = message.offset, database, group, %reason, "a row does not tell its keys: flushing the group");
+                        }
                         stale.groups.entry(group).or_insert(reason.label());
                     }
                 };

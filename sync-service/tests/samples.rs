@@ -15,7 +15,7 @@ use sync_service::offsets::Partition;
 use sync_service::source::{Headers, Message};
 
 /// File, format, and the table whose rows its messages carry where they don't say.
-const SAMPLES: [(&str, KafkaFormat, Option<&str>); 15] = [
+const SAMPLES: [(&str, KafkaFormat, Option<&str>); 16] = [
     ("mysql-9.7.4-all-types", KafkaFormat::Canal, None),
     ("mysql-9.7.4-gtid-tzShanghai", KafkaFormat::Canal, None),
     ("mysql-9.7.4-gtid-with-3way-partition-split", KafkaFormat::Canal, None),
@@ -31,6 +31,7 @@ const SAMPLES: [(&str, KafkaFormat, Option<&str>); 15] = [
     ("debezium-unwrapped", KafkaFormat::DebeziumUnwrapped, Some("inventory.customers")),
     ("paimon-maxwell", KafkaFormat::Maxwell, None),
     ("maxwell", KafkaFormat::Maxwell, None),
+    ("paimon-aliyun", KafkaFormat::Aliyun, None),
 ];
 
 /// A record of a file: a value alone, or an object of `topic`, `key`, `headers` and `value`.

@@ -337,3 +337,34 @@ fn append(file: &PathBuf, line: &str) -> std::io::Result<()> {
     file.write_all(line.as_bytes())?;
     file.sync_data()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_covers_whole_acknowledged_transactions_alone() {
+        let server = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+        let set = |text: &str| format!("{server}:{text}").parse::<GtidSet>().expect("a set");
+        let mut marks = Marks::default();
+        marks.begin(set("1-4"));
+        for (end, number) in [(10, 5), (20, 6), (20, 7)] {
+            marks.add(end, Gtid::of(server, number));
+        }
+        marks.reach(9);
+        assert_eq!(marks.applied, set("1-4"));
+        // In the midst of a transaction.
+        marks.reach(15);
+        assert_eq!(marks.applied, set("1-5"));
+        // One that changed nothing of interest ends where the one before it did.
+        marks.reach(20);
+        assert_eq!(marks.applied, set("1-7"));
+        // Behind a gap the position is where reading went on, once the gap's flush is acknowledged.
+        marks.set(20, set("1-90"));
+        marks.add(25, Gtid::of(server, 91));
+        marks.reach(24);
+        assert_eq!(marks.applied, set("1-90"));
+        marks.reach(25);
+        assert_eq!(marks.applied, set("1-91"));
+    }
+}

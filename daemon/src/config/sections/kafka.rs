@@ -22,6 +22,8 @@ pub enum KafkaFormat {
     DebeziumUnwrapped,
     /// Maxwell's JSON messages.
     Maxwell,
+    /// What Alibaba Cloud's `DataWorks` writes when it synchronises a database.
+    Aliyun,
 }
 
 /// One form for all topics, or one per topic.
@@ -76,16 +78,16 @@ pub struct KafkaSource {
     pub brokers: String,
     /// Topic names, or one `^regex`. No default.
     pub topics: Vec<String>,
-    /// `"canal"`, `"debezium"`, `"debezium_unwrapped"`, `"maxwell"`, or a table of topics (names or `^regex`) and formats. Default `"canal"`.
+    /// `"canal"`, `"debezium"`, `"debezium_unwrapped"`, `"maxwell"`, `"aliyun"`, or a table of topics (names or `^regex`) and formats. Default `"canal"`.
     pub format: KafkaFormats,
-    /// Whose rows a topic carries where its messages don't say: topic (a name or `^regex`) to `database.table`. Default none.
-    pub tables: BTreeMap<String, String>,
     /// The consumer group; instances of the sync service share work by it. Default `"freshline"`.
     pub group: String,
     /// Where messages go that can't be decoded. Default `"freshline.dead-letters"`.
     pub dead_letter_topic: String,
     /// The time zone of Canal's JVM, for TIMESTAMP columns in keys. Default `"UTC"`.
     pub time_zone: String,
+    /// Whose rows a topic carries where its messages don't say: topic (a name or `^regex`) to `database.table`. Default none.
+    pub tables: BTreeMap<String, String>,
     /// Passed to librdkafka as they are. Default none.
     pub properties: Properties,
 }

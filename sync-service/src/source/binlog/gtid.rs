@@ -34,6 +34,13 @@ impl From<&GtidEvent> for Gtid {
     }
 }
 
+#[cfg(test)]
+impl Gtid {
+    pub(super) fn of(server: &str, number: u64) -> Self {
+        Self { source: (server.to_owned(), String::new()), number }
+    }
+}
+
 impl GtidSet {
     pub(super) fn add(&mut self, gtid: &Gtid) {
         self.add_range(gtid.source.clone(), gtid.number, gtid.number);

@@ -75,6 +75,8 @@ struct Session {
     gtid: Option<Gtid>,
     committed_ms: i64,
     open: bool,
+    /// Where a compressed transaction ends whose events are being read: their own places are those of another log.
+    packed: Option<u64>,
     /// Transactions that ended after the last message.
     idle: bool,
     idle_since: Instant,
@@ -83,7 +85,7 @@ struct Session {
 impl Reader {
     /// Reads while the right to it is held.
     pub(super) async fn hold(&mut self, right: &Arc<Right>) -> Result<Ended, Error> {
-        let (lost, closed) = (right.lost(), self.shared.stop.clone());
+        let (lost, closed, stop) = (right.lost(), self.shared.stop.clone(), self.stop.clone());
         let mut read: Option<GtidSet> = None;
         let mut pause = Duration::from_millis(100);
         loop {
@@ -92,6 +94,8 @@ impl Reader {
             let ended = tokio::select! {
                 () = lost.cancelled() => return Ok(Ended::Lost),
                 () = closed.cancelled() => return Ok(Ended::Stopped),
+                // What is read and not sent is read again by the next start.
+                () = stop.cancelled() => return Ok(Ended::Stopped),
                 ended = session => ended,
             };
             match ended {
@@ -110,7 +114,7 @@ impl Reader {
             pause = (pause * 2).min(Duration::from_secs(5));
             tokio::select! {
                 () = lost.cancelled() => return Ok(Ended::Lost),
-                () = closed.cancelled() => return Ok(Ended::Stopped),
+                () = stop.cancelled() => return Ok(Ended::Stopped),
                 () = tokio::time::sleep(jittered) => {}
             }
         }
@@ -151,6 +155,7 @@ impl Reader {
             gtid: None,
             committed_ms: 0,
             open: false,
+            packed: None,
             idle: false,
             idle_since: Instant::now(),
         };
@@ -187,7 +192,9 @@ impl Reader {
             };
             *self.shared.waits.lock() = None;
             self.event(&mut session, &event, read).await?;
-            if session.builder.len() >= self.batching.messages || session.builder.bytes() >= BATCH_BYTES {
+            let full =
+                session.builder.len() >= self.batching.messages || session.builder.bytes() >= BATCH_BYTES;
+            if full || (session.idle && session.idle_since.elapsed() >= IDLE) {
                 self.deliver(&mut session).await?;
             }
             if self.stop.is_cancelled() {
@@ -314,6 +321,7 @@ impl Reader {
                 if raw == EventType::TRANSACTION_PAYLOAD_EVENT as u8 =>
             {
                 // Its events come next, unless it can't be unpacked; then they don't come at all.
+                session.packed = Some(u64::from(header.log_pos()));
                 if event.read_event::<TransactionPayloadEvent<'_>>().is_err() {
                     warn!("a compressed transaction can't be unpacked: flushing all groups");
                     self.push(session, &messages::flush("", ""), None);
@@ -327,9 +335,17 @@ impl Reader {
             }
             _ => {}
         }
-        // Events that the server makes up, and those in a compressed transaction, have no place of their own.
-        if header.log_pos() > 0 && !session.file.is_empty() {
-            let place = LogPlace::new(session.file.clone(), u64::from(header.log_pos()));
+        // Events that the server makes up have no place of their own. A compressed transaction is passed when all of it has been read.
+        let passed = match session.packed {
+            Some(_) if session.gtid.is_some() => 0,
+            Some(end) => {
+                session.packed = None;
+                end
+            }
+            None => u64::from(header.log_pos()),
+        };
+        if passed > 0 && !session.file.is_empty() {
+            let place = LogPlace::new(session.file.clone(), passed);
             if place > session.place {
                 session.place = place;
             }
@@ -354,10 +370,18 @@ impl Reader {
             _ => {
                 // Names of columns are of their time.
                 session.definitions.clear();
-                let message = messages::statement(database, sql, session.committed_ms);
-                self.push(session, &message, Some(session.committed_ms));
                 // CREATE TABLE .. SELECT goes on with its rows.
-                if sql.trim_end().to_ascii_uppercase().ends_with("START TRANSACTION") {
+                let rows = "START TRANSACTION";
+                let text = sql.trim_end();
+                let cut = text.len().saturating_sub(rows.len());
+                let has_rows = text.get(cut..).is_some_and(|end| end.eq_ignore_ascii_case(rows));
+                let message = messages::statement(
+                    database,
+                    if has_rows { &text[..cut] } else { sql },
+                    session.committed_ms,
+                );
+                self.push(session, &message, Some(session.committed_ms));
+                if has_rows {
                     session.open = true;
                 } else if !session.open {
                     self.end(session, read);

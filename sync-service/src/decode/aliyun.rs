@@ -1,0 +1,128 @@
+//! What Alibaba Cloud's `DataWorks` writes to Kafka when it synchronises a database: one row each, before and after.
+//!
+//! Types are told by coarse names, and dates come as milliseconds in the writer's zone, so values are taken as those of Debezium without a
+//! schema are: what can be read in two ways is no key part.
+
+use catalog::{JsonForm, Op};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{Decoder, Event, Idle, Meaning, Reason, Scratch, Undecodable, ddl, json};
+
+#[derive(Deserialize)]
+struct Message<'a> {
+    #[serde(borrow, default)]
+    schema: Option<Schema<'a>>,
+    #[serde(borrow, default)]
+    payload: Option<Payload<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Schema<'a> {
+    #[serde(borrow, default)]
+    source: Option<Names<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Names<'a> {
+    #[serde(borrow, default, rename = "dbName")]
+    database: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "tableName")]
+    table: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Payload<'a> {
+    #[serde(borrow, default)]
+    op: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    before: Option<Row<'a>>,
+    #[serde(borrow, default)]
+    after: Option<Row<'a>>,
+    #[serde(borrow, default)]
+    ddl: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    timestamp: Option<Times<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Row<'a> {
+    #[serde(borrow, default, rename = "dataColumn")]
+    columns: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Times<'a> {
+    #[serde(borrow, default, rename = "eventTime")]
+    event: Option<&'a RawValue>,
+}
+
+pub(super) fn decode<'a>(
+    decoder: &mut Decoder,
+    bytes: &'a [u8],
+    scratch: &mut Scratch<'a>,
+) -> Result<Event, Undecodable> {
+    let message: Message<'a> = json::message(bytes)?;
+    let names = message.schema.and_then(|schema| schema.source);
+    let name = |raw: Option<&RawValue>| json::text(raw).map(std::borrow::Cow::into_owned).unwrap_or_default();
+    let (database, table) =
+        names.map_or_else(Default::default, |names| (name(names.database), name(names.table)));
+    let bad = |reason: String| Undecodable::of(reason, &database, &table);
+    let Some(payload) = message.payload else {
+        return Err(bad("message has no `payload`; source.kafka.format is aliyun".to_owned()));
+    };
+    let event = |meaning| Event {
+        database: database.clone(),
+        table: table.clone(),
+        executed_ms: payload
+            .timestamp
+            .as_ref()
+            .and_then(|times| json::integer(times.event))
+            .filter(|time| *time > 0),
+        written_ms: None,
+        batch: None,
+        meaning,
+    };
+    if let Some(sql) = json::text(payload.ddl) {
+        return Ok(event(match ddl::statement(&database, &sql) {
+            Some(concerned) => Meaning::Whole { concerned, reason: Reason::Ddl },
+            None => Meaning::Nothing(Idle::NoRowsTouched),
+        }));
+    }
+    let op = match json::text(payload.op).as_deref() {
+        Some("INSERT") => Op::Insert,
+        Some("UPDATE" | "UPDATE_AFTER") => Op::Update,
+        // The row before alone: its keys go as if it had been deleted.
+        Some("DELETE" | "UPDATE_BEFORE") => Op::Delete,
+        op => {
+            let op: String = op.unwrap_or("none").chars().take(40).collect();
+            return Err(bad(format!("message has the unknown `op` {op}")));
+        }
+    };
+    if table.is_empty() || database.is_empty() {
+        return Err(bad(
+            "`schema.source` names no database and table, so the row can't be mapped to keys".to_owned()
+        ));
+    }
+    if decoder.is_heartbeat(&database, &table) {
+        return Ok(event(Meaning::Beat));
+    }
+    let Some(rules) = decoder.learn(&database, &table) else {
+        return Ok(event(Meaning::Nothing(Idle::NoRules)));
+    };
+    let row = |row: &Option<Row<'a>>| {
+        row.as_ref().and_then(|row| row.columns).filter(|raw| json::is_object(Some(raw)))
+    };
+    let cell = |_: &str, raw: &'a RawValue| json::scalar(raw, JsonForm::Packed, JsonForm::Java);
+    let (before, after) = (row(&payload.before), row(&payload.after));
+    let Some(data) = (if op == Op::Delete { before } else { after }) else {
+        return Err(bad("message has no row".to_owned()));
+    };
+    let fail = |error: Undecodable| bad(error.reason);
+    json::row(data, &decoder.columns, &mut scratch.data, cell).map_err(fail)?;
+    if let (Op::Update, Some(before)) = (op, before) {
+        scratch.old_is_whole = true;
+        json::row(before, &decoder.columns, &mut scratch.old, cell).map_err(fail)?;
+    }
+    Ok(event(Meaning::Rows { rules, op }))
+}
