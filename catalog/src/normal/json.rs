@@ -69,14 +69,13 @@ fn plain(text: &str) -> Option<std::borrow::Cow<'_, str>> {
         return None;
     }
     let point = i32::try_from(whole.len()).ok()? + exponent;
-    let length = i32::try_from(digits.len()).ok()?;
-    let number = if point <= 0 {
-        format!("0.{}{digits}", "0".repeat(point.unsigned_abs() as usize))
-    } else if point >= length {
-        format!("{digits}{}", "0".repeat((point - length) as usize))
-    } else {
-        let (whole, fraction) = digits.split_at(point as usize);
-        format!("{whole}.{fraction}")
+    let number = match usize::try_from(point) {
+        Err(_) | Ok(0) => format!("0.{}{digits}", "0".repeat(point.unsigned_abs() as usize)),
+        Ok(point) if point >= digits.len() => format!("{digits}{}", "0".repeat(point - digits.len())),
+        Ok(point) => {
+            let (whole, fraction) = digits.split_at(point);
+            format!("{whole}.{fraction}")
+        }
     };
     let trimmed =
         if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { &number };

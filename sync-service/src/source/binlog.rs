@@ -10,6 +10,7 @@ mod position;
 mod reader;
 mod render;
 mod server;
+mod start;
 mod tables;
 
 use std::collections::VecDeque;

@@ -13,7 +13,7 @@ use crate::config::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KafkaFormat {
-    /// Canal's flat JSON messages, and those of its relatives: TiCDC's and Flink's canal-json.
+    /// Canal's flat JSON messages, and those of its relatives, `TiCDC` and Flink.
     #[default]
     Canal,
     /// Debezium's JSON change events, with or without a schema.

@@ -19,14 +19,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::gtid::{Gtid, GtidSet};
-use super::position::{Position, Right};
-use super::server::{LogPlace, Server, Transactions};
+use super::position::Right;
+use super::server::{LogPlace, Server};
 use super::tables::Definitions;
 use super::{Shared, messages};
 use crate::config::{OnFirstStart, OnOutOfRange};
-use crate::decode::Reason;
 use crate::offsets::Offsets;
-use crate::source::{BatchBuilder, Batching, Error, Event, Gap, Missed, Reaction};
+use crate::source::{BatchBuilder, Batching, Error, Event};
 
 /// Bytes of messages in one batch.
 const BATCH_BYTES: usize = 4 << 20;
@@ -161,23 +160,22 @@ impl Reader {
         };
         let silence = self.heartbeat * 3 + Duration::from_secs(10);
         loop {
-            let event = match session.stream.next().now_or_never() {
-                Some(event) => event,
-                None => {
-                    self.deliver(&mut session).await?;
-                    let wait = if session.idle { IDLE } else { silence };
-                    tokio::select! {
-                        () = self.stop.cancelled() => return Ok(()),
-                        // Dropping the wait for an event loses nothing: the stream keeps what it has read of it.
-                        event = tokio::time::timeout(wait, session.stream.next()) => match event {
-                            Ok(event) => event,
-                            Err(_) if session.idle => {
-                                self.note_idle(&mut session);
-                                continue;
-                            }
-                            Err(_) => return Err(Error::Unavailable(format!("mysql {}: silent for {silence:?}", self.server.address))),
-                        },
-                    }
+            let event = if let Some(event) = session.stream.next().now_or_never() {
+                event
+            } else {
+                self.deliver(&mut session).await?;
+                let wait = if session.idle { IDLE } else { silence };
+                tokio::select! {
+                    () = self.stop.cancelled() => return Ok(()),
+                    // Dropping the wait for an event loses nothing: the stream keeps what it has read of it.
+                    event = tokio::time::timeout(wait, session.stream.next()) => match event {
+                        Ok(event) => event,
+                        Err(_) if session.idle => {
+                            self.note_idle(&mut session);
+                            continue;
+                        }
+                        Err(_) => return Err(Error::Unavailable(format!("mysql {}: silent for {silence:?}", self.server.address))),
+                    },
                 }
             };
             let event = match event {
@@ -213,72 +211,6 @@ impl Reader {
             }
             _ => Error::Unavailable(text),
         }
-    }
-
-    /// Where reading begins: behind what was read, or what was applied, or at a gap's end. Changes that may have been missed are told.
-    async fn start(&mut self, conn: &mut Conn, read: &mut Option<GtidSet>) -> Result<GtidSet, Error> {
-        let fresh = read.is_none();
-        let kept = match &read {
-            Some(set) => Some(Position::new(set, false)),
-            None => self.shared.place.read().await?,
-        };
-        let Transactions { executed, purged } = self.server.transactions(conn).await?;
-        let missed = |reason, detail: String| Some((reason, detail));
-        let (set, gap) = match kept {
-            None => {
-                let detail = "no position is kept: this is the first start".to_owned();
-                match self.on_first_start {
-                    OnFirstStart::Flush => (executed, missed(Reason::FirstStart, detail)),
-                    OnFirstStart::Replay => (purged, missed(Reason::FirstStart, detail)),
-                    OnFirstStart::Halt => return Err(Error::Halted(format!("halt: binlog: {detail}"))),
-                }
-            }
-            Some(position) => {
-                let set: GtidSet = position
-                    .gtid_set
-                    .parse()
-                    .map_err(|error: super::gtid::ParseError| Error::Config(error.to_string()))?;
-                let known = self.server.is_subset(conn, &set, &executed).await?;
-                let there = self.server.is_subset(conn, &purged, &set).await?;
-                if known && there {
-                    let owed = position
-                        .owed
-                        .then(|| (Reason::Owed, "a flush was to come before the end".to_owned()));
-                    (set, owed)
-                } else {
-                    let (reason, detail) = if known {
-                        (Reason::Purged, format!("{set} is applied, and the server has purged {purged}"))
-                    } else {
-                        (Reason::OtherServer, format!("{set} is applied, and the server has only {executed}"))
-                    };
-                    match self.on_out_of_range {
-                        OnOutOfRange::Latest => (executed, missed(reason, detail)),
-                        OnOutOfRange::Earliest => (purged, missed(reason, detail)),
-                        OnOutOfRange::Halt => return Err(Error::Halted(format!("halt: binlog: {detail}"))),
-                    }
-                }
-            }
-        };
-        if fresh {
-            self.offsets.assign(std::slice::from_ref(&self.shared.partition));
-            self.shared.marks.lock().begin(set.clone());
-        }
-        if let Some((reason, detail)) = gap {
-            let detail = format!("{detail}; reading goes on after {set}");
-            // Messages that were read before go first; the mark behind the gap stands for its end.
-            self.shared.marks.lock().set(self.next, set.clone());
-            let partition = self.shared.partition.clone();
-            let missed = Missed { partition, reason, next: self.next, detail, reaction: Reaction::Flush };
-            let gap = Gap::begin(vec![missed], &self.offsets);
-            self.events
-                .send(Event::Gap(gap))
-                .await
-                .map_err(|_| Error::Unavailable("the service has ended".to_owned()))?;
-        } else if fresh {
-            self.offsets.begins_at(&self.shared.partition, self.next);
-        }
-        *read = Some(set.clone());
-        Ok(set)
     }
 
     async fn event(
