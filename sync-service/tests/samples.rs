@@ -99,13 +99,12 @@ fn told(image: &Image<'_, '_>, columns: &BTreeSet<String>) -> String {
         let value = match image.column(name) {
             Column::Missing => continue,
             Column::Null => "null".to_owned(),
-            Column::Text { text, .. } => format!("{text:?}"),
+            Column::Text { text, .. } | Column::Json { text, form: JsonForm::String } => format!("{text:?}"),
             Column::Bytes(bytes) => {
                 bytes.iter().fold("0x".to_owned(), |hex, byte| format!("{hex}{byte:02x}"))
             }
             Column::Json { text, form: JsonForm::Number } => text.to_owned(),
             Column::Json { text, form: JsonForm::Java } => format!("{text} (java)"),
-            Column::Json { text, form: JsonForm::String } => format!("{text:?}"),
             Column::Json { text, form: JsonForm::Packed } => format!("{text:?} (or packed)"),
         };
         let comma = if text.len() > 1 { ", " } else { "" };
@@ -152,15 +151,15 @@ fn changes(file: &str, format: KafkaFormat, table: Option<&str>) -> String {
         };
         let mut scratch = Scratch::default();
         let mut said = Vec::new();
-        let mut decoded = decoder.decode(&message, &mut scratch);
-        if let Ok(event) = &decoded
+        let mut outcome = decoder.decode(&message, &mut scratch);
+        if let Ok(event) = &outcome
             && let Meaning::Whole { reason: Reason::Snapshot, .. } = &event.meaning
         {
             // Only the first row of a table flushes; the next one would be taken as it is.
             said.push(format!("flush {}.{} (snapshot), and once it is", event.database, event.table));
-            decoded = decoder.decode(&message, &mut scratch);
+            outcome = decoder.decode(&message, &mut scratch);
         }
-        match decoded {
+        match outcome {
             Err(error) => said.push(format!("dead letter: {error}")),
             Ok(event) => match event.meaning {
                 Meaning::Rows { op, .. } => {

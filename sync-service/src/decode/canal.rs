@@ -188,7 +188,7 @@ fn names<'s>(envelope: &'s Envelope<'_>, named: Option<(&'s str, &'s str)>) -> (
             Some((database, of)) if of.eq_ignore_ascii_case(table) => (database, table),
             _ => ("", table),
         },
-        names => names,
+        told => told,
     }
 }
 

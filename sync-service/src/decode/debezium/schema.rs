@@ -53,8 +53,8 @@ struct Struct<'a> {
 
 #[derive(Deserialize)]
 struct Field<'a> {
-    #[serde(borrow, default)]
-    field: Option<Cow<'a, str>>,
+    #[serde(borrow, default, rename = "field")]
+    column: Option<Cow<'a, str>>,
     #[serde(borrow, rename = "type")]
     kind: &'a RawValue,
     #[serde(borrow, default)]
@@ -77,14 +77,14 @@ impl Schemas {
         }
         let all: Struct<'_> = serde_json::from_str(text).ok()?;
         let fields = match part {
-            Some(part) => all.fields.into_iter().find(|field| field.field.as_deref() == Some(part))?.fields,
+            Some(part) => all.fields.into_iter().find(|field| field.column.as_deref() == Some(part))?.fields,
             None => all.fields,
         };
         if fields.is_empty() {
             return None;
         }
         let kinds: Kinds =
-            fields.iter().filter_map(|field| Some((field.field.as_deref()?.into(), field.kind()))).collect();
+            fields.iter().filter_map(|field| Some((field.column.as_deref()?.into(), field.kind()))).collect();
         if self.0.len() >= MAX_KNOWN {
             self.0.clear();
         }

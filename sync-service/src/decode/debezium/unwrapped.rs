@@ -123,7 +123,7 @@ fn object(bytes: &[u8]) -> Result<&RawValue, Undecodable> {
 
 fn is_sign_of_life(value: Option<&[u8]>) -> bool {
     let fields = value.and_then(|value| {
-        serde_json::from_slice::<std::collections::BTreeMap<String, serde::de::IgnoredAny>>(value).ok()
+        serde_json::from_slice::<std::collections::BTreeMap<String, &RawValue>>(value).ok()
     });
     fields.is_some_and(|fields| !fields.is_empty() && fields.keys().all(|name| name.starts_with("ts_")))
 }

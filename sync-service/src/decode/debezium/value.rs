@@ -16,7 +16,7 @@ pub(super) fn cell(kind: Kind, raw: &RawValue) -> Cell<'_> {
         return Cell::Null;
     }
     let is_number = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
-    let number = || is_number.then(|| Cow::Borrowed(text));
+    let number = || is_number.then_some(Cow::Borrowed(text));
     let string = || json::text(Some(raw));
     let bytes = || json::bytes(&string()?);
     let whole = || text.parse::<i64>().ok();

@@ -138,9 +138,9 @@ impl Reader {
                 .await
                 .map_err(|error| Error::Unavailable(format!("mysql: {error}")))?;
         }
-        let sids =
+        let set =
             start.sids().map_err(|error| Error::Unavailable(format!("binlog position {start}: {error}")))?;
-        let request = BinlogStreamRequest::new(self.server_id).with_gtid().with_gtid_set(sids);
+        let request = BinlogStreamRequest::new(self.server_id).with_gtid().with_gtid_set(set);
         let stream = conn.get_binlog_stream(request).await.map_err(|error| self.refused(&error))?;
         info!(server = self.server.address, from = %start, "reading the binlog");
         let mut session = Session {
@@ -292,12 +292,11 @@ impl Reader {
         let second = words.next().unwrap_or_default().to_ascii_uppercase();
         match (first.as_str(), second.as_str()) {
             ("BEGIN", _) | ("XA", "START" | "BEGIN") => session.open = true,
-            ("COMMIT", _) => self.end(session, read),
+            ("COMMIT", _) | ("XA", "ROLLBACK") => self.end(session, read),
             ("XA", "COMMIT") => {
                 self.push(session, &messages::xa_commit(session.committed_ms), Some(session.committed_ms));
                 self.end(session, read);
             }
-            ("XA", "ROLLBACK") => self.end(session, read),
             ("XA" | "SAVEPOINT" | "RELEASE" | "ROLLBACK", _) => {}
             _ => {
                 // Names of columns are of their time.

@@ -81,9 +81,8 @@ fn text<'a>(value: &'a Value, column: &ColumnInfo) -> Option<Cow<'a, str>> {
 fn characters<'a>(bytes: &'a [u8], charset: &str) -> Option<Cow<'a, str>> {
     match charset {
         "utf8mb4" | "utf8mb3" | "utf8" | "ascii" => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),
-        "binary" => None,
         "latin1" => Some(bytes.iter().map(|byte| cp1252(*byte)).collect::<String>().into()),
-        "ucs2" | "utf16" | "utf16le" | "utf32" | "sjis" | "cp932" | "swe7" => None,
+        "binary" | "ucs2" | "utf16" | "utf16le" | "utf32" | "sjis" | "cp932" | "swe7" => None,
         _ if bytes.is_ascii() => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),
         _ => None,
     }
