@@ -283,17 +283,14 @@ fn agree(before: &Form, after: &Form) -> Result<(), TestCaseError> {
     let (keys, flushed) = outcome(KafkaFormat::Maxwell, before.param, &maxwell(before, after));
     prop_assert!(flushed || keys == expected, "maxwell: {:?}", keys);
     prop_assert!(keys.is_subset(&expected), "maxwell: a wrong key in {:?}", keys);
-    match (&before.untyped, &after.untyped) {
-        (Some(old), Some(new)) => {
-            let (keys, flushed) = outcome(KafkaFormat::Debezium, before.param, &debezium(old, new, None));
-            prop_assert!(flushed || keys == expected, "debezium without a schema: {:?}", keys);
-        }
-        _ => {
-            // What nobody can tell flushes.
-            let (_, flushed) =
-                outcome(KafkaFormat::Debezium, before.param, &debezium(&before.typed, &after.typed, None));
-            prop_assert!(flushed, "debezium without a schema");
-        }
+    if let (Some(old), Some(new)) = (&before.untyped, &after.untyped) {
+        let (keys, flushed) = outcome(KafkaFormat::Debezium, before.param, &debezium(old, new, None));
+        prop_assert!(flushed || keys == expected, "debezium without a schema: {:?}", keys);
+    } else {
+        // What nobody can tell flushes.
+        let message = debezium(&before.typed, &after.typed, None);
+        let (_, flushed) = outcome(KafkaFormat::Debezium, before.param, &message);
+        prop_assert!(flushed, "debezium without a schema");
     }
     Ok(())
 }
