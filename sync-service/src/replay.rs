@@ -8,7 +8,7 @@ use catalog::Catalog;
 use prometheus_client::registry::Registry;
 
 use crate::config::OnCanalRestart;
-use crate::decode::Zone;
+use crate::decode::{Topics, Zone};
 use crate::map::Mapper;
 use crate::metrics::PipelineMetrics;
 use crate::source::Message;
@@ -19,11 +19,11 @@ pub use crate::map::{Told, What};
 pub struct Replay(Mapper);
 
 impl Replay {
-    /// `zone` is the time zone that the stream's TIMESTAMP columns are written in.
-    pub fn new(catalog: Arc<Catalog>, zone: Zone, on_canal_restart: OnCanalRestart) -> Self {
+    /// `zone` is the time zone that the stream's TIMESTAMP columns are written in, `topics` says what is in which.
+    pub fn new(catalog: Arc<Catalog>, topics: Topics, zone: Zone, on_canal_restart: OnCanalRestart) -> Self {
         // Counted where nobody looks.
         let metrics = PipelineMetrics::register(&mut Registry::default());
-        Self(Mapper::new(catalog, zone, metrics, on_canal_restart))
+        Self(Mapper::new(catalog, zone, metrics, on_canal_restart).with_topics(topics))
     }
 
     /// What this message would remove and flush. Messages of a partition come in the order of their offsets.
@@ -39,6 +39,7 @@ mod tests {
     use super::*;
     use crate::decode::{Idle, Reason};
     use crate::offsets::Partition;
+    use crate::source::Headers;
 
     const CATALOG: &str = r#"
 [[group]]
@@ -49,10 +50,19 @@ query = "SELECT id, name FROM shop.users WHERE id = {id}"
 
     fn told(text: Option<&str>) -> Told {
         let catalog = Catalog::parse("t.toml", CATALOG);
-        let mut replay = Replay::new(Arc::new(catalog.unwrap()), Zone::default(), OnCanalRestart::Trust);
+        let (catalog, topics) = (Arc::new(catalog.unwrap()), Topics::default());
+        let mut replay = Replay::new(catalog, topics, Zone::default(), OnCanalRestart::Trust);
         let partition = Partition::new("shop", 0);
         let payload = text.map(str::as_bytes);
-        replay.message(&Message { partition: &partition, offset: 7, timestamp_ms: None, key: None, payload })
+        let headers = Headers::default();
+        replay.message(&Message {
+            partition: &partition,
+            offset: 7,
+            timestamp_ms: None,
+            key: None,
+            payload,
+            headers,
+        })
     }
 
     #[test]

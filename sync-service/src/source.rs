@@ -211,6 +211,42 @@ pub struct Headers<'a> {
     pub deleted: Option<&'a str>,
 }
 
+impl HeaderName {
+    fn of(name: &str) -> Option<Self> {
+        Some(match name {
+            "__db" | "__source_db" => Self::Database,
+            "__table" | "__source_table" => Self::Table,
+            "__op" => Self::Op,
+            "__deleted" => Self::Deleted,
+            _ => return None,
+        })
+    }
+}
+
+impl<'a> Headers<'a> {
+    /// Takes of a record's headers what tells whose row it carries; of several with one name the first.
+    pub fn of(headers: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Self {
+        let mut all = Self::default();
+        for (name, value) in headers {
+            if let Some(name) = HeaderName::of(name) {
+                all.set(name, value);
+            }
+        }
+        all
+    }
+
+    fn set(&mut self, name: HeaderName, value: &'a [u8]) {
+        let place = match name {
+            HeaderName::Database => &mut self.database,
+            HeaderName::Table => &mut self.table,
+            HeaderName::Op => &mut self.op,
+            HeaderName::Deleted => &mut self.deleted,
+        };
+        // Connect's JSON converter writes header values as JSON.
+        *place = place.or(std::str::from_utf8(value).ok().map(|text| text.trim_matches('"')));
+    }
+}
+
 /// One message of a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
@@ -252,17 +288,11 @@ impl Batch {
     }
 
     fn headers(&self, headers: &[(HeaderName, Range<usize>)]) -> Headers<'_> {
-        let of = |name: HeaderName| {
-            let (_, range) = headers.iter().find(|(of, _)| *of == name)?;
-            // Connect's JSON converter writes header values as JSON.
-            Some(std::str::from_utf8(&self.buffer[range.clone()]).ok()?.trim_matches('"'))
-        };
-        Headers {
-            database: of(HeaderName::Database),
-            table: of(HeaderName::Table),
-            op: of(HeaderName::Op),
-            deleted: of(HeaderName::Deleted),
+        let mut all = Headers::default();
+        for (name, range) in headers {
+            all.set(*name, &self.buffer[range.clone()]);
         }
+        all
     }
 
     /// Where its newest message comes from: `topic/partition@offset`.
@@ -365,13 +395,7 @@ impl BatchBuilder {
 
     /// Notes a header of the message that was pushed last, if it is one that tells whose row it carries.
     pub fn header(&mut self, name: &str, value: &[u8]) {
-        let name = match name {
-            "__db" | "__source_db" => HeaderName::Database,
-            "__table" | "__source_table" => HeaderName::Table,
-            "__op" => HeaderName::Op,
-            "__deleted" => HeaderName::Deleted,
-            _ => return,
-        };
+        let Some(name) = HeaderName::of(name) else { return };
         let Some(last) = self.messages.last_mut() else { return };
         let start = self.buffer.len();
         self.buffer.extend_from_slice(value);

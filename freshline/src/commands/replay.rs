@@ -14,7 +14,13 @@ use anyhow::Context;
 use catalog::Catalog;
 use clap::Args;
 use daemon::config::KafkaSource;
-use sync_service::{config::Sync, decode::Zone, offsets::Partition, replay::Replay, source::Message};
+use sync_service::{
+    config::Sync,
+    decode::{Topics, Zone},
+    offsets::Partition,
+    replay::Replay,
+    source::{Headers, Message},
+};
 use tokio::sync::mpsc;
 
 use self::{
@@ -57,6 +63,7 @@ struct Fetched {
     timestamp_ms: Option<i64>,
     key: Option<Vec<u8>>,
     payload: Option<Vec<u8>>,
+    headers: Vec<(String, Vec<u8>)>,
 }
 
 impl Fetched {
@@ -67,6 +74,7 @@ impl Fetched {
             timestamp_ms: self.timestamp_ms,
             key: self.key.as_deref(),
             payload: self.payload.as_deref(),
+            headers: Headers::of(self.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()))),
         }
     }
 }
@@ -76,8 +84,11 @@ pub(crate) async fn replay(args: ReplayArgs, output: &Output) -> anyhow::Result<
     let source: KafkaSource = setup.section("source.kafka")?;
     let sync: Sync = setup.section("sync")?;
     let zone: Zone = source.time_zone.parse().context("read source.kafka.time_zone")?;
+    // A file's topic is its name, which is in the default format unless a topic of that name has another.
+    let topics = Topics::new(&source).map_err(anyhow::Error::msg).context("read source.kafka")?;
     let side = |catalog: &Arc<Catalog>| {
-        Side::new(catalog.clone(), Replay::new(catalog.clone(), zone, sync.on_canal_restart))
+        let replay = Replay::new(catalog.clone(), topics.clone(), zone, sync.on_canal_restart);
+        Side::new(catalog.clone(), replay)
     };
     let mut tally = Tally::default();
     let mut here = side(&setup.catalog);
@@ -129,6 +140,7 @@ fn from_file(file: &Path) -> anyhow::Result<mpsc::Receiver<anyhow::Result<Fetche
                     timestamp_ms: None,
                     key: None,
                     payload: Some(line.bytes),
+                    headers: Vec::new(),
                 }),
                 Err(error) => Err(error),
             };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use catalog::Op;
 
 use super::{Mapper, Stale};
-use crate::decode::{Idle, Meaning, Reason, Scratch, Undecodable};
+use crate::decode::{Idle, Meaning, Reason, Scratch};
 use crate::source::Message;
 
 /// What one message means under a catalog.
@@ -44,10 +44,7 @@ impl Mapper {
     pub(crate) fn told(&mut self, message: &Message<'_>) -> Told {
         let mut scratch = Scratch::default();
         let mut stale = Stale::default();
-        let decoded = match message.payload {
-            Some(payload) => self.decoder.canal(payload, &mut scratch),
-            None => Err(Undecodable { reason: "message has no value".to_owned(), table: None }),
-        };
+        let decoded = self.decoder.decode(message, &mut scratch);
         let (table, what) = match decoded {
             Ok(event) => {
                 if let Some(restart) = self.streaks.restart(message, &event) {

@@ -12,6 +12,7 @@ use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
     error::KafkaError,
+    message::{BorrowedMessage, Headers as _},
     metadata::MetadataPartition,
     topic_partition_list::TopicPartitionListElem,
 };
@@ -176,6 +177,7 @@ fn follow(
                             timestamp_ms: message.timestamp().to_millis(),
                             key: message.key().map(<[u8]>::to_vec),
                             payload: message.payload().map(<[u8]>::to_vec),
+                            headers: headers_of(&message),
                         };
                         if messages.blocking_send(Ok(fetched)).is_err() {
                             return Ok(());
@@ -249,6 +251,11 @@ fn ranges(consumer: &BaseConsumer, topic: &str, wanted: &Wanted) -> anyhow::Resu
         }
     }
     Ok(ranges)
+}
+
+fn headers_of(message: &BorrowedMessage<'_>) -> Vec<(String, Vec<u8>)> {
+    let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
+    headers.map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect()
 }
 
 #[cfg(test)]
