@@ -22,6 +22,14 @@ pub enum Error {
     /// The database can't be reached; the text says which and why. It is asked again by itself.
     #[error("{0}")]
     Unavailable(Arc<str>),
+    /// Most reads failed lately, so the database is left alone for a while.
+    #[error("the database is left alone, since most reads failed ({reason}); ask again in {} ms", .retry_after.as_millis())]
+    BreakerOpen {
+        /// Why the last of those reads failed.
+        reason: Arc<str>,
+        /// When it will be tried again; zero if that is being done now.
+        retry_after: Duration,
+    },
     /// The database refused the query, or its answer can't be rendered.
     #[error("query of group {group} failed: {reason}")]
     Query {
@@ -57,6 +65,7 @@ impl Error {
             Self::Deadline { .. } => "deadline",
             Self::Overloaded { .. } => "overloaded",
             Self::Unavailable(_) => "unavailable",
+            Self::BreakerOpen { .. } => "breaker_open",
             Self::Query { .. } => "query",
             Self::TooLarge { .. } => "too_large",
             Self::NoQuery { .. } => "no_query",

@@ -8,15 +8,17 @@ use bytes::Bytes;
 use catalog::{Group, GroupId, Key};
 use parking_lot::Mutex;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    sync::oneshot,
     task::yield_now,
     time::{Instant, timeout_at},
 };
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    Error, Metrics, RowSource,
+    BreakerLimits, Error, Metrics, RowSource,
     assign::most_bytes,
+    breaker::{Breaker, Verdict},
+    budget::{Budget, Took, Turn},
     lanes::{Answer, Lanes, Place, Waiter},
 };
 
@@ -25,6 +27,12 @@ use crate::{
 pub struct Limits {
     /// Database reads running at once; a batch is one.
     pub max_fills: usize,
+    /// The number is lowered to this at most while the database is slow; as high as `max_fills` it is never lowered.
+    pub min_fills: usize,
+    /// How many times slower than usual the database may answer before the number is lowered.
+    pub tolerance: f64,
+    /// When the database is left alone.
+    pub breaker: BreakerLimits,
     /// Keys waiting for that budget; one more is [`Error::Overloaded`].
     pub max_waiting: usize,
     /// The longest time that a load may take, waiting included.
@@ -35,7 +43,15 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_fills: 64, max_waiting: 10_000, deadline: Duration::from_secs(2), batch: 64 }
+        Self {
+            max_fills: 64,
+            min_fills: 8,
+            tolerance: 2.0,
+            breaker: BreakerLimits::default(),
+            max_waiting: 10_000,
+            deadline: Duration::from_secs(2),
+            batch: 64,
+        }
     }
 }
 
@@ -43,6 +59,15 @@ impl From<&daemon::config::Database> for Limits {
     fn from(config: &daemon::config::Database) -> Self {
         Self {
             max_fills: config.max_fills,
+            min_fills: config.min_fills,
+            tolerance: config.tolerance,
+            breaker: BreakerLimits {
+                failures: config.breaker.failures,
+                least: config.breaker.least,
+                window: config.breaker.window,
+                pause: config.breaker.pause,
+                probes: config.breaker.probes,
+            },
             max_waiting: config.max_waiting,
             deadline: config.deadline,
             batch: config.batch,
@@ -58,7 +83,8 @@ pub struct Loader {
     source: Arc<dyn RowSource>,
     limits: Limits,
     metrics: Metrics,
-    budget: Arc<Semaphore>,
+    budget: Arc<Budget>,
+    breaker: Breaker,
     /// Guards the queues alone; never held while anything waits.
     lanes: Mutex<Lanes>,
     tasks: TaskTracker,
@@ -68,17 +94,13 @@ pub struct Loader {
 impl Loader {
     /// Makes a loader over `source`. Limits of zero count as one.
     pub fn new(source: Arc<dyn RowSource>, limits: Limits, metrics: Metrics) -> Arc<Self> {
-        let limits = Limits {
-            max_fills: limits.max_fills.clamp(1, Semaphore::MAX_PERMITS),
-            max_waiting: limits.max_waiting.max(1),
-            batch: limits.batch.max(1),
-            ..limits
-        };
+        let limits = Limits { max_waiting: limits.max_waiting.max(1), batch: limits.batch.max(1), ..limits };
         Arc::new_cyclic(|me| Self {
             source,
             limits,
+            budget: Budget::new(limits.min_fills, limits.max_fills, limits.tolerance, metrics.clone()),
+            breaker: Breaker::new(limits.breaker, metrics.clone()),
             metrics,
-            budget: Arc::new(Semaphore::new(limits.max_fills)),
             lanes: Mutex::default(),
             tasks: TaskTracker::new(),
             me: me.clone(),
@@ -123,10 +145,14 @@ impl Loader {
     }
 
     fn join(&self, waiter: Waiter) -> Result<Waiting<'_>, Error> {
+        self.breaker.check()?;
         let group = Arc::clone(&waiter.key.group);
         let mut lanes = self.lanes.lock();
         if lanes.waiting() >= self.limits.max_waiting {
-            return Err(Error::Overloaded { waiting: lanes.waiting(), limit: self.limits.max_waiting });
+            let error = Error::Overloaded { waiting: lanes.waiting(), limit: self.limits.max_waiting };
+            if !lanes.make_room(group.id, &error) {
+                return Err(error);
+            }
         }
         let (place, needs_dispatcher) = lanes.join(waiter);
         self.count(&lanes);
@@ -145,17 +171,14 @@ impl Loader {
     async fn dispatch(self: Arc<Self>, group: Arc<Group>) {
         let most = if self.source.batches(&group) { self.limits.batch } else { 1 };
         loop {
-            let permit = Arc::clone(&self.budget)
-                .acquire_owned()
-                .await
-                .expect("the budget is never closed while the loader lives");
+            let turn = self.budget.turn().await;
             // Callers that became ready in the same turn get to join.
             yield_now().await;
             let (waiters, more) = self.take(group.id, most);
             if more {
-                self.tasks.spawn(Arc::clone(&self).run(Arc::clone(&group), waiters, permit));
+                self.tasks.spawn(Arc::clone(&self).run(Arc::clone(&group), waiters, turn));
             } else {
-                return self.run(group, waiters, permit).await;
+                return self.run(group, waiters, turn).await;
             }
         }
     }
@@ -168,12 +191,7 @@ impl Loader {
     }
 
     /// Loads what `waiters` want by one call of the source, and answers them.
-    async fn run(
-        self: Arc<Self>,
-        group: Arc<Group>,
-        mut waiters: Vec<Waiter>,
-        _permit: OwnedSemaphorePermit,
-    ) {
+    async fn run(self: Arc<Self>, group: Arc<Group>, mut waiters: Vec<Waiter>, turn: Turn) {
         waiters.retain(|waiter| !waiter.reply.is_closed());
         let Some(deadline) = waiters.iter().map(|waiter| waiter.deadline).max() else { return };
         let _running = Running::start(&self.metrics);
@@ -190,6 +208,8 @@ impl Loader {
         self.metrics.batch_keys.observe(keys.len() as f64);
 
         let answers = self.load_all(&group, &keys, deadline).await;
+        // Given back before the answers are: whoever asks again at once finds it.
+        drop(turn);
         for waiter in waiters {
             let answer = answers[places[&waiter.key.text]].clone();
             // A caller that went away meanwhile needs no answer.
@@ -218,8 +238,17 @@ impl Loader {
         keys: &[Key],
         deadline: Instant,
     ) -> Result<Vec<Option<Bytes>>, Error> {
-        let values =
-            timeout_at(deadline, self.source.load(group, keys)).await.map_err(|_| self.too_late(group))??;
+        let pass = self.breaker.enter()?;
+        let begun = Instant::now();
+        let values = timeout_at(deadline, self.source.load(group, keys))
+            .await
+            .unwrap_or_else(|_| Err(self.too_late(group)));
+        let (verdict, took) = self.judge(&values, begun.elapsed());
+        pass.ended(verdict);
+        if let Some(took) = took {
+            self.budget.observe(took);
+        }
+        let values = values?;
         if values.len() != keys.len() {
             let reason = format!("the source answered {} keys with {} values", keys.len(), values.len());
             return Err(Error::query(&group.name, reason));
@@ -228,6 +257,20 @@ impl Loader {
         match values.iter().flatten().map(Bytes::len).find(|size| *size > limit) {
             Some(size) => Err(Error::TooLarge { group: Arc::clone(&group.name), size, limit }),
             None => Ok(values),
+        }
+    }
+}
+
+impl Loader {
+    /// What the end of a read says about the database: for the breaker, and for the budget if it says anything.
+    fn judge<T>(&self, values: &Result<T, Error>, took: Duration) -> (Verdict, Option<Took>) {
+        match values {
+            // It had waited for most of its time already: that it was cut off says nothing about the database.
+            Err(Error::Deadline { .. }) if took < self.limits.deadline / 2 => (Verdict::Unknown, None),
+            Err(error @ (Error::Deadline { .. } | Error::Unavailable(_))) => {
+                (Verdict::Bad(error.to_string().into()), Some(Took::Failed))
+            }
+            _ => (Verdict::Good, Some(Took::Answered(took))),
         }
     }
 }

@@ -44,6 +44,20 @@ impl Lanes {
         self.waiting
     }
 
+    /// Makes room for a waiter of `group` among as many as there may be: the longest lane gives up its newest waiter, who is answered
+    /// `error`. False if the group's own lane would be the longest: its storm shall not cost others their places.
+    pub(crate) fn make_room(&mut self, group: GroupId, error: &Error) -> bool {
+        let own = self.groups.get(&group).map_or(0, |lane| lane.waiters.len());
+        let longest = self.groups.values_mut().max_by_key(|lane| lane.waiters.len());
+        let Some(longest) = longest.filter(|lane| lane.waiters.len() > own + 1) else { return false };
+        if let Some((_, newest)) = longest.waiters.pop_last() {
+            self.waiting -= 1;
+            // A caller that went away meanwhile needs no answer.
+            let _ = newest.reply.send(Err(error.clone()));
+        }
+        true
+    }
+
     /// Adds a waiter at the end of its group's lane; `true` if the lane needs a dispatcher.
     pub(crate) fn join(&mut self, waiter: Waiter) -> (Place, bool) {
         let group = waiter.key.group.id;

@@ -12,6 +12,8 @@ pub mod mysql;
 pub mod sqlite;
 
 mod assign;
+mod breaker;
+mod budget;
 mod cell;
 mod error;
 mod fills;
@@ -26,6 +28,7 @@ use std::sync::Arc;
 use catalog::Catalog;
 use daemon::config::Database;
 
+pub use breaker::BreakerLimits;
 pub use error::Error;
 pub use fills::{Limits, Loader};
 pub use heartbeat::Heartbeat;

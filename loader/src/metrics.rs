@@ -16,6 +16,9 @@ use crate::Error;
 pub struct Metrics {
     pub(crate) running: Gauge,
     pub(crate) waiting: Gauge,
+    pub(crate) limit: Gauge,
+    pub(crate) breaker: Gauge,
+    pub(crate) breaker_opened: Counter,
     pub(crate) batch_keys: Histogram,
     pub(crate) seconds: Histogram,
     pub(crate) errors: Family<ErrorKind, Counter>,
@@ -31,6 +34,9 @@ impl Default for Metrics {
         Self {
             running: Gauge::default(),
             waiting: Gauge::default(),
+            limit: Gauge::default(),
+            breaker: Gauge::default(),
+            breaker_opened: Counter::default(),
             batch_keys: Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0]),
             seconds: Histogram::new(exponential_buckets(0.000_1, 2.0, 18)),
             errors: Family::default(),
@@ -51,6 +57,21 @@ impl Metrics {
             "loader_waiting",
             "Keys waiting for the budget of database reads",
             metrics.waiting.clone(),
+        );
+        registry.register(
+            "loader_limit",
+            "Database reads that may run at once now, from database.min_fills to database.max_fills",
+            metrics.limit.clone(),
+        );
+        registry.register(
+            "loader_breaker",
+            "The breaker of the database: 0 closed, 1 trying the database, 2 open",
+            metrics.breaker.clone(),
+        );
+        registry.register(
+            "loader_breaker_opened",
+            "How often the breaker of the database opened",
+            metrics.breaker_opened.clone(),
         );
         registry.register(
             "loader_batch_keys",

@@ -224,3 +224,77 @@ async fn a_database_that_is_down_fails_everyone_once() {
     memory.fail(None);
     assert!(loader.load(key("user:1")).await.is_ok());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_storm_of_one_group_leaves_room_for_others() {
+    let (memory, key) = (Memory::new(), keys());
+    let limits = Limits { max_waiting: 4, ..one_at_a_time() };
+    let loader = Loader::new(Arc::new(memory.clone()), limits, Metrics::default());
+    memory.hold(true);
+    let mut storm = vec![spawn(&loader, key("user:0"))];
+    reached(&memory).await;
+    for id in 1..=4 {
+        storm.push(spawn(&loader, key(&format!("user:{id}"))));
+        tokio::task::yield_now().await;
+    }
+    let order = spawn(&loader, key("order:1"));
+    tokio::task::yield_now().await;
+    assert!(matches!(loader.load(key("user:5")).await, Err(Error::Overloaded { waiting: 4, limit: 4 })));
+    memory.hold(false);
+    memory.release.notify_one();
+    assert!(order.await.unwrap().is_ok(), "it took the place of the newest of the storm");
+    let mut refused = Vec::new();
+    for (id, load) in storm.into_iter().enumerate() {
+        if matches!(load.await.unwrap(), Err(Error::Overloaded { .. })) {
+            refused.push(id);
+        }
+    }
+    assert_eq!(refused, [4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_database_that_fails_is_left_alone_and_then_tried() {
+    let (memory, key) = (Memory::new(), keys());
+    let loader = Loader::new(Arc::new(memory.clone()), Limits::default(), Metrics::default());
+    memory.fail(Some(Error::Unavailable("the database is down".into())));
+    for _ in 0..20 {
+        assert!(matches!(loader.load(key("user:1")).await, Err(Error::Unavailable(_))));
+    }
+    let asked = memory.calls().len();
+    let error = loader.load(key("user:1")).await.unwrap_err();
+    assert!(matches!(error, Error::BreakerOpen { .. }), "{error}");
+    assert!(error.to_string().contains("the database is down"), "it says why: {error}");
+    assert_eq!(memory.calls().len(), asked, "it was not asked");
+
+    memory.fail(None);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    for _ in 0..3 {
+        assert!(loader.load(key("user:1")).await.is_ok());
+    }
+    memory.fail(Some(Error::Query { group: "user".into(), reason: "no such column".into() }));
+    for _ in 0..50 {
+        assert!(
+            matches!(loader.load(key("user:1")).await, Err(Error::Query { .. })),
+            "a bad query is no outage"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_that_are_cut_off_open_the_breaker_only_if_they_had_time() {
+    let (memory, key) = (Memory::new(), keys());
+    let limits = Limits { deadline: Duration::from_secs(2), batch: 1, ..one_at_a_time() };
+    let loader = Loader::new(Arc::new(memory.clone()), limits, Metrics::default());
+    memory.hold(true);
+    // One runs for the whole time, the others wait for it and are cut off with it.
+    let loads: Vec<_> = (0..40).map(|id| spawn(&loader, key(&format!("user:{id}")))).collect();
+    for load in loads {
+        assert!(matches!(load.await.unwrap(), Err(Error::Deadline { .. })));
+    }
+    memory.hold(false);
+    memory.release.notify_waiters();
+    assert!(
+        loader.load(key("user:1")).await.is_ok(),
+        "waiting for the budget says nothing about the database"
+    );
+}
