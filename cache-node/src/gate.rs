@@ -10,6 +10,7 @@
 //! Flushes and lost slots need no lock: they change the group's generation or the slot's acquisition, and an entry
 //! that slips in under the old number is never served.
 
+mod grace;
 mod log;
 mod pulls;
 mod set;
@@ -80,6 +81,8 @@ struct Group {
     generation: AtomicU64,
     /// Nanoseconds since `base`, plus one, of the last flush; 0 for never. Written before the generation is.
     flushed: AtomicU64,
+    /// How long an entry is kept beyond its time, see [`grace`].
+    grace: Duration,
 }
 
 impl Gate {
@@ -90,7 +93,11 @@ impl Gate {
             slots,
             shards: (0..SHARDS).map(|_| Mutex::new(Log::new(log.max(1)))).collect(),
             groups: (0..groups)
-                .map(|_| Group { generation: AtomicU64::new(1), flushed: AtomicU64::new(0) })
+                .map(|_| Group {
+                    generation: AtomicU64::new(1),
+                    flushed: AtomicU64::new(0),
+                    grace: Duration::ZERO,
+                })
                 .collect(),
             base: Instant::now(),
             quarantine,
@@ -109,12 +116,12 @@ impl Gate {
 
     /// Returns a key's entry if it may be served from memory; the node's own membership is the caller's to check.
     pub fn get(&self, place: Place, key: &str, now: Instant) -> Option<Entry> {
-        self.store.get(place.hash, key, now, |stamp| self.check(stamp))
+        self.in_time(self.store.get(place.hash, key, now, |stamp| self.check(stamp))?, now)
     }
 
     /// Like [`get`](Self::get), without counting as a use.
     pub fn peek(&self, place: Place, key: &str, now: Instant) -> Option<Entry> {
-        self.store.peek(place.hash, key, now, |stamp| self.check(stamp))
+        self.in_time(self.store.peek(place.hash, key, now, |stamp| self.check(stamp))?, now)
     }
 
     /// Begins a fill: returns its token, and until when the database may still show an old row (R2). `None` if the node
@@ -160,7 +167,7 @@ impl Gate {
             generation: token.generation,
             acquisition: token.acquisition,
         };
-        let expires = token.started + filled.ttl;
+        let expires = token.started + filled.ttl + self.grace(place.group);
         let entry = Entry { value: filled.value, stamp, filled: token.started, expires };
         self.store.insert(place.hash, filled.key, entry)
     }
@@ -211,7 +218,8 @@ impl Gate {
         mut take: impl FnMut(&Arc<str>, &Entry) -> bool,
     ) -> Option<Cursor> {
         self.store.page(from, count, |key, entry| {
-            entry.expires <= now || self.check(&entry.stamp).is_err() || take(key, entry)
+            self.check(&entry.stamp).is_err()
+                || self.in_time(entry.clone(), now).is_none_or(|entry| take(key, &entry))
         })
     }
 

@@ -34,6 +34,7 @@ mod pull;
 mod run;
 mod scan;
 mod serve;
+mod stale;
 mod stats;
 mod warm;
 mod watermarks;

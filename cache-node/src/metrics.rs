@@ -125,6 +125,8 @@ pub(crate) struct GroupMetrics {
     pub(crate) misses: Counter,
     pub(crate) shared: Counter,
     pub(crate) read_through: Counter,
+    /// Entries served beyond their time, because the database can't answer.
+    pub(crate) stale: Counter,
     /// Look-aside misses, which were given a token.
     pub(crate) tokens: Counter,
     /// Plain misses of a group that nothing fills.
@@ -144,6 +146,7 @@ impl GroupMetrics {
             Outcome::NegativeHit => &self.negative_hits,
             Outcome::Miss => &self.misses,
             Outcome::Shared => &self.shared,
+            Outcome::Stale => &self.stale,
             Outcome::ReadThrough | Outcome::Token => &self.read_through,
         }
         .inc();
@@ -176,6 +179,7 @@ impl NodeMetrics {
                 misses: get("miss"),
                 shared: get("shared"),
                 read_through: get("read_through"),
+                stale: get("stale"),
                 tokens: get("token"),
                 not_filled: get("not_filled"),
                 errors: get("error"),

@@ -28,6 +28,7 @@ use crate::{
     metrics::NodeMetrics,
     recorder::Recorder,
     slots::Slots,
+    stale::graces,
     store::{Bounds, Store},
     warm::{Reach, Warm},
     watermarks::{Fresh, Look, Watermarks},
@@ -104,7 +105,8 @@ impl Node {
         let groups = parts.catalog.groups().len();
         let recorder = Arc::new(Recorder::new(config.recorder_events));
         let store = Store::new(bounds, registry).with_recorder(recorder);
-        let gate = Arc::new(Gate::new(store, slots.clone(), groups, config.quarantine, config.removal_log));
+        let gate = Gate::new(store, slots.clone(), groups, config.quarantine, config.removal_log);
+        let gate = Arc::new(gate.with_graces(graces(&parts.catalog)));
         let life = Arc::new(Life::new(parts.registration));
         if life.incarnation() != 0 {
             slots.renew(life.incarnation(), Instant::now());
@@ -261,7 +263,7 @@ impl Node {
             let answer = if options.look_aside {
                 self.give_token(key, place)?
             } else {
-                self.miss(key, place, hop, bound).await?
+                self.miss(key, place, hop, options).await?
             };
             if let Some(answer) = answer {
                 return Ok(answer);
@@ -300,9 +302,10 @@ impl Node {
         key: &Key,
         place: Place,
         hop: Hop,
-        bound: Option<Duration>,
+        options: ReadOptions,
     ) -> Result<Option<Answer>, Error> {
         self.check_fillable(key)?;
+        let bound = strictest(key, options);
         if !self.life.live() {
             return match self.config.fenced {
                 Fenced::Unavailable => {
@@ -339,13 +342,18 @@ impl Node {
             }
             Ok(Miss::Shared(read)) => {
                 group.shared.inc();
-                Ok(Some(self.answer(read, Outcome::Shared)))
+                // That it is stale is to be told to all who share it.
+                let outcome = read.elsewhere.filter(|outcome| *outcome == Outcome::Stale);
+                Ok(Some(self.answer(read, outcome.unwrap_or(Outcome::Shared))))
             }
             Ok(Miss::NotHeld) => Ok(None),
-            Err(error) => {
-                group.errors.inc();
-                Err(error)
-            }
+            Err(error) => match self.stale_instead(key, place, options, &error) {
+                Some(answer) => Ok(Some(answer)),
+                None => {
+                    group.errors.inc();
+                    Err(error)
+                }
+            },
         }
     }
 
@@ -385,7 +393,7 @@ impl Node {
         self.answer_at(read, outcome, Instant::now())
     }
 
-    fn answer_at(&self, read: Read, outcome: Outcome, now: Instant) -> Answer {
+    pub(crate) fn answer_at(&self, read: Read, outcome: Outcome, now: Instant) -> Answer {
         let age = now.saturating_duration_since(read.started);
         Answer {
             value: read.value,

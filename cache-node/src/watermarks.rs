@@ -151,6 +151,19 @@ impl Watermarks {
         if within(fresh.as_of, bound) { Look::Fresh(fresh) } else { Look::TooOld }
     }
 
+    /// Like [`look`](Self::look), also for an entry whose time is over, see [`Gate::stale`].
+    pub(crate) fn look_stale(
+        &self,
+        gate: &Gate,
+        place: Place,
+        key: &str,
+        bound: Option<Duration>,
+    ) -> Option<Fresh> {
+        let lowest = self.lowest(); // before the entry is read, see above
+        let fresh = Fresh::new(gate.stale(place, key, Instant::now())?, lowest);
+        within(fresh.as_of, bound).then_some(fresh)
+    }
+
     /// The moment before which all changes are applied on this node; `None` while it is unknown. Take it before an entry is
     /// read that it is to vouch for.
     pub(crate) fn lowest(&self) -> Option<Instant> {

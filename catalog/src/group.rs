@@ -42,6 +42,8 @@ pub struct Group {
     pub negative_ttl: Duration,
     /// How old a value from memory may be at worst; one that can't be proven to be fresher is read from the database.
     pub max_staleness: Option<Duration>,
+    /// For how long after its time a value may be served, marked as stale, when the database can't answer; `None` for never.
+    pub stale_if_error: Option<Duration>,
     /// Most bytes of a value of this group; `None` leaves the node's limit.
     pub max_value: Option<u64>,
 }

@@ -46,6 +46,8 @@ pub enum Outcome {
     Shared,
     /// Read from the database and not stored.
     ReadThrough,
+    /// Served from memory though its time was over, because the database can't answer and its group allows it.
+    Stale,
     /// Not in memory, and not filled because the caller will read by itself; the answer has a token.
     Token,
 }
@@ -59,6 +61,7 @@ impl Outcome {
             Self::Miss => "miss",
             Self::Shared => "shared",
             Self::ReadThrough => "read_through",
+            Self::Stale => "stale",
             Self::Token => "token",
         }
     }

@@ -142,7 +142,8 @@ impl Gate {
             generation: token.generation,
             acquisition: token.acquisition,
         };
-        let entry = Entry { value: offered.value, stamp, filled: offered.filled, expires: offered.expires };
+        let expires = offered.expires + self.grace(place.group);
+        let entry = Entry { value: offered.value, stamp, filled: offered.filled, expires };
         let inserted = self.store.insert(place.hash, offered.key, entry);
         drop(log); // held until here: a removal must not come between the check and the insert
         Ok(inserted)
@@ -151,7 +152,7 @@ impl Gate {
     /// Returns a key's entry if it may be given to a node that pulls it, whether or not readers get it here. The node's own
     /// membership and epoch are the caller's to check. Counts as no use.
     pub fn given(&self, place: Place, key: &str, now: Instant) -> Option<Entry> {
-        self.store.peek(place.hash, key, now, |stamp| self.may_give(stamp))
+        self.in_time(self.store.peek(place.hash, key, now, |stamp| self.may_give(stamp))?, now)
     }
 
     /// Shows the entries that may be given away, page by page, as [`Store::page`](crate::store::Store::page) does.
@@ -163,7 +164,8 @@ impl Gate {
         mut take: impl FnMut(&Arc<str>, &Entry) -> bool,
     ) -> Option<Cursor> {
         self.store.page(from, count, |key, entry| {
-            entry.expires <= now || self.may_give(&entry.stamp).is_err() || take(key, entry)
+            self.may_give(&entry.stamp).is_err()
+                || self.in_time(entry.clone(), now).is_none_or(|entry| take(key, &entry))
         })
     }
 

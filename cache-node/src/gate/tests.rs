@@ -57,6 +57,53 @@ fn read(gate: &Gate, key: &str) -> Option<Bytes> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_entry_beyond_its_time_is_no_hit_and_stale_for_its_grace() {
+    let (slots, gate) = gate(LOG).await;
+    let gate = gate.with_graces([Duration::from_mins(5)]);
+    for key in ["a", "b"] {
+        let token = token(&gate, key);
+        store(&gate, key, &token, "old").unwrap();
+    }
+    let stale = |key: &str| gate.stale(place(key), key, Instant::now()).is_some();
+    let shown = gate.get(place("a"), "a", Instant::now()).unwrap();
+    assert_eq!(shown.expires - shown.filled, Duration::from_mins(10), "the grace shows nowhere");
+    advance(Duration::from_mins(10)).await;
+    assert!(gate.get(place("a"), "a", Instant::now()).is_none() && read(&gate, "a").is_none());
+    assert!(gate.given(place("a"), "a", Instant::now()).is_none(), "nobody is given it");
+    let mut paged = 0;
+    gate.page(Cursor::START, 100, Instant::now(), |_, _| {
+        paged += 1;
+        true
+    });
+    assert_eq!(paged, 0);
+    gate.sweep().await;
+    assert!(stale("a") && stale("b"));
+    gate.remove("a", &origin());
+    assert!(!stale("a") && stale("b"), "what a change removes is gone");
+    slots.set(SLOT, false);
+    assert!(!stale("b"), "and what is of a lost slot");
+    slots.set(SLOT, true);
+    assert!(!stale("b"), "for good");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grace_ends_and_a_flush_ends_it_sooner() {
+    let (_slots, gate) = gate(LOG).await;
+    let gate = gate.with_graces([Duration::from_mins(5)]);
+    let stale = |key: &str| gate.stale(place(key), key, Instant::now()).is_some();
+    let first = token(&gate, "a");
+    store(&gate, "a", &first, "old").unwrap();
+    advance(Duration::from_mins(15)).await;
+    assert!(!stale("a"), "its grace is over");
+    let second = token(&gate, "a");
+    store(&gate, "a", &second, "new").unwrap();
+    advance(Duration::from_mins(11)).await;
+    assert!(stale("a"));
+    gate.flush(0);
+    assert!(!stale("a"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_fill_that_nothing_overlaps_is_stored() {
     let (_, gate) = gate(LOG).await;
     let token = token(&gate, "user:1");

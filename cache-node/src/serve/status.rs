@@ -21,7 +21,7 @@ impl Error {
             Self::Fill(error) => match error {
                 loader::Error::Deadline { .. } => Code::DeadlineExceeded,
                 loader::Error::Overloaded { .. } => Code::ResourceExhausted,
-                loader::Error::Unavailable(_) => Code::Unavailable,
+                loader::Error::Unavailable(_) | loader::Error::BreakerOpen { .. } => Code::Unavailable,
                 loader::Error::TooLarge { .. } => Code::OutOfRange,
                 loader::Error::Query { .. } => Code::Internal,
                 loader::Error::NoQuery { .. } => Code::FailedPrecondition,

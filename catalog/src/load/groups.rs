@@ -39,6 +39,7 @@ pub(super) struct Draft {
     ttl_jitter: f64,
     negative_ttl: Duration,
     max_staleness: Option<Duration>,
+    stale_if_error: Option<Duration>,
     max_value: Option<u64>,
 }
 
@@ -123,6 +124,12 @@ impl Draft {
         };
         let max_staleness =
             positive(&title, "max_staleness", fields.duration("max_staleness", problems), problems);
+        let stale_if_error = fields.duration("stale_if_error", problems);
+        if let (true, Some((_, at))) = (look_aside, &stale_if_error) {
+            let message = format!("{title}: stale_if_error is for groups with a query");
+            problems.error(at, message, "remove it: who reads by himself knows what failed");
+        }
+        let stale_if_error = positive(&title, "stale_if_error", stale_if_error, problems);
         let max_value = fields.size("max_value", problems).map(|(size, _)| size);
         let ignored = ignored(&title, &mut fields, query.as_ref(), look_aside, database, problems);
         let span = fields.span().clone();
@@ -143,6 +150,7 @@ impl Draft {
             ttl_jitter,
             negative_ttl,
             max_staleness,
+            stale_if_error,
             max_value,
         }
     }
@@ -168,6 +176,7 @@ impl Draft {
             ttl_jitter: self.ttl_jitter,
             negative_ttl: self.negative_ttl,
             max_staleness: self.max_staleness,
+            stale_if_error: self.stale_if_error,
             max_value: self.max_value,
         })
     }

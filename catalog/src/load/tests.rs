@@ -129,6 +129,7 @@ fn fields_have_defaults_and_limits() {
     assert_eq!(group.jittered_ttl(1.0).as_secs(), 540);
     assert!(problems(&format!("{USER}ttl = \"0s\"")).contains("nothing would be cached"));
     assert!(problems(&format!("{USER}max_staleness = \"0s\"")).contains("max_staleness is zero"));
+    assert!(problems(&format!("{USER}stale_if_error = \"0s\"")).contains("stale_if_error is zero"));
     assert!(
         problems(&format!("{USER}max_staleness = \"soon\""))
             .contains("max_staleness = \"soon\" is no duration")
@@ -145,6 +146,8 @@ fn fields_have_defaults_and_limits() {
 fn a_group_without_a_query_says_what_makes_it_stale() {
     const SESSION: &str = "[[group]]\nname = \"session\"\nkey = \"session:{id:u64}\"\n";
     let rule = "[[rule]]\ntable = \"shop.sessions\"\nkeys = [\"session:{id}\"]\n";
+    let found = problems(&format!("{SESSION}stale_if_error = \"1m\"\nrules = \"none\"\n"));
+    assert!(found.contains("stale_if_error is for groups with a query"), "{found}");
     let found = problems(SESSION);
     assert!(found.starts_with("f.toml:1: group session has no query; write query = "), "{found}");
     assert!(found.contains("groups = [\"session\"], or rules = \"none\""), "{found}");
