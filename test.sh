@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Runs Freshline's tests and installs what they need. The last line is `N passed, N failed`.
 #
-#   ./test.sh               everything: formatting, lints, unit tests, model, simulation, containers, chaos
+#   ./test.sh               everything: formatting, lints, unit tests, model, simulation, api, containers, chaos
 #   ./test.sh lint          formatting and lints
 #   ./test.sh unit          tests that need no container engine
 #   ./test.sh model         the freshness protocol, searched exhaustively; FRESHLINE_MODEL=large or traces: more of it, its traces
 #   ./test.sh simulation    the freshness protocol on simulated machines: 2000 seeds, or FRESHLINE_SEEDS
+#   ./test.sh api           the HTTP API against its own document, by schemathesis (FRESHLINE_API_EXAMPLES=1000: more of it)
 #   ./test.sh containers    tests against real MySQL, Canal, Kafka and etcd in containers
 #   ./test.sh chaos         real processes broken on purpose under load, for two minutes (FRESHLINE_CHAOS=30m: longer)
 #
@@ -22,11 +23,13 @@ log=$cache/test.log
 : >"$log"
 
 layer=${1:-all}
-case $layer in all | lint | unit | model | simulation | containers | chaos) ;; *)
-    sed -n '2,13s/^# \{0,1\}//p' "$0" >&2
+case $layer in all | lint | unit | model | simulation | api | containers | chaos) ;; *)
+    sed -n '2,14s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac
+
+api_policy=${FRESHLINE_API:-required} # `off` leaves the layer's test out, and it says so
 
 steps_passed=0
 steps_failed=0
@@ -95,9 +98,9 @@ tests() { # NAME ARGS...: runs cargo test; its tests are counted from its output
 
 unit() {
     step "etcd binary" find_etcd
-    export FRESHLINE_CONTAINERS=off FRESHLINE_MODEL=off FRESHLINE_SIMULATION=off # layers of their own
+    export FRESHLINE_CONTAINERS=off FRESHLINE_MODEL=off FRESHLINE_SIMULATION=off FRESHLINE_API=off # layers of their own
     tests "unit tests" --workspace
-    unset FRESHLINE_CONTAINERS FRESHLINE_MODEL FRESHLINE_SIMULATION
+    unset FRESHLINE_CONTAINERS FRESHLINE_MODEL FRESHLINE_SIMULATION FRESHLINE_API
 }
 
 model() {
@@ -107,6 +110,33 @@ model() {
 
 simulation() {
     FRESHLINE_SEEDS=${FRESHLINE_SEEDS:-2000} tests "simulation" --profile simulation -p tests --test simulation
+}
+
+# schemathesis from PyPI, in a virtual environment of its own; the version is the one that cache-node/tests/api.rs asks for.
+find_schemathesis() {
+    local version venv
+    version=$(sed -n 's/^const VERSION: &str = "\(.*\)";$/\1/p' cache-node/tests/api.rs)
+    venv=$cache/schemathesis-$version
+    [ -x "$venv/bin/schemathesis" ] && return 0
+    if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+        if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+            DEBIAN_FRONTEND=noninteractive apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv || return 1
+        else
+            echo "missing: python3 with venv (Debian: python3-venv); install it, then run this again" >&2
+            return 1
+        fi
+    fi
+    python3 -m venv "$venv" && "$venv/bin/pip" install -q "schemathesis==$version" && return 0
+    rm -rf "$venv" # half an environment would look like a whole one
+    return 1
+}
+
+api() {
+    [ "$api_policy" = off ] || step "schemathesis" find_schemathesis
+    export FRESHLINE_API=$api_policy
+    # The same selection of packages as for the unit tests, so that nothing is built twice.
+    tests "api" --workspace --test api
+    unset FRESHLINE_API
 }
 
 on_containers() { # NAME TARGETS...: runs test targets that need an engine and our binaries
@@ -131,7 +161,7 @@ chaos() {
 started=$SECONDS
 if need_build_tools; then
     case $layer in
-        all) lint; unit; model; simulation; containers; chaos ;;
+        all) lint; unit; model; simulation; api; containers; chaos ;;
         *) "$layer" ;;
     esac
 else

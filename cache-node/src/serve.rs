@@ -86,8 +86,7 @@ impl Server {
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
         let close = CancellationToken::new();
-        let router =
-            http::router(node.clone()).merge(admin::router(registry, readiness.clone(), admin::healthy()));
+        let router = http::router(node.clone(), admin::router(registry, readiness.clone(), admin::healthy()));
         let (reporter, health) = tonic_health::server::health_reporter();
         let grpc = grpc::serve(self.grpc, node.clone(), health, close.clone());
         let http = axum::serve(self.http, router).with_graceful_shutdown(close.clone().cancelled_owned());

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use catalog::{Catalog, Key};
-use loader::{Error, Limits, Loader, Metrics, memory::Memory};
+use loader::{BreakerLimits, Error, Limits, Loader, Metrics, memory::Memory};
 use tokio::{
     task::JoinHandle,
     time::{Instant, timeout},
@@ -283,16 +283,21 @@ async fn a_database_that_fails_is_left_alone_and_then_tried() {
 #[tokio::test(start_paused = true)]
 async fn reads_that_are_cut_off_open_the_breaker_only_if_they_had_time() {
     let (memory, key) = (Memory::new(), keys());
-    let limits = Limits { deadline: Duration::from_secs(2), batch: 1, ..one_at_a_time() };
+    let breaker = BreakerLimits { least: 4, ..BreakerLimits::default() };
+    let limits = Limits { deadline: Duration::from_secs(2), batch: 1, breaker, ..one_at_a_time() };
     let loader = Loader::new(Arc::new(memory.clone()), limits, Metrics::default());
     memory.hold(true);
-    // One runs for the whole time, the others wait for it and are cut off with it.
-    let loads: Vec<_> = (0..40).map(|id| spawn(&loader, key(&format!("user:{id}")))).collect();
-    for load in loads {
-        assert!(matches!(load.await.unwrap(), Err(Error::Deadline { .. })));
+    for _ in 0..8 {
+        // The second waits for most of its time and is cut off soon after its read has begun.
+        let (first, second) = (spawn(&loader, key("user:1")), spawn(&loader, key("user:2")));
+        reached(&memory).await;
+        tokio::time::advance(Duration::from_millis(1500)).await;
+        memory.release.notify_one();
+        assert!(first.await.unwrap().is_ok());
+        reached(&memory).await;
+        assert!(matches!(second.await.unwrap(), Err(Error::Deadline { .. })));
     }
     memory.hold(false);
-    memory.release.notify_waiters();
     assert!(
         loader.load(key("user:1")).await.is_ok(),
         "waiting for the budget says nothing about the database"

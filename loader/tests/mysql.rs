@@ -7,7 +7,7 @@ mod server;
 
 use std::time::{Duration, Instant};
 
-use loader::{Error, RowSource, mysql::Mysql};
+use loader::{Error, Limits, Loader, Metrics, RowSource, mysql::Mysql};
 use proxy::Proxy;
 use server::Shop;
 
@@ -488,5 +488,52 @@ async fn a_login_without_tls_exchanges_its_password_by_rsa() {
     let source = Mysql::connect(&config, &shop.catalog).unwrap();
     assert_eq!(shop.load(&source, &["person:1"]).await.unwrap(), [some(r#"{"id":1,"name":"Ann"}"#)]);
     shop.execute(&format!("DROP USER '{user}'@'%'")).await;
+    shop.drop().await;
+}
+
+/// As after a flush under load: far more keys than the budget, all at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_never_costs_the_server_more_than_its_budget() {
+    const BUDGET: i64 = 4;
+    let schema = "CREATE TABLE parts (id BIGINT UNSIGNED PRIMARY KEY);
+        INSERT INTO parts SELECT row_number() OVER () FROM information_schema.columns LIMIT 400;";
+    let catalog = r#"
+[[group]]
+name = "part"
+key = "part:{id:u64}"
+query = "SELECT id, SLEEP(0.01) AS slept FROM shop.parts WHERE id = {id}"
+ttl = "10m"
+"#;
+    let Some(mut shop) = Shop::create(schema, catalog).await else { return };
+    let limits = Limits {
+        max_fills: BUDGET as usize,
+        batch: 16,
+        deadline: Duration::from_secs(30),
+        ..Limits::default()
+    };
+    let loader = Loader::new(shop.source().await, limits, Metrics::default());
+    let loads: Vec<_> = (1..=400)
+        .map(|id| {
+            let (loader, key) = (loader.clone(), shop.key(&format!("part:{id}")));
+            tokio::spawn(async move { loader.load(key).await })
+        })
+        .collect();
+    let running = format!(
+        "SELECT COUNT(*) FROM information_schema.processlist WHERE db = '{}' AND command <> 'Sleep' AND id <> CONNECTION_ID()",
+        shop.name
+    );
+    let mut most = 0;
+    while loads.iter().any(|load| !load.is_finished()) {
+        let now: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(running.clone()))
+            .fetch_one(&mut shop.connection)
+            .await
+            .unwrap();
+        most = most.max(now);
+    }
+    for load in loads {
+        assert!(load.await.unwrap().unwrap().is_some());
+    }
+    println!("400 keys at once: the server ran {most} statements at most, of {BUDGET}");
+    assert!((1..=BUDGET).contains(&most), "{most} at once");
     shop.drop().await;
 }

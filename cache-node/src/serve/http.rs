@@ -1,144 +1,108 @@
-//! The HTTP port's own routes; `/metrics`, `/healthz` and `/readyz` come from the daemon. See `docs/http.md`.
+//! The HTTP port: `/v1`, the document that describes it, and from the daemon `/metrics`, `/healthz` and `/readyz`. See `docs/http.md`.
+//!
+//! Whatever is refused is answered as a [`Problem`]; there is no other form of error.
 
-use std::{sync::Arc, time::Duration};
+mod batch;
+mod extract;
+mod freshness;
+mod inspect;
+mod keys;
+mod openapi;
+mod problem;
+
+use std::sync::Arc;
 
 use axum::{
-    Json, Router,
-    extract::{Path, Query, State, rejection::QueryRejection},
-    http::{HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
-    routing::get,
-};
-use client::{Answer, ReadOptions};
-use serde::{Deserialize, Deserializer};
-use serde_json::{Value, json};
-
-use super::status::http_status;
-use crate::{
-    error::Error,
-    node::{Hop, Node},
+    Router,
+    extract::DefaultBodyLimit,
+    response::{IntoResponse as _, Response},
+    routing::{MethodRouter, get, post},
 };
 
-/// All routes under `/v1`.
-pub(super) fn router(node: Arc<Node>) -> Router {
-    Router::new()
-        .route("/v1/keys/{*key}", get(get_key).delete(delete_key))
-        .route("/v1/explain/{*key}", get(explain))
-        .route("/v1/stats", get(stats))
-        .route("/v1/ring", get(ring))
+use self::problem::Problem;
+use crate::node::Node;
+
+/// Bytes of a body beside the value or the keys that it carries.
+const ENVELOPE: usize = 64 << 10;
+
+/// A path of the port: as the document writes it, as the router does, the methods, and who answers.
+type Route = (&'static str, &'static str, &'static [&'static str], MethodRouter<Arc<Node>>);
+
+/// All routes of `node`, and those of `admin`, in one form.
+pub(super) fn router(node: Arc<Node>, admin: Router) -> Router {
+    let document = openapi::document(node.catalog());
+    let config = node.config();
+    // A value may come in base64, keys in a list.
+    let value = config.max_value.0 as usize / 3 * 4 + ENVELOPE;
+    let keys =
+        config.max_keys.saturating_mul(config.max_key.0 as usize + 8).min(super::MAX_MESSAGE) + ENVELOPE;
+    routes(value, keys)
+        .into_iter()
+        .fold(Router::new(), |router, (_, path, _, answer)| router.route(path, answer))
+        .with_state(node)
+        .route("/openapi.json", get(move || async move { openapi::serve(document) }))
+        .merge(admin)
         .fallback(unknown)
         .method_not_allowed_fallback(not_allowed)
-        .with_state(node)
 }
 
-impl IntoResponse for Error {
-    fn into_response(self) -> Response {
-        failure(http_status(self.code()), self.to_string())
-    }
-}
-
-/// What may stand behind the question mark of a read.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ReadQuery {
-    #[serde(default, deserialize_with = "bound")]
-    max_staleness: Option<Duration>,
-}
-
-fn bound<'de, D: Deserializer<'de>>(text: D) -> Result<Option<Duration>, D::Error> {
-    daemon::config::duration::deserialize(text).map(Some)
-}
-
-/// A key's value as JSON; 404 if the database has no such row.
-async fn get_key(
-    State(node): State<Arc<Node>>,
-    Path(key): Path<String>,
-    query: Result<Query<ReadQuery>, QueryRejection>,
-) -> Result<Response, Error> {
-    let query = match query {
-        Ok(Query(query)) => query,
-        Err(rejected) => {
-            let message = format!("{}; a read takes ?max_staleness=2s", rejected.body_text());
-            return Ok(failure(StatusCode::BAD_REQUEST, message));
-        }
-    };
-    let options = ReadOptions { max_staleness: query.max_staleness, ..ReadOptions::default() };
-    let answer = node.get_with(&key, Hop::First, options).await?;
-    let mut response = match &answer.value {
-        Some(value) => ([(header::CONTENT_TYPE, content_type(&node, &key))], value.clone()).into_response(),
-        None => failure(StatusCode::NOT_FOUND, format!("the database has no row for {key}")),
-    };
-    freshness(&answer, &mut response);
-    Ok(response)
-}
-
-/// What a query fills is JSON; what applications set is theirs to know.
-fn content_type(node: &Node, key: &str) -> &'static str {
-    let look_aside = node.catalog().resolve(key).is_ok_and(|key| key.group.is_look_aside());
-    if look_aside { "application/octet-stream" } else { "application/json" }
-}
-
-/// Removes a key from all nodes.
-async fn delete_key(State(node): State<Arc<Node>>, Path(key): Path<String>) -> Result<Json<Value>, Error> {
-    let removed = node.remove(&[key], Hop::First).await?;
-    Ok(Json(json!({ "removed": removed, "epoch": node.epoch().0 })))
-}
-
-async fn explain(State(node): State<Arc<Node>>, Path(key): Path<String>) -> Result<Response, Error> {
-    let history = node.history(&key).await?;
-    Ok(Json(history).into_response())
-}
-
-async fn stats(State(node): State<Arc<Node>>) -> Response {
-    Json(node.stats()).into_response()
-}
-
-async fn ring(State(node): State<Arc<Node>>) -> Json<Value> {
-    let ring = node.ring();
-    let members: Vec<Value> = ring
-        .members()
-        .iter()
-        .map(|member| {
-            json!({
-                "id": member.id.as_str(), "incarnation": member.incarnation, "grpc": member.grpc, "http": member.http,
-                "weight": member.weight, "state": member.state.as_str(), "owned_slots": ring.owned_by(&member.id),
-            })
-        })
-        .collect();
-    Json(json!({
-        "node": node.id().as_str(), "epoch": ring.epoch().0, "replicas": ring.replicas(), "members": members,
-    }))
+fn routes(value: usize, keys: usize) -> Vec<Route> {
+    let key = get(keys::get).put(keys::put).delete(keys::delete).layer(DefaultBodyLimit::max(value));
+    let many = DefaultBodyLimit::max(keys);
+    vec![
+        ("/v1/keys/{key}", "/v1/keys/{*key}", &["delete", "get", "put"], key),
+        ("/v1/keys:batchGet", "/v1/keys:batchGet", &["post"], post(batch::get).layer(many)),
+        ("/v1/keys:batchDelete", "/v1/keys:batchDelete", &["post"], post(batch::delete).layer(many)),
+        ("/v1/groups:flush", "/v1/groups:flush", &["post"], post(inspect::flush_all)),
+        ("/v1/groups/{group}:flush", "/v1/groups/{*action}", &["post"], post(inspect::flush)),
+        ("/v1/explain/{key}", "/v1/explain/{*key}", &["get"], get(inspect::explain)),
+        ("/v1/scan", "/v1/scan", &["get"], get(inspect::scan)),
+        ("/v1/stats", "/v1/stats", &["get"], get(inspect::stats)),
+        ("/v1/ring", "/v1/ring", &["get"], get(inspect::ring)),
+    ]
 }
 
 async fn unknown() -> Response {
-    let routes = "/v1/keys/{key}, /v1/explain/{key}, /v1/stats, /v1/ring, /metrics, /healthz and /readyz";
-    failure(StatusCode::NOT_FOUND, format!("no such path; there are {routes}"))
+    Problem::no_such_path().into_response()
 }
 
 async fn not_allowed() -> Response {
-    failure(StatusCode::METHOD_NOT_ALLOWED, "GET every path; DELETE /v1/keys/{key} removes a key")
+    Problem::not_allowed().into_response()
 }
 
-/// How an answer came about, as headers.
-fn freshness(answer: &Answer, response: &mut Response) {
-    let headers = response.headers_mut();
-    headers.insert("x-freshline-outcome", HeaderValue::from_static(answer.outcome.as_str()));
-    headers.insert(header::AGE, HeaderValue::from(answer.age.as_secs()));
-    headers.insert("x-freshline-age-ms", HeaderValue::from(ms(answer.age)));
-    headers.insert("x-freshline-freshness-ms", HeaderValue::from(ms(answer.freshness)));
-    if let Some(ttl) = answer.ttl {
-        headers.insert("x-freshline-ttl-ms", HeaderValue::from(ms(ttl)));
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn the_document_and_the_routes_agree() {
+        let document: Value = serde_json::from_str(openapi::TEXT).unwrap();
+        let written: BTreeMap<&str, BTreeSet<&str>> = document["paths"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .map(|(path, item)| {
+                let methods = item.as_object().unwrap().keys().map(String::as_str);
+                (path.as_str(), methods.filter(|name| *name != "parameters").collect())
+            })
+            .collect();
+        let own =
+            routes(1, 1).into_iter().map(|(path, _, methods, _)| (path, methods.iter().copied().collect()));
+        let daemon =
+            ["/openapi.json", "/metrics", "/healthz", "/readyz"].map(|path| (path, BTreeSet::from(["get"])));
+        assert_eq!(written, own.chain(daemon).collect::<BTreeMap<_, BTreeSet<_>>>());
     }
-    headers.insert("x-freshline-epoch", HeaderValue::from(answer.epoch));
-    if let Ok(node) = HeaderValue::from_str(&answer.node) {
-        headers.insert("x-freshline-node", node);
+
+    #[test]
+    fn the_document_names_every_kind_of_problem() {
+        let document: Value = serde_json::from_str(openapi::TEXT).unwrap();
+        let written =
+            document["components"]["schemas"]["Problem"]["properties"]["type"]["enum"].as_array().unwrap();
+        let written: BTreeSet<&str> = written.iter().filter_map(|kind| kind.as_str()).collect();
+        assert_eq!(written, problem::KINDS.iter().map(|(kind, _)| *kind).collect());
     }
-}
-
-fn failure(status: StatusCode, message: impl Into<String>) -> Response {
-    (status, Json(json!({ "error": message.into() }))).into_response()
-}
-
-fn ms(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -97,7 +97,7 @@ async fn bad_keys_are_refused_with_a_hint_over_grpc_and_http() {
 
     let (status, _, body) = http(a.http, "GET", "/v1/keys/user:007").await;
     assert_eq!(status, 400, "{body}");
-    assert!(body.contains("\"error\"") && body.contains("user:7"), "{body}");
+    assert!(body.contains("urn:freshline:bad-key") && body.contains("user:7"), "{body}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,7 +167,7 @@ async fn http_shows_values_absence_statistics_and_the_ring() {
     );
     assert_eq!(http(a.http, "GET", "/readyz").await.0, 200);
     assert_eq!(http(a.http, "GET", "/v2").await.0, 404);
-    assert_eq!(http(a.http, "PUT", "/v1/keys/user:1").await.0, 405);
+    assert_eq!(http(a.http, "POST", "/v1/keys/user:1").await.0, 405);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,215 @@
+//! One key: `/v1/keys/{key}`.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use base64::{
+    Engine as _,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
+use bytes::Bytes;
+use client::{Answer, Outcome, ReadOptions};
+use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
+
+use super::{
+    extract::{self, Asked, Nothing, Params, Tail},
+    freshness::{self, TOKEN},
+    problem::Problem,
+};
+use crate::node::{Hop, Node};
+
+/// A value, its token and its time to live in one document, for those who can't set headers or bytes.
+const SET: &str = "application/vnd.freshline.set+json";
+const TAKEN: &str =
+    "application/json, application/octet-stream, text/plain, application/vnd.freshline.set+json";
+
+/// What may stand behind the question mark of a read.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReadQuery {
+    #[serde(default, deserialize_with = "extract::duration")]
+    max_staleness: Option<Duration>,
+    #[serde(default)]
+    look_aside: bool,
+}
+
+impl Params for ReadQuery {
+    const HINT: &'static str = "a read takes ?max_staleness=2s and ?look_aside=true";
+}
+
+/// A key's value; 404 if the database has no such row, or with a token.
+pub(super) async fn get(
+    State(node): State<Arc<Node>>,
+    Tail(key): Tail,
+    Asked(query): Asked<ReadQuery>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let bounds = [query.max_staleness, freshness::max_staleness(&headers)?];
+    let max_staleness = bounds.into_iter().flatten().min();
+    let options = ReadOptions { max_staleness, look_aside: query.look_aside };
+    let answer = node.get_with(&key, Hop::First, options).await?;
+    let mut response = match &answer.value {
+        Some(value) => {
+            let etag = freshness::etag(value);
+            let mut response = if freshness::has(&headers, &etag) {
+                StatusCode::NOT_MODIFIED.into_response()
+            } else {
+                ([(header::CONTENT_TYPE, content_type(&node, &key))], value.clone()).into_response()
+            };
+            if let Ok(etag) = HeaderValue::from_str(&etag) {
+                response.headers_mut().insert(header::ETAG, etag);
+            }
+            response
+        }
+        None => nothing(&key, &answer).into_response(),
+    };
+    freshness::tell(&answer, &mut response);
+    Ok(response)
+}
+
+/// Why there is no value.
+pub(super) fn nothing(key: &str, answer: &Answer) -> Problem {
+    let Some(token) = answer.token.as_ref().filter(|_| answer.outcome == Outcome::Token) else {
+        return Problem::new(StatusCode::NOT_FOUND, "absent", format!("the database has no row for {key}"));
+    };
+    let token = BASE64_URL_SAFE_NO_PAD.encode(token);
+    let detail = if token.is_empty() {
+        "not in memory, and no node that holds the key's slot could be reached: read the value, and set nothing"
+    } else {
+        "not in memory: read the value now, then PUT it with the token in X-Freshline-Token"
+    };
+    let problem = Problem::new(StatusCode::NOT_FOUND, "not-cached", detail).with("token", token.clone());
+    match HeaderValue::from_str(&token) {
+        Ok(header) if !token.is_empty() => problem.with_header(TOKEN, header),
+        _ => problem,
+    }
+}
+
+/// What a query fills is JSON; what applications set is theirs to know.
+fn content_type(node: &Node, key: &str) -> &'static str {
+    if is_look_aside(node, key) { "application/octet-stream" } else { "application/json" }
+}
+
+pub(super) fn is_look_aside(node: &Node, key: &str) -> bool {
+    node.catalog().resolve(key).is_ok_and(|key| key.group.is_look_aside())
+}
+
+/// What may stand behind the question mark of a set.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SetQuery {
+    #[serde(default, deserialize_with = "extract::duration")]
+    ttl: Option<Duration>,
+}
+
+impl Params for SetQuery {
+    const HINT: &'static str = "a set takes ?ttl=10s";
+}
+
+/// The body of [`SET`].
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetBody {
+    token: Option<String>,
+    value: Option<Box<RawValue>>,
+    value_base64: Option<String>,
+    #[serde(default)]
+    absent: bool,
+    #[serde(default, deserialize_with = "extract::duration")]
+    ttl: Option<Duration>,
+}
+
+/// Stores what the caller read by itself after a miss had given it the token.
+pub(super) async fn put(
+    State(node): State<Arc<Node>>,
+    Tail(key): Tail,
+    Asked(query): Asked<SetQuery>,
+    request: Request,
+) -> Result<Json<Value>, Problem> {
+    let media = extract::media_type(request.headers())?;
+    let header = match request.headers().get(TOKEN) {
+        None => None,
+        Some(text) => {
+            let text = text.to_str().map_err(|_| Problem::bad_header("X-Freshline-Token is no text"))?;
+            Some(text.to_owned())
+        }
+    };
+    let (token, value, ttl) = match media.as_str() {
+        SET => {
+            let body: SetBody = extract::parse(&extract::bytes(request, &node).await?)?;
+            let value = match (body.value, body.value_base64, body.absent) {
+                (Some(json), None, false) => Some(Bytes::from(json.get().to_owned())),
+                (None, Some(text), false) => {
+                    let bytes = BASE64_STANDARD.decode(text);
+                    Some(bytes.map_err(|error| Problem::bad_body(format!("value_base64: {error}")))?.into())
+                }
+                (None, None, true) => None,
+                _ => {
+                    let detail = "write one of value, value_base64 and absent = true; a JSON null is \"value_base64\": \"bnVsbA==\"";
+                    return Err(Problem::bad_body(detail));
+                }
+            };
+            (body.token.or(header), value, body.ttl.or(query.ttl))
+        }
+        "application/json" => {
+            let bytes = extract::bytes(request, &node).await?;
+            extract::parse::<Box<RawValue>>(&bytes)?;
+            (header, Some(bytes), query.ttl)
+        }
+        "" | "application/octet-stream" | "text/plain" => {
+            (header, Some(extract::bytes(request, &node).await?), query.ttl)
+        }
+        other => return Err(Problem::media_type(other, TAKEN)),
+    };
+    let Some(token) = token.filter(|token| !token.is_empty()) else {
+        let detail =
+            "GET the key with ?look_aside=true, read the value, and send the token that the miss gave";
+        return Err(Problem::new(StatusCode::PRECONDITION_REQUIRED, "token-required", detail));
+    };
+    let token = BASE64_URL_SAFE_NO_PAD.decode(token).map_err(|error| {
+        Problem::new(StatusCode::BAD_REQUEST, "bad-token", format!("{error}; send it as it came"))
+    })?;
+    let set = node.set(&key, value, &Bytes::from(token), ttl, Hop::First).await?;
+    match set.refused.as_deref() {
+        None => Ok(Json(json!({ "stored": true, "node": set.node, "epoch": set.epoch }))),
+        Some(reason) => Err(refused(reason).with("reason", reason).with("node", set.node)),
+    }
+}
+
+fn refused(reason: &str) -> Problem {
+    match reason {
+        "too_large" => Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "value-too-large",
+            "the value is larger than its group or the node takes",
+        ),
+        "token_malformed" => Problem::new(
+            StatusCode::BAD_REQUEST,
+            "bad-token",
+            "that is no token; send it as the miss gave it",
+        ),
+        _ => Problem::new(
+            StatusCode::CONFLICT,
+            "set-refused",
+            format!(
+                "not stored ({reason}): your value is good for this request; the next miss gives another token"
+            ),
+        ),
+    }
+}
+
+/// Removes a key from all nodes.
+pub(super) async fn delete(
+    State(node): State<Arc<Node>>,
+    Tail(key): Tail,
+    Asked(Nothing {}): Asked<Nothing>,
+) -> Result<Json<Value>, Problem> {
+    let removed = node.remove(&[key], Hop::First).await?;
+    Ok(Json(json!({ "removed": removed, "epoch": node.epoch().0 })))
+}
