@@ -91,6 +91,7 @@ impl Nodes {
                 incarnation: 0,
                 grpc: format!("http://{}", server.grpc_addr()),
                 http: format!("http://{}", server.http_addr()),
+                resp: server.resp_addr().map_or_else(String::new, |addr| addr.to_string()),
                 weight: 1,
                 state: MemberState::Joining,
             };

@@ -196,6 +196,7 @@ fn fixed(addresses: &[SocketAddr]) -> Fixed {
         incarnation: 1,
         grpc: format!("http://{address}"),
         http: format!("http://{address}"),
+        resp: String::new(),
         weight: 1,
         state: MemberState::Active,
     };

@@ -114,6 +114,8 @@ impl Node {
             // without need; one that began before is detached (R3).
             removed += u64::from(self.gate.remove(key, origin));
             self.fills.detach(key);
+            // After both: who reads the key from here on does not get the old value.
+            self.resp.removed(key);
         }
         self.metrics.removes.inc_by(keys.len() as u64);
         self.metrics.removes_hit.inc_by(removed);
@@ -125,6 +127,7 @@ impl Node {
         for name in names {
             if let Some(group) = self.catalog.group(name) {
                 self.gate.flush(group.id.0);
+                self.resp.invalidated_group(group.id.0);
                 self.gate.recorder().flushed(group.id.0, origin);
                 self.metrics.flushes.inc();
                 tracing::info!(node = %self.id, group = %group.name, "flushed");

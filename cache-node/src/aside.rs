@@ -121,6 +121,8 @@ impl Node {
             Ok(()) => {
                 self.gate.recorder().record_at(hash, begun, What::Set);
                 self.metrics.set("stored");
+                // A client may hold that there was nothing.
+                self.resp.removed(&key.text);
                 self.outcome_of_set(None)
             }
             Err(refusal) => {

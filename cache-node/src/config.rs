@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use daemon::config::{ByteSize, Layers, Problems};
+use daemon::config::{ByteSize, Layers, Problems, Secret, is_host_port};
 use serde::{Deserialize, Serialize};
 
 /// How a node is run. Every field has a default.
@@ -19,6 +19,21 @@ pub struct Config {
     pub advertise_grpc: String,
     /// Where others reach this node's HTTP. Default: made of the host name and the bound port.
     pub advertise_http: String,
+    /// Where Redis clients are served (RESP2 and RESP3): `0.0.0.0:6379`. Default: nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resp: Option<SocketAddr>,
+    /// Where Redis clients reach this node, as `host:port`. Default: made of the host name and the bound port.
+    pub advertise_resp: String,
+    /// What Redis clients must show with AUTH. Default: nothing.
+    pub resp_password: Secret,
+    /// Whether keys of other nodes are fetched for Redis clients, instead of naming their owner by MOVED. Default: false.
+    pub resp_forward: bool,
+    /// Redis clients that may be connected at a time. Default: 10000.
+    pub resp_connections: usize,
+    /// Keys that are remembered for CLIENT TRACKING, whoever reads them; beyond, others are invalidated early. Default: 1000000.
+    pub tracking_keys: usize,
+    /// Invalidations that may wait for one slow Redis client, before its connection is closed. Default: 16384.
+    pub tracking_queue: usize,
     /// The node's share of slots against that of others. Default: 1.
     pub weight: u32,
     /// Memory for entries: keys, values and overhead. Default: 256 MiB.
@@ -87,6 +102,13 @@ impl Default for Config {
             http: SocketAddr::from(([0, 0, 0, 0], 7401)),
             advertise_grpc: String::new(),
             advertise_http: String::new(),
+            resp: None,
+            advertise_resp: String::new(),
+            resp_password: Secret::default(),
+            resp_forward: false,
+            resp_connections: 10_000,
+            tracking_keys: 1_000_000,
+            tracking_queue: 16_384,
             weight: 1,
             memory: ByteSize(256 << 20),
             negative_share: 0.1,
@@ -137,6 +159,18 @@ impl Config {
         if self.max_keys == 0 {
             bad("max_keys", "is 0, which would refuse every request; write 1 or more".into());
         }
+        for (field, value) in [
+            ("resp_connections", self.resp_connections),
+            ("tracking_keys", self.tracking_keys),
+            ("tracking_queue", self.tracking_queue),
+        ] {
+            if value == 0 {
+                bad(field, "is 0, which would serve nobody; write 1 or more".into());
+            }
+        }
+        if !self.advertise_resp.is_empty() && !is_host_port(&self.advertise_resp) {
+            bad("advertise_resp", format!("is {:?}; write it like \"host:6379\"", self.advertise_resp));
+        }
         if self.removal_log == 0 {
             bad("removal_log", "is 0, which would store nothing; write 1024 or more".into());
         }
@@ -175,9 +209,11 @@ mod tests {
             negative_share: 2.0,
             max_value: ByteSize(1 << 40),
             advertise_grpc: "node:7400".into(),
+            advertise_resp: "redis://node".into(),
+            tracking_keys: 0,
             ..Config::default()
         };
         bad.check(&layers, &mut problems);
-        assert_eq!(problems.len(), 4, "{problems}");
+        assert_eq!(problems.len(), 6, "{problems}");
     }
 }

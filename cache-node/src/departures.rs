@@ -121,6 +121,7 @@ mod tests {
             incarnation: 1,
             grpc: String::new(),
             http: String::new(),
+            resp: String::new(),
             weight: 1,
             state: MemberState::Active,
         };

@@ -13,6 +13,7 @@
 pub mod gate;
 pub mod protocol;
 pub mod recorder;
+pub mod resp;
 pub mod slots;
 pub mod store;
 

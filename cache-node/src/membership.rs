@@ -69,6 +69,9 @@ impl Node {
         let now = Instant::now();
         let Some(change) = self.slots.apply(ring, now, lost) else { return };
         self.gate.recorder().slots(change.epoch, |slot| self.slots.acquisition(slot).is_some());
+        if change.lost > 0 {
+            self.resp.slots_lost(|slot| self.slots.acquisition(slot).is_some());
+        }
         self.departures.take(&change, ring, &self.slots, &self.id, now);
         self.warm.take(&change, ring, now);
         self.peers.retain(ring);
@@ -166,6 +169,7 @@ impl Node {
         self.gate.store().clear();
         self.departures.end();
         drop(no_new_ring);
+        self.resp.invalidated_all();
         self.gate.recorder().emptied(incarnation);
         self.life.adopt(incarnation);
         if first {

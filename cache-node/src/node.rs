@@ -27,6 +27,7 @@ use crate::{
     life::Life,
     metrics::NodeMetrics,
     recorder::Recorder,
+    resp::Resp,
     slots::Slots,
     stale::graces,
     store::{Bounds, Store},
@@ -78,6 +79,8 @@ pub struct Node {
     pub(crate) stop: CancellationToken,
     pub(crate) started: Instant,
     pub(crate) seal: Seal,
+    /// What Redis clients need: who they are, what they hold.
+    pub(crate) resp: Resp,
     /// Whether the node is to be in the ring.
     pub(crate) wanted: AtomicBool,
     /// Whether an epoch of a heartbeat is being caught up with.
@@ -135,6 +138,7 @@ impl Node {
         let started = Instant::now();
         let node = Arc::new(Self {
             seal: Seal::new(&parts.id, started),
+            resp: Resp::register(&config, registry),
             id: parts.id,
             config,
             catalog: parts.catalog,
@@ -283,11 +287,14 @@ impl Node {
     /// Answers from memory, if this node holds the slot, has the entry, may speak for its memory, and can prove that the entry is
     /// fresh enough.
     fn hit(&self, key: &Key, place: Place, bound: Option<Duration>) -> Option<Answer> {
+        self.remembered(key, place, bound).map(|fresh| self.answer_from_memory(key, fresh))
+    }
+
+    /// The entry that [`hit`](Self::hit) would answer from; the caller counts it.
+    pub(crate) fn remembered(&self, key: &Key, place: Place, bound: Option<Duration>) -> Option<Fresh> {
         let incarnation = self.life.incarnation();
         match self.watermarks.look(&self.gate, place, &key.text, bound) {
-            Look::Fresh(fresh) => {
-                self.life.vouches_for(incarnation).then(|| self.answer_from_memory(key, fresh))
-            }
+            Look::Fresh(fresh) => self.life.vouches_for(incarnation).then_some(fresh),
             Look::TooOld => {
                 self.metrics.too_old.inc();
                 None
@@ -453,7 +460,7 @@ impl fmt::Debug for Node {
 }
 
 /// How old a value from memory may be: as the reader says or as the group does, the stricter.
-fn strictest(key: &Key, options: ReadOptions) -> Option<Duration> {
+pub(crate) fn strictest(key: &Key, options: ReadOptions) -> Option<Duration> {
     match (options.max_staleness, key.group.max_staleness) {
         (Some(asked), Some(declared)) => Some(asked.min(declared)),
         (asked, declared) => asked.or(declared),

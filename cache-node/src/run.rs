@@ -107,10 +107,18 @@ impl Settings {
     /// Runs a cache node with these settings until `stop`; see [`run`].
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let registry = daemon::metrics::shared();
-        let server = Server::bind(self.node.grpc, self.node.http)?;
+        let mut server = Server::bind(self.node.grpc, self.node.http)?;
+        if let Some(resp) = self.node.resp {
+            server = server.with_resp(resp)?;
+        }
         let host = host_name();
         let advertise_grpc = advertised(&self.node.advertise_grpc, server.grpc_addr(), &host);
         let advertise_http = advertised(&self.node.advertise_http, server.http_addr(), &host);
+
+        let advertise_resp = server
+            .resp_addr()
+            .map(|bound| advertised(&self.node.advertise_resp, bound, &host))
+            .map_or_else(String::new, |url| url.trim_start_matches("http://").to_owned());
 
         let source = loader::open(&self.database, &self.catalog).context("open the database")?;
         let loader_metrics = loader::Metrics::register(&mut registry.lock());
@@ -132,6 +140,7 @@ impl Settings {
             incarnation: 0,
             grpc: advertise_grpc,
             http: advertise_http,
+            resp: advertise_resp,
             weight: self.node.weight,
             state: MemberState::Joining,
         };
@@ -185,6 +194,7 @@ fn listed(member: &FixedMember) -> Member {
         incarnation: 1,
         grpc: member.grpc.clone(),
         http: member.http.clone(),
+        resp: member.resp.clone(),
         weight: member.weight,
         state: MemberState::Active,
     }

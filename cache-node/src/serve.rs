@@ -31,6 +31,7 @@ pub struct Server {
     http: TcpListener,
     grpc_addr: SocketAddr,
     http_addr: SocketAddr,
+    resp: Option<(TcpListener, SocketAddr)>,
 }
 
 impl Server {
@@ -44,7 +45,24 @@ impl Server {
         let http = daemon::bind("node.http", http)?;
         let grpc_addr = grpc.local_addr().context("read the bound gRPC port")?;
         let http_addr = http.local_addr().context("read the bound HTTP port")?;
-        Ok(Self { grpc, http, grpc_addr, http_addr })
+        Ok(Self { grpc, http, grpc_addr, http_addr, resp: None })
+    }
+
+    /// Holds a port for Redis clients too.
+    ///
+    /// # Errors
+    ///
+    /// Names the address that could not be bound.
+    pub fn with_resp(mut self, resp: SocketAddr) -> anyhow::Result<Self> {
+        let listener = daemon::bind("node.resp", resp)?;
+        let bound = listener.local_addr().context("read the bound RESP port")?;
+        self.resp = Some((listener, bound));
+        Ok(self)
+    }
+
+    /// Where Redis clients are served, if they are.
+    pub fn resp_addr(&self) -> Option<SocketAddr> {
+        self.resp.as_ref().map(|(_, bound)| *bound)
     }
 
     /// Where gRPC is served.
@@ -90,10 +108,18 @@ impl Server {
         let (reporter, health) = tonic_health::server::health_reporter();
         let grpc = grpc::serve(self.grpc, node.clone(), health, close.clone());
         let http = axum::serve(self.http, router).with_graceful_shutdown(close.clone().cancelled_owned());
+        let resp = self.resp.map(|(listener, _)| crate::resp::serve(listener, node.clone(), close.clone()));
         let ports = async {
-            tokio::try_join!(async { grpc.await.context("serve gRPC") }, async {
-                http.await.context("serve HTTP")
-            },)
+            tokio::try_join!(
+                async { grpc.await.context("serve gRPC") },
+                async { http.await.context("serve HTTP") },
+                async {
+                    match resp {
+                        Some(resp) => resp.await.context("serve RESP"),
+                        None => Ok(()),
+                    }
+                },
+            )
             .map(drop)
         };
         let mut ports = std::pin::pin!(ports);

@@ -475,6 +475,7 @@ fn member(member: v1::Member) -> Member {
         incarnation: member.incarnation,
         grpc: member.grpc,
         http: member.http,
+        resp: member.resp,
         weight: member.weight,
         state: member.state.parse().unwrap_or(MemberState::Joining),
     }
@@ -498,6 +499,7 @@ pub fn ring_reply(node: &str, ring: &Ring) -> v1::RingReply {
                 incarnation: member.incarnation,
                 grpc: member.grpc.clone(),
                 http: member.http.clone(),
+                resp: member.resp.clone(),
                 weight: member.weight,
                 state: member.state.to_string(),
             })

@@ -19,7 +19,7 @@ pub use layers::Layers;
 pub use problems::Problems;
 pub use sections::{
     BinlogSource, ClientSection, Cluster, Database, FixedMember, KafkaFormat, KafkaFormats, KafkaSource,
-    LogFormat, Properties, ReadFrom, Telemetry,
+    LogFormat, Properties, ReadFrom, Telemetry, is_host_port,
 };
 pub use suggest::suggest;
 pub use url::{DatabaseUrl, mask_url};

@@ -24,7 +24,7 @@ use stack::{Ports, Stack};
 /// How the embedded stack is to run.
 #[derive(Debug, Args)]
 pub(crate) struct DevArgs {
-    /// The first port: nodes take it and the one after, each 10 higher; the sync service the third. 0: any free ports
+    /// The first port: nodes take it, the one after and the one 3 higher, each 10 higher; the sync service the third. 0: any free ports
     #[arg(long, value_name = "PORT", default_value_t = 7400)]
     port_base: u16,
     /// Where the database and the catalog live; without it a new temporary directory
@@ -89,7 +89,7 @@ fn describe(stack: &Stack, output: &Output) -> anyhow::Result<()> {
         ("broker".to_owned(), format!("{}, topic {}", stack.broker.address(), stack.topic)),
     ];
     for node in &stack.nodes {
-        rows.push((format!("node {}", node.id), format!("gRPC {}, HTTP {}", node.grpc, node.http)));
+        rows.push((format!("node {}", node.id), format!("gRPC {}, HTTP {}, RESP {}", node.grpc, node.http, node.resp)));
     }
     rows.push(("sync service".to_owned(), format!("HTTP {}", stack.sync_http)));
     output.facts(&rows.iter().map(|(name, value)| (name.as_str(), value.clone())).collect::<Vec<_>>())?;
@@ -116,6 +116,7 @@ fn describe(stack: &Stack, output: &Output) -> anyhow::Result<()> {
     }
     output.line(format!("  sqlite3 {} \"...\"", files.database.display()))?;
     output.line(format!("  curl {}/v1/stats", stack.nodes[0].http))?;
+    output.line(format!("  redis-cli -c -p {} GET user:42", stack.nodes[0].resp.rsplit(':').next().unwrap_or_default()))?;
     output.line("")?;
     output.line("Removals, as they happen:")
 }

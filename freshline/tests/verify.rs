@@ -46,6 +46,7 @@ impl Stack {
                 incarnation: 0,
                 grpc: format!("http://{}", server.grpc_addr()),
                 http: format!("http://{}", server.http_addr()),
+                resp: String::new(),
                 weight: 1,
                 state: MemberState::Joining,
             };

@@ -93,6 +93,9 @@ pub struct Member {
     pub grpc: String,
     /// Where its HTTP service is reached, as `http://host:port`.
     pub http: String,
+    /// Where Redis clients reach it, as `host:port`; empty if it serves none.
+    #[serde(default)]
+    pub resp: String,
     /// Its share of the slots, relative to the others' weights; 0 holds none.
     pub weight: u32,
     /// Whether it holds slots.

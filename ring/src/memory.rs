@@ -274,6 +274,7 @@ mod tests {
             incarnation: 0,
             grpc: format!("http://{id}:7400"),
             http: format!("http://{id}:7401"),
+            resp: String::new(),
             weight: 1,
             state: MemberState::Joining,
         }

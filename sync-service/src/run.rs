@@ -152,6 +152,7 @@ impl Settings {
                 incarnation: 0,
                 grpc: member.grpc.clone(),
                 http: member.http.clone(),
+                resp: member.resp.clone(),
                 weight: member.weight,
                 state: MemberState::Active,
             });

@@ -17,6 +17,7 @@ fn ring_in_life(incarnation: u64, epoch: u64, members: &[&str]) -> Arc<Ring> {
         incarnation,
         grpc: String::new(),
         http: String::new(),
+        resp: String::new(),
         weight: 1,
         state: MemberState::Active,
     };

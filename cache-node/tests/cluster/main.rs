@@ -10,6 +10,7 @@ mod http;
 mod lifecycle;
 mod memory;
 mod replicas;
+mod resp;
 mod source;
 mod stack;
 mod stale;

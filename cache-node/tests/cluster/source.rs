@@ -33,6 +33,7 @@ impl Source {
             incarnation: 0,
             grpc: format!("http://{}", listener.local_addr().unwrap()),
             http: String::new(),
+            resp: String::new(),
             weight: 1,
             state: MemberState::Active,
         };

@@ -96,6 +96,7 @@ impl Stack {
     /// What a node is made of, and its ports.
     pub(crate) fn parts(&self, id: &str) -> (Server, Parts) {
         let server = Server::bind(self.config.grpc, self.config.http).unwrap();
+        let server = server.with_resp("127.0.0.1:0".parse().unwrap()).unwrap();
         let member = member(id, &server);
         let parts = Parts {
             catalog: self.catalog.clone(),
@@ -151,6 +152,7 @@ fn member(id: &str, server: &Server) -> Member {
         incarnation: 0,
         grpc: format!("http://{}", server.grpc_addr()),
         http: format!("http://{}", server.http_addr()),
+        resp: server.resp_addr().map_or_else(String::new, |addr| addr.to_string()),
         weight: 1,
         state: MemberState::Joining,
     }

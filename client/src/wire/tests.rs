@@ -63,6 +63,7 @@ fn rings_survive_the_wire_and_give_the_same_owners() {
         incarnation: 3,
         grpc: format!("http://{id}:7400"),
         http: String::new(),
+        resp: format!("{id}:6379"),
         weight: 2,
         state: if id == "c" { MemberState::Leaving } else { MemberState::Active },
     });

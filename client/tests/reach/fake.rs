@@ -93,6 +93,7 @@ impl Fake {
             incarnation: 1,
             grpc: self.address.clone(),
             http: String::new(),
+            resp: String::new(),
             weight: 1,
             state: MemberState::Active,
         }

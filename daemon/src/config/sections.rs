@@ -8,7 +8,7 @@ mod database;
 mod kafka;
 
 pub use binlog::BinlogSource;
-pub use cluster::{Cluster, FixedMember};
+pub use cluster::{Cluster, FixedMember, is_host_port};
 pub use database::Database;
 pub use kafka::{KafkaFormat, KafkaFormats, KafkaSource, Properties};
 

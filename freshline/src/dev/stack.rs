@@ -55,7 +55,7 @@ const STOP: Duration = Duration::from_secs(5);
 pub(crate) enum Ports {
     /// Any that are free.
     Free,
-    /// Nodes at 0, 10 and 20 from here, gRPC and then HTTP; the sync service at 2.
+    /// Nodes at 0, 10 and 20 from here, gRPC and then HTTP, RESP 3 higher; the sync service at 2.
     From(u16),
 }
 
@@ -162,6 +162,7 @@ impl Stack {
         for (at, id) in NODES.iter().enumerate() {
             let offset = 10 * at as u16;
             let server = Server::bind(ports.at(offset)?, ports.at(offset + 1)?)
+                .and_then(|server| server.with_resp(ports.at(offset + 3)?))
                 .with_context(|| format!("start node {id}"))
                 .with_context(|| ports.taken())?;
             servers.push((NodeId::parse(id).context("name a node")?, server));
@@ -249,6 +250,7 @@ impl Stack {
             incarnation: 0,
             grpc: format!("http://{}", server.grpc_addr()),
             http: format!("http://{}", server.http_addr()),
+            resp: server.resp_addr().map_or_else(String::new, |addr| addr.to_string()),
             weight: settings.node.weight,
             state: MemberState::Joining,
         };
@@ -353,6 +355,7 @@ impl Stack {
             brokers: self.broker.address().to_owned(),
             topic: self.topic.clone(),
             nodes: self.nodes.iter().map(|member| member.grpc.clone()).collect(),
+            resp: self.nodes.iter().map(|member| member.resp.clone()).collect(),
         }
     }
 

@@ -26,6 +26,9 @@ pub(crate) struct State {
     pub(crate) topic: String,
     /// The nodes' gRPC addresses.
     pub(crate) nodes: Vec<String>,
+    /// Where the nodes serve Redis clients.
+    #[serde(default)]
+    pub(crate) resp: Vec<String>,
 }
 
 impl State {

@@ -68,6 +68,8 @@ fn node_id(prefix: &str, key: &[u8]) -> Option<NodeId> {
 struct Stored {
     grpc: String,
     http: String,
+    #[serde(default)]
+    resp: String,
     #[serde(default = "one")]
     weight: u32,
     state: String,
@@ -79,16 +81,16 @@ fn one() -> u32 {
 
 /// The value to store for `member`.
 pub(super) fn encode(member: &Member) -> Vec<u8> {
-    let Member { grpc, http, weight, state, .. } = member.clone();
-    serde_json::to_vec(&Stored { grpc, http, weight, state: state.to_string() })
+    let Member { grpc, http, resp, weight, state, .. } = member.clone();
+    serde_json::to_vec(&Stored { grpc, http, resp, weight, state: state.to_string() })
         .expect("a struct of strings has a JSON form")
 }
 
 fn decode(id: &NodeId, incarnation: u64, value: &[u8]) -> Result<Member, serde_json::Error> {
-    let Stored { grpc, http, weight, state } = serde_json::from_slice(value)?;
+    let Stored { grpc, http, resp, weight, state } = serde_json::from_slice(value)?;
     // A state of a later version: the node is live, so removals go to it; that it holds slots is said by `active` alone.
     let state = state.parse().unwrap_or(MemberState::Leaving);
-    Ok(Member { id: id.clone(), incarnation, grpc, http, weight, state })
+    Ok(Member { id: id.clone(), incarnation, grpc, http, resp, weight, state })
 }
 
 /// The members as far as this observer knows them.
@@ -212,6 +214,7 @@ mod tests {
                 incarnation: 0,
                 grpc: "g".into(),
                 http: "h".into(),
+                resp: "r:6379".into(),
                 weight: 1,
                 state,
             })

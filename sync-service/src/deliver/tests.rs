@@ -132,6 +132,7 @@ fn member(id: &str) -> Member {
         incarnation: 0,
         grpc: format!("http://{id}:1"),
         http: String::new(),
+        resp: String::new(),
         weight: 1,
         state: MemberState::Active,
     }

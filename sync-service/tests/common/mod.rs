@@ -190,6 +190,7 @@ impl Running {
             incarnation: 0,
             grpc: "http://a:1".to_owned(),
             http: String::new(),
+            resp: String::new(),
             weight: 1,
             state: MemberState::Active,
         };

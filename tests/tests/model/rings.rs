@@ -50,8 +50,8 @@ impl Members {
         (0..NODES)
             .filter_map(|node| {
                 let state = self.get(node)?;
-                let (grpc, http) = (String::new(), String::new());
-                Some(Member { id: NAMES[node].into(), incarnation: 1, grpc, http, weight: 1, state })
+                let (grpc, http, resp) = (String::new(), String::new(), String::new());
+                Some(Member { id: NAMES[node].into(), incarnation: 1, grpc, http, resp, weight: 1, state })
             })
             .collect()
     }

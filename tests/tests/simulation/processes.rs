@@ -64,6 +64,7 @@ pub(crate) async fn node(shared: Arc<Shared>, party: Party, life: u64, leave: Ca
         incarnation: 0,
         grpc: format!("http://{party}:7400"),
         http: format!("http://{party}:7401"),
+        resp: String::new(),
         weight: 1,
         state: MemberState::Joining,
     };

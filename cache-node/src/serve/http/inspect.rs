@@ -43,7 +43,7 @@ pub(super) async fn ring(State(node): State<Arc<Node>>, Asked(Nothing {}): Asked
         .map(|member| {
             json!({
                 "id": member.id.as_str(), "incarnation": member.incarnation, "grpc": member.grpc, "http": member.http,
-                "weight": member.weight, "state": member.state.as_str(), "owned_slots": ring.owned_by(&member.id),
+                "resp": member.resp, "weight": member.weight, "state": member.state.as_str(), "owned_slots": ring.owned_by(&member.id),
             })
         })
         .collect();

@@ -36,6 +36,9 @@ pub struct FixedMember {
     /// Where its HTTP port is reached: `http://host:7401`. Default empty.
     #[serde(default)]
     pub http: String,
+    /// Where Redis clients reach it: `host:6379`. Default empty: it serves none.
+    #[serde(default)]
+    pub resp: String,
     /// Its share of the slots against the others'. Default 1.
     #[serde(default = "one")]
     pub weight: u32,
@@ -102,8 +105,18 @@ impl Cluster {
             if !member.http.is_empty() {
                 http_url(&member.http, "http://host:7401", &place, problems);
             }
+            if !member.resp.is_empty() && !is_host_port(&member.resp) {
+                problems.push(format!("{place}: resp `{}` is not an address, write it like host:6379", member.resp));
+            }
         }
     }
+}
+
+/// Whether a text is `host:port`, as Redis clients are told addresses.
+pub fn is_host_port(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok_and(|port| port > 0)
+    })
 }
 
 fn http_url(url: &str, example: &str, place: &str, problems: &mut Problems) {

@@ -1,0 +1,153 @@
+//! Redis clients: RESP2 and RESP3, with the ring told as a Redis Cluster (`docs/redis.md`).
+//!
+//! A room of its own: [`codec`] understands requests and `reply` writes replies; `connection` moves bytes, `session` is what a connection
+//! is to the node, `table` lists the commands, which are carried out by family in `reads`, `keys`, `server`, `client` and `cluster`.
+//! `topology` is the ring in Redis's words. `tracking` is about what clients keep in memories of their own.
+//!
+//! Requests of one connection are answered in their order. Hits are answered where they are read, without a wait; the misses of
+//! pipelined requests wait together, and all replies of what was read at once are written at once.
+
+pub mod codec;
+
+mod client;
+mod clients;
+mod cluster;
+mod connection;
+mod error;
+mod glob;
+mod keys;
+mod metrics;
+mod reads;
+mod reply;
+mod server;
+mod session;
+mod table;
+mod tokens;
+mod topology;
+mod tracking;
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use prometheus_client::registry::Registry;
+use tokio::{net::TcpListener, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{
+    clients::Clients,
+    metrics::Metrics,
+    tracking::{Post, Tracking},
+};
+use crate::{config::Config, node::Node};
+
+/// How often the lease is looked at for clients that hold values, and a part of the table for what has expired. Far less than the
+/// margin that a lease is counted with.
+const TICK: Duration = Duration::from_millis(32);
+/// Pause after a connection that could not be taken, as when there are no more file descriptors.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What a node knows of its Redis clients.
+#[derive(Debug)]
+pub(crate) struct Resp {
+    clients: Clients,
+    tracking: Tracking,
+    topology: topology::Cache,
+    metrics: Metrics,
+    /// Where this node serves, should the ring not say.
+    address: parking_lot::Mutex<String>,
+}
+
+impl Resp {
+    pub(crate) fn register(config: &Config, registry: &mut Registry) -> Self {
+        Self {
+            clients: Clients::default(),
+            tracking: Tracking::new(config.tracking_keys, config.tracking_queue),
+            topology: topology::Cache::default(),
+            metrics: Metrics::register(registry),
+            address: parking_lot::Mutex::default(),
+        }
+    }
+
+    /// A key was removed, or is set anew: clients that hold it are told. To be called once no reader gets the old value any more,
+    /// and before the removal is acknowledged.
+    pub(crate) fn removed(&self, key: &str) {
+        if self.clients.trackers() > 0 {
+            self.tracking.removed(self.post(), key);
+        }
+    }
+
+    /// All keys of a group are invalid, or may be: it was flushed, or something that its entries are tagged with has changed.
+    pub(crate) fn invalidated_group(&self, group: u16) {
+        if self.clients.trackers() > 0 {
+            self.tracking.removed_where(self.post(), |place| place.group == group);
+        }
+    }
+
+    /// Slots were lost: nobody tells this node of their removals any more.
+    pub(crate) fn slots_lost(&self, holds: impl Fn(u16) -> bool) {
+        if self.clients.trackers() > 0 {
+            self.tracking.removed_where(self.post(), |place| !holds(place.slot));
+        }
+    }
+
+    /// Nothing that clients hold by this node can be vouched for.
+    pub(crate) fn invalidated_all(&self) {
+        if self.clients.trackers() > 0 {
+            self.tracking.removed_all(self.post());
+        }
+    }
+
+    fn post(&self) -> Post<'_> {
+        Post { clients: &self.clients, metrics: &self.metrics }
+    }
+}
+
+/// Serves Redis clients until `close`, then until those that are served have their replies; the caller bounds that.
+///
+/// Dropping the future takes no new connections; those that are open are served on until `close`.
+pub(crate) async fn serve(listener: TcpListener, node: Arc<Node>, close: CancellationToken) -> anyhow::Result<()> {
+    *node.resp.address.lock() = listener.local_addr().context("read the bound RESP port")?.to_string();
+    let connections = TaskTracker::new();
+    let watch = watch(&node);
+    let accept = async {
+        loop {
+            match listener.accept().await {
+                Ok((stream, address)) => {
+                    connections.spawn(connection::run(node.clone(), stream, address, close.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(node = %node.id, %error, "a Redis client's connection was not taken");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    };
+    tokio::select! { // what is dropped takes no more connections
+        () = close.cancelled() => {}
+        () = async { tokio::join!(accept, watch); } => {}
+    }
+    connections.close();
+    connections.wait().await;
+    Ok(())
+}
+
+/// Tells clients to forget all when the lease is over, and each key when its entry has expired.
+async fn watch(node: &Node) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let (mut live, mut part) = (node.life.live(), 0);
+    loop {
+        ticks.tick().await;
+        let resp = &node.resp;
+        let lives = node.life.live();
+        if live && !lives {
+            resp.invalidated_all();
+        }
+        live = lives;
+        if resp.tracking.keys() > 0 {
+            resp.tracking.expire(resp.post(), part, Instant::now());
+            part = (part + 1) % resp.tracking.parts();
+        }
+        resp.metrics.tracked.set(resp.tracking.keys());
+    }
+}

@@ -1,0 +1,51 @@
+//! Errors in Redis's form: a class that clients decide by, and words for people.
+
+use tonic::Code;
+
+use super::codec::Arguments;
+use crate::error::Error;
+
+/// Bytes of a client's own words that an error repeats.
+const QUOTED: usize = 128;
+
+/// The text of an error that a node gives.
+///
+/// `TRYAGAIN` is what clients ask again for by themselves; `CLUSTERDOWN` says that another node has to be asked.
+pub(super) fn text(error: &Error) -> String {
+    let class = match error {
+        Error::Fenced => "CLUSTERDOWN",
+        _ => match error.code() {
+            Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted => "TRYAGAIN",
+            _ => "ERR",
+        },
+    };
+    if let Error::Fill(loader::Error::NoQuery { group }) = error {
+        return format!("ERR group {group} has no query that could fill it; its values are set, see docs/redis.md");
+    }
+    format!("{class} {error}")
+}
+
+/// What is answered to a command that there is none of, in Redis's words.
+pub(super) fn unknown(name: &[u8], arguments: Arguments<'_>) -> String {
+    let mut text = format!("ERR unknown command '{}', with args beginning with: ", quoted(name));
+    let begins = text.len();
+    for argument in arguments.from(1) {
+        if text.len() - begins >= QUOTED {
+            break;
+        }
+        let room = QUOTED - (text.len() - begins);
+        text.push('\'');
+        text.extend(quoted(argument).chars().take(room));
+        text.push_str("' ");
+    }
+    text
+}
+
+/// The same of a command that belongs to another.
+pub(super) fn unknown_part(of: &str, part: &[u8]) -> String {
+    format!("ERR unknown subcommand '{}'. Try {of} HELP.", quoted(part))
+}
+
+fn quoted(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(QUOTED)]).into_owned()
+}

@@ -1,0 +1,187 @@
+//! Commands on keys that are no reads: DEL, SET, SCAN.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use client::Scan;
+
+use super::{
+    clients::Muted,
+    codec::Arguments,
+    error, glob,
+    session::{Next, Session, Slow},
+};
+
+impl Session {
+    pub(super) fn del(&mut self, arguments: Arguments<'_>) -> Next {
+        let mut keys = Vec::with_capacity(arguments.len() - 1);
+        if arguments.len() > 2
+            && let Err(text) = self.check_slots(arguments)
+        {
+            self.error(&text);
+            return Next::Done;
+        }
+        for text in arguments.from(1) {
+            match self.node.key_of(text).and_then(|key| self.route(&key).map(|()| key)) {
+                Ok(key) => keys.push(key.text.to_string()),
+                Err(text) => {
+                    self.error(&text);
+                    return Next::Done;
+                }
+            }
+        }
+        let muted = self.muted(keys.iter().map(|key| Arc::from(key.as_str())));
+        Next::Slow(Slow::Remove { keys, muted })
+    }
+
+    pub(super) fn set(&mut self, arguments: Arguments<'_>) -> Next {
+        let mut ttl = None;
+        let mut options = arguments.from(3);
+        while let Some(option) = options.next() {
+            let given = if is(option, "ex") {
+                options.next().and_then(number).and_then(|seconds| in_millis(seconds, 1000))
+            } else if is(option, "px") {
+                options.next().and_then(number)
+            } else if is(option, "exat") {
+                options.next().and_then(number).and_then(|seconds| in_millis(seconds, 1000)).map(from_now)
+            } else if is(option, "pxat") {
+                options.next().and_then(number).map(from_now)
+            } else if ["nx", "xx", "get", "keepttl"].iter().any(|known| is(option, known)) {
+                let option = String::from_utf8_lossy(option).to_uppercase();
+                self.error(&format!(
+                    "ERR SET takes no {option} here: a value is set after a miss, and only if nothing has changed since"
+                ));
+                return Next::Done;
+            } else {
+                self.error("ERR syntax error");
+                return Next::Done;
+            };
+            match given {
+                Some(given) if ttl.is_none() => ttl = Some(given),
+                Some(_) => {
+                    self.error("ERR syntax error");
+                    return Next::Done;
+                }
+                None => {
+                    self.error("ERR value is not an integer or out of range");
+                    return Next::Done;
+                }
+            }
+        }
+        self.set_for(arguments.get(1), arguments.get(2), ttl, "set")
+    }
+
+    pub(super) fn set_ex(&mut self, arguments: Arguments<'_>, unit: i64) -> Next {
+        let Some(ttl) = arguments.get(2).and_then(number).and_then(|ttl| in_millis(ttl, unit)) else {
+            self.error("ERR value is not an integer or out of range");
+            return Next::Done;
+        };
+        self.set_for(arguments.get(1), arguments.get(3), Some(ttl), if unit == 1 { "psetex" } else { "setex" })
+    }
+
+    fn set_for(&mut self, key: Option<&[u8]>, value: Option<&[u8]>, ttl: Option<i64>, command: &str) -> Next {
+        if ttl.is_some_and(|ttl| ttl <= 0) {
+            self.error(&format!("ERR invalid expire time in '{command}' command"));
+            return Next::Done;
+        }
+        let key = self.node.key_of(key.unwrap_or_default()).and_then(|key| self.route(&key).map(|()| key));
+        let key = match key {
+            Ok(key) => key,
+            Err(text) => {
+                self.error(&text);
+                return Next::Done;
+            }
+        };
+        if !key.group.is_look_aside() {
+            self.error(&format!(
+                "ERR group {} is filled by its query: change the row in the database, and the next GET has it",
+                key.group.name
+            ));
+            return Next::Done;
+        }
+        let Some(token) = self.tokens.take(&key.text) else {
+            self.error(&format!(
+                "ERR no token for {}: GET it on this connection first; after a miss, read the value and SET it, once",
+                key.text
+            ));
+            return Next::Done;
+        };
+        let muted = self.muted(std::iter::once(key.text.clone()));
+        Next::Slow(Slow::Set {
+            key: key.text.to_string(),
+            value: Bytes::copy_from_slice(value.unwrap_or_default()),
+            token,
+            ttl: ttl.map(|ttl| Duration::from_millis(ttl.unsigned_abs())),
+            muted,
+        })
+    }
+
+    /// Keys in this node's memory that have a value.
+    pub(super) fn scan(&mut self, arguments: Arguments<'_>) {
+        let cursor = arguments.get(1).and_then(|text| std::str::from_utf8(text).ok()?.parse::<u64>().ok());
+        let Some(cursor) = cursor else { return self.error("ERR invalid cursor") };
+        let (mut pattern, mut count, mut strings) = (None, 10, true);
+        let mut options = arguments.from(2);
+        while let Some(option) = options.next() {
+            let Some(given) = options.next() else { return self.error("ERR syntax error") };
+            if is(option, "match") {
+                pattern = Some(given);
+            } else if is(option, "count") {
+                match number(given) {
+                    Some(given) if given > 0 => count = u32::try_from(given).unwrap_or(u32::MAX),
+                    Some(_) => return self.error("ERR syntax error"),
+                    None => return self.error("ERR value is not an integer or out of range"),
+                }
+            } else if is(option, "type") {
+                strings = is(given, "string");
+            } else {
+                return self.error("ERR syntax error");
+            }
+        }
+        let page = match self.node.scan(&Scan { cursor, count, values: true, ..Scan::default() }) {
+            Ok(page) => page,
+            Err(error) => return self.error(&error::text(&error)),
+        };
+        let shown = |key: &str| pattern.is_none_or(|pattern| glob::matches(pattern, key.as_bytes()));
+        let keys: Vec<String> = page
+            .entries
+            .into_iter()
+            .filter(|entry| strings && entry.value.is_some() && shown(&entry.key))
+            .map(|entry| entry.key)
+            .collect();
+        self.reply.array(2);
+        self.reply.bulk(page.cursor.to_string().as_bytes());
+        self.reply.array(keys.len());
+        for key in keys {
+            self.reply.bulk(key.as_bytes());
+        }
+    }
+
+    /// Mutes what this connection changes by itself, if it does not want to be told of that.
+    fn muted(&self, keys: impl Iterator<Item = Arc<str>>) -> Option<Muted> {
+        self.track.as_ref().filter(|track| track.no_loop).map(|_| self.client.mute(keys))
+    }
+}
+
+/// Whether an argument is a word, in any case.
+pub(super) fn is(argument: &[u8], word: &str) -> bool {
+    argument.eq_ignore_ascii_case(word.as_bytes())
+}
+
+/// An integer as Redis writes it.
+pub(super) fn number(argument: &[u8]) -> Option<i64> {
+    std::str::from_utf8(argument).ok().filter(|text| !text.starts_with('+'))?.parse().ok()
+}
+
+fn in_millis(time: i64, unit: i64) -> Option<i64> {
+    time.checked_mul(unit)
+}
+
+/// How far a moment is ahead, in milliseconds since 1970 by this machine's clock.
+fn from_now(at: i64) -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as i64);
+    at.saturating_sub(now)
+}

@@ -1,0 +1,71 @@
+//! What is counted of Redis clients. Commands are counted by the names of the table, and all others together.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+use super::table;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CommandLabel {
+    command: &'static str,
+}
+
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    /// By the table's order, then one for what is not in it.
+    commands: Vec<Counter>,
+    pub(crate) errors: Counter,
+    pub(crate) connections: Gauge,
+    pub(crate) accepted: Counter,
+    pub(crate) refused: Counter,
+    pub(crate) tracked: Gauge<u64, AtomicU64>,
+    pub(crate) invalidations: Counter,
+    pub(crate) evicted: Counter,
+    pub(crate) overflows: Counter,
+}
+
+impl Metrics {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let registry = registry.sub_registry_with_prefix("resp");
+        let commands = Family::<CommandLabel, Counter>::default();
+        registry.register("commands", "Commands of Redis clients", commands.clone());
+        let names = table::COMMANDS.iter().map(|command| command.name).chain(["unknown"]);
+        let metrics = Self {
+            commands: names.map(|command| commands.get_or_create(&CommandLabel { command }).clone()).collect(),
+            errors: Counter::default(),
+            connections: Gauge::default(),
+            accepted: Counter::default(),
+            refused: Counter::default(),
+            tracked: Gauge::default(),
+            invalidations: Counter::default(),
+            evicted: Counter::default(),
+            overflows: Counter::default(),
+        };
+        registry.register("errors", "Replies to Redis clients that were errors", metrics.errors.clone());
+        registry.register("connections", "Redis clients connected now", metrics.connections.clone());
+        registry.register("accepted", "Connections of Redis clients", metrics.accepted.clone());
+        registry.register("refused", "Connections refused: too many clients", metrics.refused.clone());
+        registry.register("tracked_keys", "Keys remembered for CLIENT TRACKING", metrics.tracked.clone());
+        registry.register("invalidations", "Keys told to be invalid, to all clients", metrics.invalidations.clone());
+        registry.register(
+            "tracking_evicted",
+            "Tracked keys invalidated early because node.tracking_keys was reached",
+            metrics.evicted.clone(),
+        );
+        registry.register(
+            "tracking_overflows",
+            "Connections closed because invalidations piled up for them",
+            metrics.overflows.clone(),
+        );
+        metrics
+    }
+
+    pub(crate) fn command(&self, at: Option<usize>) {
+        self.commands[at.unwrap_or(self.commands.len() - 1)].inc();
+    }
+}

@@ -1,0 +1,331 @@
+//! What a connection is to the node: who it is, what it tracks, what it waits for.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::Ordering::{Acquire, Release},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use client::Set;
+
+use super::{
+    clients::{Client, Muted},
+    codec::{Arguments, Limits, ProtocolError},
+    error,
+    reads::{Op, Read},
+    reply::{Protocol, Reply},
+    table::{self, COMMANDS, Id},
+    tokens::Tokens,
+};
+use crate::{
+    error::Error,
+    node::{Hop, Node},
+    serve::MAX_MESSAGE,
+};
+
+/// The channel of invalidations for clients that speak RESP2.
+pub(super) const CHANNEL: &str = "__redis__:invalidate";
+
+/// One connection's state.
+pub(super) struct Session {
+    pub(super) node: Arc<Node>,
+    pub(super) client: Arc<Client>,
+    pub(super) reply: Reply,
+    pub(super) authenticated: bool,
+    /// Whether keys of other nodes are fetched for this connection (READONLY).
+    pub(super) reads_all: bool,
+    pub(super) track: Option<Track>,
+    /// What CLIENT CACHING says of the next command.
+    pub(super) caching: Option<bool>,
+    pub(super) tokens: Tokens,
+    /// Reads under way, of the operations that wait.
+    pub(super) under_way: Vec<Read>,
+    /// Operations that wait, and those after them, in order.
+    pub(super) ops: Vec<Op>,
+    pub(super) silence: Silence,
+    /// Whether the connection ends once all is written.
+    pub(super) ends: bool,
+}
+
+/// How a connection tracks.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Track {
+    pub(super) broadcast: bool,
+    pub(super) opt_in: bool,
+    pub(super) opt_out: bool,
+    pub(super) no_loop: bool,
+    pub(super) prefixes: Vec<Box<str>>,
+}
+
+/// Which replies are not written (CLIENT REPLY).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Silence {
+    No,
+    /// The next command's.
+    Next,
+    All,
+}
+
+/// How a request goes on.
+pub(super) enum Next {
+    /// It is answered, or will be when what it waits for is there.
+    Done,
+    /// What is waited for must be there before; then it is to be begun again.
+    First,
+    /// It waits for something else than a read.
+    Slow(Slow),
+}
+
+/// What takes time and is no read.
+pub(super) enum Slow {
+    /// Removes keys from all nodes.
+    Remove { keys: Vec<String>, muted: Option<Muted> },
+    /// Sets a value under a token.
+    Set { key: String, value: Bytes, token: Bytes, ttl: Option<Duration>, muted: Option<Muted> },
+}
+
+/// How that ended.
+pub(super) enum Finished {
+    Removed(Result<u64, Error>),
+    Set(Result<Set, Error>),
+}
+
+impl Slow {
+    pub(super) async fn run(self, node: &Node) -> Finished {
+        match self {
+            Self::Remove { keys, muted } => {
+                let removed = node.remove(&keys, Hop::First).await;
+                drop(muted);
+                // With several holders of a slot an entry is removed from each.
+                Finished::Removed(removed.map(|removed| removed.min(keys.len() as u64)))
+            }
+            Self::Set { key, value, token, ttl, muted } => {
+                let set = node.set(&key, Some(value), &token, ttl, Hop::First).await;
+                drop(muted);
+                Finished::Set(set)
+            }
+        }
+    }
+}
+
+impl Session {
+    pub(super) fn new(node: Arc<Node>, client: Arc<Client>) -> Self {
+        Self {
+            authenticated: node.config.resp_password.is_empty(),
+            node,
+            client,
+            reply: Reply::new(),
+            reads_all: false,
+            track: None,
+            caching: None,
+            tokens: Tokens::default(),
+            under_way: Vec::new(),
+            ops: Vec::new(),
+            silence: Silence::No,
+            ends: false,
+        }
+    }
+
+    /// How large requests may be now.
+    pub(super) fn limits(&self) -> Limits {
+        let config = &self.node.config;
+        Limits {
+            argument: usize::try_from(config.max_value.0).unwrap_or(usize::MAX).clamp(64 << 10, MAX_MESSAGE),
+            request: MAX_MESSAGE,
+            authenticated: self.authenticated,
+        }
+    }
+
+    /// Begins a request.
+    pub(super) fn begin(&mut self, arguments: Arguments<'_>) -> Next {
+        let Some(name) = arguments.get(0) else { return Next::Done }; // an empty line
+        let at = table::find(name);
+        let reads = matches!(at.map(|at| COMMANDS[at].id), Some(Id::Get | Id::MGet | Id::Exists | Id::Type | Id::GetEx));
+        if !self.ops.is_empty() && (!reads || self.silence != Silence::No) {
+            return Next::First;
+        }
+        self.node.resp.metrics.command(at);
+        let (silence, written) = (self.silence, self.reply.bytes.len());
+        let next = self.dispatch(at, name, arguments);
+        // A command that waits has nothing written yet; who turns replies on gets this one.
+        if silence != Silence::No && self.silence != Silence::No && self.ops.is_empty() && !matches!(next, Next::Slow(_)) {
+            self.silenced(written);
+        }
+        next
+    }
+
+    fn dispatch(&mut self, at: Option<usize>, name: &[u8], arguments: Arguments<'_>) -> Next {
+        let Some(at) = at else {
+            self.error(&error::unknown(name, arguments));
+            return Next::Done;
+        };
+        let command = &COMMANDS[at];
+        if !command.takes(arguments.len()) {
+            self.error(&format!("ERR wrong number of arguments for '{}' command", command.name));
+            return Next::Done;
+        }
+        if !self.authenticated && !command.needs_no_password() {
+            self.error("NOAUTH Authentication required.");
+            return Next::Done;
+        }
+        if self.only_listens()
+            && !matches!(command.id, Id::Subscribe | Id::Unsubscribe | Id::Ping | Id::Quit | Id::Reset)
+        {
+            self.error(&format!(
+                "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
+                command.name
+            ));
+            return Next::Done;
+        }
+        // Of this command, unless it is the one that says so.
+        let caching = self.caching;
+        let next = self.carry_out(command.id, arguments);
+        if self.caching == caching && command.id != Id::Client {
+            self.caching = None;
+        }
+        next
+    }
+
+    fn carry_out(&mut self, id: Id, arguments: Arguments<'_>) -> Next {
+        match id {
+            Id::Get => self.get(arguments),
+            Id::GetEx => self.get_ex(arguments),
+            Id::MGet => self.mget(arguments),
+            Id::Exists => self.exists(arguments),
+            Id::Type => self.type_of(arguments),
+            Id::Ttl => self.ttl(arguments, 1000),
+            Id::PTtl => self.ttl(arguments, 1),
+            Id::Scan => self.scan(arguments),
+            Id::Del => return self.del(arguments),
+            Id::Set => return self.set(arguments),
+            Id::SetEx => return self.set_ex(arguments, 1000),
+            Id::PSetEx => return self.set_ex(arguments, 1),
+            Id::Ping => self.ping(arguments),
+            Id::Echo => self.reply.bulk(arguments.get(1).unwrap_or_default()),
+            Id::Hello => self.hello(arguments),
+            Id::Auth => self.auth(arguments),
+            Id::Select => self.select(arguments),
+            Id::Info => self.info(arguments),
+            Id::Command => self.command(arguments),
+            Id::Client => self.client_command(arguments),
+            Id::Cluster => self.cluster(arguments),
+            Id::Subscribe => self.subscribe(arguments),
+            Id::Unsubscribe => self.unsubscribe(arguments),
+            Id::ReadOnly => {
+                self.reads_all = true;
+                self.reply.ok();
+            }
+            Id::ReadWrite => {
+                self.reads_all = false;
+                self.reply.ok();
+            }
+            Id::Asking => self.error("ERR slots move at once in Freshline, no node asks to be asked; read CLUSTER SLOTS again"),
+            Id::Quit => {
+                self.reply.ok();
+                self.ends = true;
+            }
+            Id::Reset => self.reset(),
+        }
+        Next::Done
+    }
+
+    /// Writes what a slow request has come to.
+    pub(super) fn finish(&mut self, finished: Finished) {
+        let written = self.reply.bytes.len();
+        match finished {
+            Finished::Removed(Ok(removed)) => self.reply.integer(i64::try_from(removed).unwrap_or(i64::MAX)),
+            Finished::Set(Ok(set)) if set.is_stored() => self.reply.ok(),
+            // As Redis's own conditional SET. It is no error: the caller has its value, and the next miss gives another token.
+            Finished::Set(Ok(_)) => self.reply.null(),
+            Finished::Removed(Err(error)) | Finished::Set(Err(error)) => self.error(&error::text(&error)),
+        }
+        self.silenced(written);
+    }
+
+    /// Takes back what was written since, if the client does not want it.
+    pub(super) fn silenced(&mut self, written: usize) {
+        if self.silence != Silence::No {
+            self.reply.bytes.truncate(written);
+        }
+        if self.silence == Silence::Next {
+            self.silence = Silence::No;
+        }
+    }
+
+    /// Says what is wrong with the bytes that came, and ends the connection.
+    pub(super) fn protocol_error(&mut self, error: &ProtocolError) {
+        self.error(&format!("ERR {error}"));
+        self.ends = true;
+    }
+
+    pub(super) fn error(&mut self, text: &str) {
+        self.node.resp.metrics.errors.inc();
+        self.reply.error(text);
+    }
+
+    /// Writes what the client is to be told, after all replies.
+    pub(super) fn deliver(&mut self) {
+        let outbox = self.client.collect();
+        if outbox.is_empty() {
+            return;
+        }
+        let three = self.reply.protocol == Protocol::Three;
+        for broken in outbox.broken {
+            self.reply.push(2);
+            self.reply.bulk(b"tracking-redir-broken");
+            self.reply.integer(i64::try_from(broken).unwrap_or(i64::MAX));
+        }
+        if !outbox.all && outbox.keys.is_empty() {
+            return;
+        }
+        if three {
+            self.reply.push(2);
+            self.reply.bulk(b"invalidate");
+        } else {
+            self.reply.array(3);
+            self.reply.bulk(b"message");
+            self.reply.bulk(CHANNEL.as_bytes());
+        }
+        if outbox.all {
+            self.reply.null();
+        } else {
+            self.reply.array(outbox.keys.len());
+            for key in &outbox.keys {
+                self.reply.bulk(key.as_bytes());
+            }
+        }
+    }
+
+    /// Whether the connection is one that takes messages and nothing else.
+    fn only_listens(&self) -> bool {
+        self.reply.protocol == Protocol::Two && self.client.subscribed.load(Acquire)
+    }
+
+    pub(super) fn speak(&mut self, protocol: Protocol) {
+        self.reply.protocol = protocol;
+        self.client.resp3.store(protocol == Protocol::Three, Release);
+    }
+
+    /// Ends tracking.
+    pub(super) fn track_no_more(&mut self) {
+        self.track = None;
+        self.caching = None;
+        self.node.resp.clients.set_tracks(&self.client, false);
+        self.node.resp.tracking.forget(&self.client);
+    }
+
+    fn reset(&mut self) {
+        self.track_no_more();
+        self.client.subscribed.store(false, Release);
+        *self.client.about.lock() = super::clients::About::default();
+        self.reads_all = false;
+        self.tokens.clear();
+        self.silence = Silence::No;
+        self.authenticated = self.node.config.resp_password.is_empty();
+        self.speak(Protocol::Two);
+        self.reply.simple("RESET");
+    }
+}
