@@ -8,6 +8,7 @@
 #   ./test.sh simulation    the freshness protocol on simulated machines: 2000 seeds, or FRESHLINE_SEEDS
 #   ./test.sh api           the HTTP API against its own document, by schemathesis (FRESHLINE_API_EXAMPLES=1000: more of it)
 #   ./test.sh containers    tests against real MySQL, Canal, Kafka and etcd in containers
+#   ./test.sh clients       real Redis clients in five languages against the embedded stack
 #   ./test.sh chaos         real processes broken on purpose under load, for two minutes (FRESHLINE_CHAOS=30m: longer)
 #
 # As root on Debian it installs missing system packages, a container engine and the local images by itself; elsewhere it says
@@ -23,8 +24,8 @@ log=$cache/test.log
 : >"$log"
 
 layer=${1:-all}
-case $layer in all | lint | unit | model | simulation | api | containers | chaos) ;; *)
-    sed -n '2,14s/^# \{0,1\}//p' "$0" >&2
+case $layer in all | lint | unit | model | simulation | api | containers | clients | chaos) ;; *)
+    sed -n '2,15s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac
@@ -98,9 +99,9 @@ tests() { # NAME ARGS...: runs cargo test; its tests are counted from its output
 
 unit() {
     step "etcd binary" find_etcd
-    export FRESHLINE_CONTAINERS=off FRESHLINE_MODEL=off FRESHLINE_SIMULATION=off FRESHLINE_API=off # layers of their own
+    export FRESHLINE_CONTAINERS=off FRESHLINE_MODEL=off FRESHLINE_SIMULATION=off FRESHLINE_API=off FRESHLINE_CLIENTS=off # layers of their own
     tests "unit tests" --workspace
-    unset FRESHLINE_CONTAINERS FRESHLINE_MODEL FRESHLINE_SIMULATION FRESHLINE_API
+    unset FRESHLINE_CONTAINERS FRESHLINE_MODEL FRESHLINE_SIMULATION FRESHLINE_API FRESHLINE_CLIENTS
 }
 
 model() {
@@ -154,6 +155,16 @@ containers() {
     on_containers "container tests" --workspace --test containers --test mysql
 }
 
+clients() {
+    step "Redis clients" tests/tests/clients/install.sh || return
+    export FRESHLINE_CLIENTS=required
+    # The same selection of packages as for the unit tests, so that nothing is built twice; the binaries come with it.
+    cargo test --locked --workspace --no-run --quiet || { steps_failed=$((steps_failed + 1)); return; }
+    export FRESHLINE_BIN_DIR=$CARGO_TARGET_DIR/debug
+    tests "Redis clients" --workspace --test clients
+    unset FRESHLINE_CLIENTS
+}
+
 chaos() {
     on_containers "chaos" --workspace --test chaos
 }
@@ -161,7 +172,7 @@ chaos() {
 started=$SECONDS
 if need_build_tools; then
     case $layer in
-        all) lint; unit; model; simulation; api; containers; chaos ;;
+        all) lint; unit; model; simulation; api; containers; clients; chaos ;;
         *) "$layer" ;;
     esac
 else
