@@ -105,7 +105,11 @@ impl Resp {
 /// Serves Redis clients until `close`, then until those that are served have their replies; the caller bounds that.
 ///
 /// Dropping the future takes no new connections; those that are open are served on until `close`.
-pub(crate) async fn serve(listener: TcpListener, node: Arc<Node>, close: CancellationToken) -> anyhow::Result<()> {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    node: Arc<Node>,
+    close: CancellationToken,
+) -> anyhow::Result<()> {
     *node.resp.address.lock() = listener.local_addr().context("read the bound RESP port")?.to_string();
     let connections = TaskTracker::new();
     let watch = watch(&node);

@@ -89,7 +89,10 @@ fn describe(stack: &Stack, output: &Output) -> anyhow::Result<()> {
         ("broker".to_owned(), format!("{}, topic {}", stack.broker.address(), stack.topic)),
     ];
     for node in &stack.nodes {
-        rows.push((format!("node {}", node.id), format!("gRPC {}, HTTP {}, RESP {}", node.grpc, node.http, node.resp)));
+        rows.push((
+            format!("node {}", node.id),
+            format!("gRPC {}, HTTP {}, RESP {}", node.grpc, node.http, node.resp),
+        ));
     }
     rows.push(("sync service".to_owned(), format!("HTTP {}", stack.sync_http)));
     output.facts(&rows.iter().map(|(name, value)| (name.as_str(), value.clone())).collect::<Vec<_>>())?;
@@ -116,7 +119,10 @@ fn describe(stack: &Stack, output: &Output) -> anyhow::Result<()> {
     }
     output.line(format!("  sqlite3 {} \"...\"", files.database.display()))?;
     output.line(format!("  curl {}/v1/stats", stack.nodes[0].http))?;
-    output.line(format!("  redis-cli -c -p {} GET user:42", stack.nodes[0].resp.rsplit(':').next().unwrap_or_default()))?;
+    output.line(format!(
+        "  redis-cli -c -p {} GET user:42",
+        stack.nodes[0].resp.rsplit(':').next().unwrap_or_default()
+    ))?;
     output.line("")?;
     output.line("Removals, as they happen:")
 }

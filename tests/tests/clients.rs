@@ -22,14 +22,22 @@ const CLIENTS: [Client; 10] = [
     ("redis_cli", |_, scripts| script("sh", scripts, "redis-cli.sh")),
     ("redis_benchmark", |_, scripts| script("sh", scripts, "redis-benchmark.sh")),
     ("redis_py", |installed, scripts| script(installed.join("venv/bin/python"), scripts, "python/plain.py")),
-    ("redis_py_cluster", |installed, scripts| script(installed.join("venv/bin/python"), scripts, "python/cluster.py")),
-    ("redis_py_caching", |installed, scripts| script(installed.join("venv/bin/python"), scripts, "python/caching.py")),
+    ("redis_py_cluster", |installed, scripts| {
+        script(installed.join("venv/bin/python"), scripts, "python/cluster.py")
+    }),
+    ("redis_py_caching", |installed, scripts| {
+        script(installed.join("venv/bin/python"), scripts, "python/caching.py")
+    }),
     ("ioredis", |_, scripts| script("node", scripts, "node/plain.cjs")),
     ("go_redis", |installed, _| Command::new(installed.join("go/client"))),
     ("jedis", |installed, _| {
         let mut java = Command::new("java");
         let classes = installed.join("java/target/classes");
-        java.arg("-cp").arg(format!("{}:{}", classes.display(), installed.join("java/target/lib/*").display()));
+        java.arg("-cp").arg(format!(
+            "{}:{}",
+            classes.display(),
+            installed.join("java/target/lib/*").display()
+        ));
         java.arg("Client");
         java
     }),

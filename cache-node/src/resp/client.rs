@@ -96,7 +96,8 @@ impl Session {
     fn set_info(&mut self, field: &[u8], value: &[u8]) {
         let Some(value) = plain(value) else {
             let field = String::from_utf8_lossy(field).into_owned();
-            return self.error(&format!("ERR {field} cannot contain spaces, newlines or special characters."));
+            return self
+                .error(&format!("ERR {field} cannot contain spaces, newlines or special characters."));
         };
         let mut about = self.client.about.lock();
         if is(field, "lib-name") {
@@ -197,9 +198,9 @@ impl Session {
         }
         let mut all = self.track.as_ref().map(|track| track.prefixes.clone()).unwrap_or_default();
         for prefix in prefixes {
-            if let Some(other) =
-                all.iter().find(|other| **other != prefix && (other.starts_with(&*prefix) || prefix.starts_with(&***other)))
-            {
+            if let Some(other) = all.iter().find(|other| {
+                **other != prefix && (other.starts_with(&*prefix) || prefix.starts_with(&***other))
+            }) {
                 let text = format!(
                     "ERR Prefix '{prefix}' overlaps with an existing prefix '{other}'. Prefixes for a single client must not overlap."
                 );
@@ -235,18 +236,24 @@ impl Session {
         }
         if let Some(track) = &self.track {
             if track.broadcast != wanted.broadcast {
-                return Err("ERR You can't switch BCAST mode on/off before disabling tracking for this client, and then re-enabling it with \
-                     a different mode.");
+                return Err(
+                    "ERR You can't switch BCAST mode on/off before disabling tracking for this client, and then re-enabling it with \
+                     a different mode.",
+                );
             }
             if (track.opt_in, track.opt_out) != (wanted.opt_in, wanted.opt_out) {
-                return Err("ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, and then re-enabling it with \
-                     a different mode.");
+                return Err(
+                    "ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, and then re-enabling it with \
+                     a different mode.",
+                );
             }
         }
         if redirect == 0 && self.reply.protocol == Protocol::Two {
             // Redis takes it, and then tells nobody.
-            return Err("ERR in RESP2 nobody could be told of invalidations: say HELLO 3 first, or REDIRECT to a client that is subscribed to \
-                 __redis__:invalidate");
+            return Err(
+                "ERR in RESP2 nobody could be told of invalidations: say HELLO 3 first, or REDIRECT to a client that is subscribed to \
+                 __redis__:invalidate",
+            );
         }
         Ok(())
     }
@@ -298,7 +305,8 @@ impl Session {
         if !yes && !is(wanted, "no") {
             return self.error("ERR syntax error");
         }
-        let (opt_in, opt_out) = self.track.as_ref().map_or((false, false), |track| (track.opt_in, track.opt_out));
+        let (opt_in, opt_out) =
+            self.track.as_ref().map_or((false, false), |track| (track.opt_in, track.opt_out));
         match (opt_in, opt_out, yes) {
             (false, false, _) => self.error(
                 "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
@@ -318,11 +326,7 @@ impl Session {
 }
 
 fn on_off(argument: &[u8]) -> Option<bool> {
-    if is(argument, "on") {
-        Some(true)
-    } else {
-        is(argument, "off").then_some(false)
-    }
+    if is(argument, "on") { Some(true) } else { is(argument, "off").then_some(false) }
 }
 
 /// Text without spaces and control characters.

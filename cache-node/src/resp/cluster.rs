@@ -17,9 +17,13 @@ impl Session {
         let part = arguments.get(1).unwrap_or_default();
         let keyslot = is(part, "keyslot");
         if arguments.len() != if keyslot { 3 } else { 2 } {
-            let known = ["slots", "shards", "nodes", "info", "myid", "keyslot"].into_iter().find(|name| is(part, name));
+            let known = ["slots", "shards", "nodes", "info", "myid", "keyslot"]
+                .into_iter()
+                .find(|name| is(part, name));
             return match known {
-                Some(name) => self.error(&format!("ERR wrong number of arguments for 'cluster|{name}' command")),
+                Some(name) => {
+                    self.error(&format!("ERR wrong number of arguments for 'cluster|{name}' command"))
+                }
                 None => self.error(&error::unknown_part("CLUSTER", part)),
             };
         }
@@ -115,9 +119,11 @@ impl Session {
             let (host, port) = self.host(seat);
             let flags = if seat.own { "myself,master" } else { "master" };
             // The port of the cluster's bus must be there; there is no bus.
-            let _ = write!(text, "{} {host}:{port}@{port} {flags} - 0 0 {} connected", seat.id, topology.epoch);
+            let _ =
+                write!(text, "{} {host}:{port}@{port} {flags} - 0 0 {} connected", seat.id, topology.epoch);
             for (first, last) in &seat.ranges {
-                let _ = if first == last { write!(text, " {first}") } else { write!(text, " {first}-{last}") };
+                let _ =
+                    if first == last { write!(text, " {first}") } else { write!(text, " {first}-{last}") };
             }
             text.push('\n');
         }

@@ -106,7 +106,9 @@ impl Parser {
             None => match buffer.first() {
                 None => return Ok(None),
                 Some(b'*') => {
-                    let Some((count, after)) = number(buffer, 1, ProtocolError::BigCount, ProtocolError::Count)? else {
+                    let Some((count, after)) =
+                        number(buffer, 1, ProtocolError::BigCount, ProtocolError::Count)?
+                    else {
                         return Ok(None);
                     };
                     self.at = after;
@@ -173,7 +175,8 @@ impl Parser {
     }
 
     fn parse_inline(&mut self, buffer: &[u8]) -> Result<Option<usize>, ProtocolError> {
-        let Some(end) = buffer[self.at..].iter().position(|byte| *byte == b'\n').map(|end| self.at + end) else {
+        let Some(end) = buffer[self.at..].iter().position(|byte| *byte == b'\n').map(|end| self.at + end)
+        else {
             self.at = buffer.len();
             return if self.at > LONGEST_LINE { Err(ProtocolError::BigInline) } else { Ok(None) };
         };
@@ -200,7 +203,11 @@ fn number(
     let rest = &buffer[from.min(buffer.len())..];
     // A number has at most 20 digits; what is longer is looked at no further than that.
     let Some(end) = rest.iter().take(32).position(|byte| *byte == b'\r') else {
-        return if rest.len() >= 32 { Err(if rest.len() > LONGEST_LINE { too_long } else { wrong }) } else { Ok(None) };
+        return if rest.len() >= 32 {
+            Err(if rest.len() > LONGEST_LINE { too_long } else { wrong })
+        } else {
+            Ok(None)
+        };
     };
     if rest.len() < end + 2 {
         return Ok(None);

@@ -27,7 +27,12 @@ const KEEP: usize = 1 << 20;
 const TOGETHER: usize = 512;
 
 /// Serves a connection until it ends.
-pub(super) async fn run(node: Arc<Node>, mut stream: TcpStream, address: SocketAddr, close: CancellationToken) {
+pub(super) async fn run(
+    node: Arc<Node>,
+    mut stream: TcpStream,
+    address: SocketAddr,
+    close: CancellationToken,
+) {
     let local = stream.local_addr().unwrap_or(address);
     let _ = stream.set_nodelay(true); // a socket that takes no option still works
     let Some(client) = node.resp.clients.enter(address, local, node.config.resp_connections) else {
@@ -73,7 +78,8 @@ struct Connection {
 impl Connection {
     async fn serve(&mut self, close: &CancellationToken) -> io::Result<()> {
         let client = self.session.client.clone();
-        let (mut closed, mut killed) = (std::pin::pin!(close.cancelled()), std::pin::pin!(client.close.cancelled()));
+        let (mut closed, mut killed) =
+            (std::pin::pin!(close.cancelled()), std::pin::pin!(client.close.cancelled()));
         loop {
             self.answer().await?;
             self.flush().await?;

@@ -20,7 +20,9 @@ pub(super) fn text(error: &Error) -> String {
         },
     };
     if let Error::Fill(loader::Error::NoQuery { group }) = error {
-        return format!("ERR group {group} has no query that could fill it; its values are set, see docs/redis.md");
+        return format!(
+            "ERR group {group} has no query that could fill it; its values are set, see docs/redis.md"
+        );
     }
     format!("{class} {error}")
 }

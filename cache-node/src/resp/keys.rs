@@ -79,7 +79,12 @@ impl Session {
             self.error("ERR value is not an integer or out of range");
             return Next::Done;
         };
-        self.set_for(arguments.get(1), arguments.get(3), Some(ttl), if unit == 1 { "psetex" } else { "setex" })
+        self.set_for(
+            arguments.get(1),
+            arguments.get(3),
+            Some(ttl),
+            if unit == 1 { "psetex" } else { "setex" },
+        )
     }
 
     fn set_for(&mut self, key: Option<&[u8]>, value: Option<&[u8]>, ttl: Option<i64>, command: &str) -> Next {

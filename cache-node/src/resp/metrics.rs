@@ -36,7 +36,9 @@ impl Metrics {
         registry.register("commands", "Commands of Redis clients", commands.clone());
         let names = table::COMMANDS.iter().map(|command| command.name).chain(["unknown"]);
         let metrics = Self {
-            commands: names.map(|command| commands.get_or_create(&CommandLabel { command }).clone()).collect(),
+            commands: names
+                .map(|command| commands.get_or_create(&CommandLabel { command }).clone())
+                .collect(),
             errors: Counter::default(),
             connections: Gauge::default(),
             accepted: Counter::default(),
@@ -51,7 +53,11 @@ impl Metrics {
         registry.register("accepted", "Connections of Redis clients", metrics.accepted.clone());
         registry.register("refused", "Connections refused: too many clients", metrics.refused.clone());
         registry.register("tracked_keys", "Keys remembered for CLIENT TRACKING", metrics.tracked.clone());
-        registry.register("invalidations", "Keys told to be invalid, to all clients", metrics.invalidations.clone());
+        registry.register(
+            "invalidations",
+            "Keys told to be invalid, to all clients",
+            metrics.invalidations.clone(),
+        );
         registry.register(
             "tracking_evicted",
             "Tracked keys invalidated early because node.tracking_keys was reached",

@@ -66,7 +66,8 @@ impl Session {
     pub(super) fn get_ex(&mut self, arguments: Arguments<'_>) {
         if arguments.len() > 2 {
             return self.in_turn_error(
-                "ERR a key's TTL is its group's and can't be changed: GETEX takes no options here, use GET".to_owned(),
+                "ERR a key's TTL is its group's and can't be changed: GETEX takes no options here, use GET"
+                    .to_owned(),
             );
         }
         self.read(Shape::Get, arguments);
@@ -207,7 +208,9 @@ impl Session {
     fn write(&mut self, shape: Shape, found: &[Found], values: &[Result<Option<Bytes>, String>]) {
         let value = |found: &'_ Found| match found {
             Found::Here(value) => Ok(value.clone()),
-            Found::Waits(at) => values.get(*at).cloned().unwrap_or_else(|| Err(error::text(&Error::Abandoned))),
+            Found::Waits(at) => {
+                values.get(*at).cloned().unwrap_or_else(|| Err(error::text(&Error::Abandoned)))
+            }
         };
         if let [Found::Here(value)] = found
             && shape == Shape::Get
@@ -333,7 +336,11 @@ impl Node {
 
     fn count_hit(&self, key: &Key, fresh: &Fresh) {
         let group = self.metrics.group(key.group.id);
-        if fresh.entry.value.is_some() { group.hits.inc() } else { group.negative_hits.inc() };
+        if fresh.entry.value.is_some() {
+            group.hits.inc()
+        } else {
+            group.negative_hits.inc()
+        };
     }
 }
 

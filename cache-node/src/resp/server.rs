@@ -1,6 +1,9 @@
 //! Commands about the connection and the node: PING, HELLO, AUTH, SELECT, INFO, COMMAND, SUBSCRIBE.
 
-use std::{fmt::Write as _, sync::atomic::Ordering::{Acquire, Release}};
+use std::{
+    fmt::Write as _,
+    sync::atomic::Ordering::{Acquire, Release},
+};
 
 use super::{
     codec::Arguments,
@@ -77,7 +80,8 @@ impl Session {
         }
         let listens_by_itself = self.track.is_some() && self.client.redirect.load(Acquire) == 0;
         if protocol == Protocol::Two && listens_by_itself {
-            return self.error("ERR this connection is told of invalidations in RESP3; CLIENT TRACKING OFF first");
+            return self
+                .error("ERR this connection is told of invalidations in RESP3; CLIENT TRACKING OFF first");
         }
         self.speak(protocol);
         self.reply.map(7);
@@ -311,7 +315,8 @@ impl Session {
             self.client.subscribed.store(false, Release);
         }
         let left = i64::from(self.client.subscribed.load(Acquire));
-        let channels = if all { vec![was.then_some(CHANNEL.as_bytes())] } else { arguments.from(1).map(Some).collect() };
+        let channels =
+            if all { vec![was.then_some(CHANNEL.as_bytes())] } else { arguments.from(1).map(Some).collect() };
         for channel in channels {
             self.reply.push(3);
             self.reply.bulk(b"unsubscribe");

@@ -143,7 +143,10 @@ impl Session {
     pub(super) fn begin(&mut self, arguments: Arguments<'_>) -> Next {
         let Some(name) = arguments.get(0) else { return Next::Done }; // an empty line
         let at = table::find(name);
-        let reads = matches!(at.map(|at| COMMANDS[at].id), Some(Id::Get | Id::MGet | Id::Exists | Id::Type | Id::GetEx));
+        let reads = matches!(
+            at.map(|at| COMMANDS[at].id),
+            Some(Id::Get | Id::MGet | Id::Exists | Id::Type | Id::GetEx)
+        );
         if !self.ops.is_empty() && (!reads || self.silence != Silence::No) {
             return Next::First;
         }
@@ -151,7 +154,11 @@ impl Session {
         let (silence, written) = (self.silence, self.reply.bytes.len());
         let next = self.dispatch(at, name, arguments);
         // A command that waits has nothing written yet; who turns replies on gets this one.
-        if silence != Silence::No && self.silence != Silence::No && self.ops.is_empty() && !matches!(next, Next::Slow(_)) {
+        if silence != Silence::No
+            && self.silence != Silence::No
+            && self.ops.is_empty()
+            && !matches!(next, Next::Slow(_))
+        {
             self.silenced(written);
         }
         next
@@ -222,7 +229,9 @@ impl Session {
                 self.reads_all = false;
                 self.reply.ok();
             }
-            Id::Asking => self.error("ERR slots move at once in Freshline, no node asks to be asked; read CLUSTER SLOTS again"),
+            Id::Asking => self.error(
+                "ERR slots move at once in Freshline, no node asks to be asked; read CLUSTER SLOTS again",
+            ),
             Id::Quit => {
                 self.reply.ok();
                 self.ends = true;

@@ -17,7 +17,6 @@ pub(crate) struct Command {
 
 /// What a command does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the commands' own names")]
 pub(crate) enum Id {
     Asking,
     Auth,

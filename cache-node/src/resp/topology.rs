@@ -54,14 +54,16 @@ impl Topology {
         let told = |member: &&Member| {
             !member.resp.is_empty() && member.state == MemberState::Active && member.id != *own
         };
-        let mut seats: Vec<Seat> = ring.members().iter().filter(told).map(|member| seat(member, false)).collect();
+        let mut seats: Vec<Seat> =
+            ring.members().iter().filter(told).map(|member| seat(member, false)).collect();
         let listed = ring.member(own).map(|member| member.resp.as_str()).filter(|resp| !resp.is_empty());
         let (host, port) = host_port(listed.unwrap_or(fallback));
         seats.push(Seat { id: hex_id(own), name: own.clone(), host, port, ranges: Vec::new(), own: true });
         let here = seats.len() - 1;
         for slot in Slot::all() {
             let owner = ring.owner(slot);
-            let at = owner.and_then(|owner| seats.iter().position(|seat| seat.name == owner.id)).unwrap_or(here);
+            let at =
+                owner.and_then(|owner| seats.iter().position(|seat| seat.name == owner.id)).unwrap_or(here);
             let ranges = &mut seats[at].ranges;
             match ranges.last_mut() {
                 Some((_, last)) if *last + 1 == slot.get() => *last = slot.get(),
@@ -111,11 +113,18 @@ mod tests {
         let members = vec![member("a", "a:1"), member("b", "[::1]:2"), member("c", "")];
         let ring = Ring::build(Epoch(1), members, 1);
         let topology = Topology::of(&ring, &"a".into(), "");
-        let slots: usize = topology.seats.iter().flat_map(|seat| &seat.ranges).map(|(first, last)| usize::from(last - first) + 1).sum();
+        let slots: usize = topology
+            .seats
+            .iter()
+            .flat_map(|seat| &seat.ranges)
+            .map(|(first, last)| usize::from(last - first) + 1)
+            .sum();
         assert_eq!(slots, 16384);
         let [b, a] = &topology.seats[..] else { panic!("two nodes serve Redis clients") };
         assert_eq!((b.host.as_str(), b.port, a.host.as_str(), a.own), ("::1", 2, "a", true));
-        let of = |seat: &Seat| seat.ranges.iter().map(|(first, last)| usize::from(last - first) + 1).sum::<usize>();
+        let of = |seat: &Seat| {
+            seat.ranges.iter().map(|(first, last)| usize::from(last - first) + 1).sum::<usize>()
+        };
         assert_eq!(of(b), ring.owned_by(&"b".into()));
         assert_eq!(of(a), ring.owned_by(&"a".into()) + ring.owned_by(&"c".into()));
         assert_eq!(hex_id(&"a".into()).len(), 40);

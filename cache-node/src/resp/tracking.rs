@@ -77,7 +77,14 @@ impl Tracking {
     }
 
     /// Notes that a client reads a key; to be called before the value is looked for. `until` is when it expires.
-    pub(crate) fn register(&self, post: Post<'_>, key: &Arc<str>, place: Place, client: u64, until: Option<Instant>) {
+    pub(crate) fn register(
+        &self,
+        post: Post<'_>,
+        key: &Arc<str>,
+        place: Place,
+        client: u64,
+        until: Option<Instant>,
+    ) {
         if let Some((evicted, ids)) = self.held.add(key, place, client, until) {
             post.metrics.evicted.inc();
             self.send(post, &ids, &[evicted]);

@@ -21,7 +21,15 @@ fn log() {
 
 fn member(id: &str) -> Member {
     let (grpc, http) = (format!("http://{id}:7400"), format!("http://{id}:7401"));
-    Member { id: id.into(), incarnation: 0, grpc, http, resp: format!("{id}:6379"), weight: 1, state: MemberState::Joining }
+    Member {
+        id: id.into(),
+        incarnation: 0,
+        grpc,
+        http,
+        resp: format!("{id}:6379"),
+        weight: 1,
+        state: MemberState::Joining,
+    }
 }
 
 fn observe(endpoint: String) -> Arc<EtcdMembership> {

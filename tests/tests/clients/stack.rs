@@ -58,11 +58,13 @@ impl Dev {
         // What follows is one line for each removal; nobody reads it, and it must not block.
         std::thread::spawn(move || lines.for_each(drop));
         let resp = state["resp"].as_array().expect("nodes serve Redis clients");
-        let resp = resp.iter().map(|address| address.as_str().expect("an address is text").to_owned()).collect();
+        let resp =
+            resp.iter().map(|address| address.as_str().expect("an address is text").to_owned()).collect();
         let sql = dir.path().join("sql");
         let script = format!("#!/bin/sh\nexec {} sql --dir {} \"$1\"\n", binary.display(), stack.display());
         std::fs::write(&sql, script).expect("the directory can be written");
-        std::fs::set_permissions(&sql, std::fs::Permissions::from_mode(0o755)).expect("a file can be made a program");
+        std::fs::set_permissions(&sql, std::fs::Permissions::from_mode(0o755))
+            .expect("a file can be made a program");
         Self { child, resp, sql, _dir: dir }
     }
 }

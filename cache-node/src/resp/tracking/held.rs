@@ -105,7 +105,11 @@ impl Held {
 
     pub(super) fn expire(&self, part: usize, now: Instant) -> Vec<(Arc<str>, Vec<u64>)> {
         let mut taken = Vec::new();
-        self.take_from(&self.parts[part % PARTS], &|tracked| tracked.until.is_some_and(|until| until <= now), &mut taken);
+        self.take_from(
+            &self.parts[part % PARTS],
+            &|tracked| tracked.until.is_some_and(|until| until <= now),
+            &mut taken,
+        );
         taken
     }
 

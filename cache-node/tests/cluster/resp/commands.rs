@@ -21,7 +21,10 @@ async fn reads_are_filled_and_an_absent_row_is_null() {
     stack.database.put("user:1", row("user:1", 1));
     assert_eq!(redis.ask("GET user:1").await, bulk(row("user:1", 1)));
     assert_eq!(redis.ask("GET user:2").await, Value::Null);
-    assert_eq!(redis.ask("MGET user:1 user:2").await, Value::Array(vec![bulk(row("user:1", 1)), Value::Null]));
+    assert_eq!(
+        redis.ask("MGET user:1 user:2").await,
+        Value::Array(vec![bulk(row("user:1", 1)), Value::Null])
+    );
     assert_eq!(redis.ask("GETEX user:1").await, bulk(row("user:1", 1)));
     assert!(redis.ask("GETEX user:1 EX 10").await.is_error("ERR a key's TTL is its group's"));
     assert_eq!(redis.ask("EXISTS user:1 user:2 user:1").await, Value::Int(2));
@@ -32,7 +35,10 @@ async fn reads_are_filled_and_an_absent_row_is_null() {
     let Value::Int(left) = redis.ask("PTTL user:1").await else { panic!("a TTL is a number") };
     assert!((500_000..=600_000).contains(&left), "{left}");
     assert_eq!(redis.ask("TTL user:2").await, Value::Int(-2));
-    assert_eq!(redis.ask("SCAN 0 MATCH user:* COUNT 1000").await, Value::Array(vec![bulk("0"), Value::Array(vec![bulk("user:1")])]));
+    assert_eq!(
+        redis.ask("SCAN 0 MATCH user:* COUNT 1000").await,
+        Value::Array(vec![bulk("0"), Value::Array(vec![bulk("user:1")])])
+    );
     assert_eq!(redis.ask("DEL user:1").await, Value::Int(1));
     assert_eq!(redis.ask("UNLINK user:1").await, Value::Int(0));
 }
@@ -137,7 +143,12 @@ async fn clients_say_who_they_are_and_may_be_silent() {
     assert_eq!(redis.ask("CLIENT SETINFO LIB-NAME lib").await, ok());
     let Value::Int(id) = redis.ask("CLIENT ID").await else { panic!("an id is a number") };
     let Value::Bulk(list) = redis.ask("CLIENT LIST").await else { panic!("a list is text") };
-    assert!(list.contains(&format!("id={id} ")) && list.contains("name=worker-1") && list.contains("lib-name=lib"), "{list}");
+    assert!(
+        list.contains(&format!("id={id} "))
+            && list.contains("name=worker-1")
+            && list.contains("lib-name=lib"),
+        "{list}"
+    );
     redis.request("CLIENT REPLY OFF").await;
     redis.request("GET user:1").await;
     redis.request("DEL user:1").await;

@@ -26,12 +26,20 @@ async fn a_foreign_key_is_answered_with_its_owner_or_fetched_if_asked_to() {
     for command in ["GET", "TTL", "DEL", "EXISTS"] {
         assert_eq!(redis.ask(&format!("{command} {there}")).await, Value::Error(moved.clone()), "{command}");
     }
-    assert!(redis.ask(&format!("MGET {here} {there}")).await.is_error("CROSSSLOT Keys in request don't hash to the same slot"));
+    assert!(
+        redis
+            .ask(&format!("MGET {here} {there}"))
+            .await
+            .is_error("CROSSSLOT Keys in request don't hash to the same slot")
+    );
     assert!(redis.ask(&format!("DEL {here} {there}")).await.is_error("CROSSSLOT"));
     assert_eq!(Redis::to(&b).await.ask(&format!("GET {there}")).await, bulk(row(&there, 1)));
     redis.ask("READONLY").await;
     assert_eq!(redis.ask(&format!("GET {there}")).await, bulk(row(&there, 1)));
-    assert_eq!(redis.ask(&format!("MGET {here} {there}")).await, Value::Array(vec![Value::Null, bulk(row(&there, 1))]));
+    assert_eq!(
+        redis.ask(&format!("MGET {here} {there}")).await,
+        Value::Array(vec![Value::Null, bulk(row(&there, 1))])
+    );
     redis.ask("READWRITE").await;
     assert!(redis.ask(&format!("GET {there}")).await.is_error("MOVED"));
 }
@@ -57,13 +65,16 @@ async fn the_ring_is_told_as_a_cluster_whose_slots_are_all_served() {
     let mut owned = BTreeMap::<String, i64>::new();
     for range in ranges {
         let Value::Array(range) = range else { panic!("a range is an array") };
-        let [Value::Int(first), Value::Int(last), Value::Array(node)] = &range[..] else { panic!("{range:?}") };
+        let [Value::Int(first), Value::Int(last), Value::Array(node)] = &range[..] else {
+            panic!("{range:?}")
+        };
         let [Value::Bulk(host), Value::Int(port), Value::Bulk(_), _] = &node[..] else { panic!("{node:?}") };
         *owned.entry(format!("{host}:{port}")).or_default() += last - first + 1;
     }
     let ring = a.node.ring();
-    let expected: BTreeMap<String, i64> =
-        [&a, &b].map(|running| (running.member.resp.clone(), ring.owned_by(&running.member.id) as i64)).into();
+    let expected: BTreeMap<String, i64> = [&a, &b]
+        .map(|running| (running.member.resp.clone(), ring.owned_by(&running.member.id) as i64))
+        .into();
     assert_eq!(owned, expected);
     let Value::Bulk(id) = redis.ask("CLUSTER MYID").await else { panic!("an id is text") };
     let Value::Bulk(nodes) = redis.ask("CLUSTER NODES").await else { panic!("nodes are text") };

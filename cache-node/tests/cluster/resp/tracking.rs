@@ -59,7 +59,9 @@ async fn a_value_that_a_removal_overtook_is_taken_back_after_its_reply() {
     stack.database.release.notify_one(); // ... and the old row arrives
     // A push may come before the reply, for the registration; one must come after it.
     let mut seen = Vec::new();
-    while seen.last() != Some(&invalidated(&["user:1"])) || !seen.iter().any(|value| matches!(value, Value::Bulk(_))) {
+    while seen.last() != Some(&invalidated(&["user:1"]))
+        || !seen.iter().any(|value| matches!(value, Value::Bulk(_)))
+    {
         seen.push(redis.next().await);
     }
     assert!(seen.contains(&bulk(row("user:1", 1))), "{seen:?}");
@@ -173,14 +175,25 @@ async fn resp2_is_told_by_a_subscriber_and_closed_if_that_is_gone() {
     let (mut reader, mut listener) = (Redis::to(&a).await, Redis::to(&a).await);
     let Value::Int(id) = listener.ask("CLIENT ID").await else { panic!("an id is a number") };
     let subscribed = listener.ask("SUBSCRIBE __redis__:invalidate").await;
-    assert_eq!(subscribed, Value::Array(vec![bulk("subscribe"), bulk("__redis__:invalidate"), Value::Int(1)]));
+    assert_eq!(
+        subscribed,
+        Value::Array(vec![bulk("subscribe"), bulk("__redis__:invalidate"), Value::Int(1)])
+    );
     assert!(listener.ask("GET user:1").await.is_error("ERR Can't execute 'get': only (P|S)SUBSCRIBE"));
-    assert!(reader.ask("CLIENT TRACKING ON REDIRECT 999").await.is_error("ERR The client ID you want redirect to does not exist"));
+    assert!(
+        reader
+            .ask("CLIENT TRACKING ON REDIRECT 999")
+            .await
+            .is_error("ERR The client ID you want redirect to does not exist")
+    );
     assert_eq!(reader.ask(&format!("CLIENT TRACKING ON REDIRECT {id}")).await, Value::Simple("OK".into()));
     reader.ask("GET user:1").await;
     remove(&a, "user:1").await;
     let told = listener.next().await;
-    assert_eq!(told, Value::Array(vec![bulk("message"), bulk("__redis__:invalidate"), Value::Array(vec![bulk("user:1")])]));
+    assert_eq!(
+        told,
+        Value::Array(vec![bulk("message"), bulk("__redis__:invalidate"), Value::Array(vec![bulk("user:1")])])
+    );
     drop(listener);
     reader.closed().await;
 }

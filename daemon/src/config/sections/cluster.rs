@@ -106,7 +106,10 @@ impl Cluster {
                 http_url(&member.http, "http://host:7401", &place, problems);
             }
             if !member.resp.is_empty() && !is_host_port(&member.resp) {
-                problems.push(format!("{place}: resp `{}` is not an address, write it like host:6379", member.resp));
+                problems.push(format!(
+                    "{place}: resp `{}` is not an address, write it like host:6379",
+                    member.resp
+                ));
             }
         }
     }
