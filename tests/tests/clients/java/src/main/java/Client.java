@@ -7,7 +7,7 @@ import redis.clients.jedis.JedisCluster;
 /** Jedis: a cluster client, reads, and a change by SQL. */
 public final class Client {
     public static void main(String[] arguments) throws Exception {
-        System.out.println("jedis " + redis.clients.jedis.util.JedisMetaInfo.getVersion());
+        System.out.println("jedis " + redis.clients.jedis.Jedis.class.getPackage().getImplementationVersion());
         Set<HostAndPort> nodes = Arrays.stream(System.getenv("NODES").split(",")).map(HostAndPort::from).collect(Collectors.toSet());
         try (JedisCluster cluster = new JedisCluster(nodes)) {
             for (int id = 1; id < 60; id++) {
