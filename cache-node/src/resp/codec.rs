@@ -1,7 +1,7 @@
 //! Requests of the Redis protocol: arrays of bulk strings, and inline commands, as `redis-server` takes them.
 //!
 //! The parser keeps its place: bytes that have been looked at are not looked at again when more arrive. Arguments are ranges of
-//! the connection's buffer; nothing is copied. Measured beside the crate `redis-protocol` in `bench` (measurement `resp`).
+//! the connection's buffer; nothing is copied.
 //!
 //! Errors are Redis's own words, since clients and people know them.
 
