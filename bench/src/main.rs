@@ -4,19 +4,25 @@
 //! lines `ratio NAME VALUE`.
 
 mod catalog_file;
+mod compression;
 mod constant;
 mod core;
 mod decode;
 mod delay;
 mod follower;
 mod get;
+mod hits;
 mod kafka;
 mod messages;
 mod nodes;
 mod report;
 mod side;
 mod spread;
+mod store;
+mod stores;
 mod sync;
+mod traces;
+mod zipf;
 
 use std::process::ExitCode;
 
@@ -44,6 +50,12 @@ enum Measurement {
     Get(get::Options),
     /// Canal messages decoded and mapped to keys per second on one core, against `serde_json` reading them
     Decode(decode::Options),
+    /// The node's store beside quick_cache, moka and foyer: bytes for each entry, gets and inserts per second
+    Store(store::Options),
+    /// Hit ratio of each eviction policy by trace, beside moka, quick_cache and the optimum
+    Hits(hits::Options),
+    /// Size and speed of each codec for JSON rows
+    Compression(compression::Options),
 }
 
 fn main() -> ExitCode {
@@ -95,6 +107,9 @@ fn measure(measurement: Measurement) -> anyhow::Result<Report> {
                     Measurement::Sync(options) => sync::measure(options).await,
                     Measurement::Get(options) => get::measure(options).await,
                     Measurement::Decode(options) => decode::measure(options).await,
+                    Measurement::Store(options) => store::measure(&options),
+                    Measurement::Hits(options) => hits::measure(&options),
+                    Measurement::Compression(options) => compression::measure(&options),
                 }
             } => report,
         }
@@ -107,7 +122,7 @@ fn measure(measurement: Measurement) -> anyhow::Result<Report> {
 fn list() {
     println!("Measurements, each run with `cargo run --release -p freshline-bench -- NAME`:\n");
     for measurement in Args::command().get_subcommands() {
-        println!("{:8} {}", measurement.get_name(), measurement.get_about().unwrap_or_default());
+        println!("{:11} {}", measurement.get_name(), measurement.get_about().unwrap_or_default());
     }
     println!(
         "\n`NAME --help` shows what can be set. `delay` and `sync` need the container engine and the images of deploy/images."
