@@ -156,8 +156,6 @@ impl Node {
         if ttl.is_zero() {
             return Err(Refusal::NotKept);
         }
-        // A copy of its own: the request's buffer is larger than the value and is not counted.
-        let value = value.map(|value| Bytes::copy_from_slice(&value));
         let filled = Filled { key: key.text.clone(), value, ttl };
         match self.gate.store_set(&token, place, filled, || self.life.vouches_for(incarnation))? {
             Inserted::Stored => Ok(()),

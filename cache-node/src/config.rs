@@ -1,9 +1,12 @@
 //! The `[node]` section.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use catalog::{Catalog, Compress, Group};
 use daemon::config::{ByteSize, Layers, Problems, Secret, is_host_port};
 use serde::{Deserialize, Serialize};
+
+use crate::{compress::Compression, store::Eviction};
 
 /// How a node is run. Every field has a default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,6 +43,13 @@ pub struct Config {
     pub memory: ByteSize,
     /// The share of `memory` that negative entries may take, 0 to 0.9. Default: 0.1.
     pub negative_share: f64,
+    /// Who has to go when memory is full. Default: `sieve`.
+    pub eviction: Eviction,
+    /// How values are compressed in memory, of groups that don't say: `lz4`, `zstd`, `snappy`, `gzip` or `none`. Default: `none`.
+    #[serde(with = "compress")]
+    pub compress: Compress,
+    /// Values of fewer bytes are not compressed, of groups that don't say. Default: 1 KiB.
+    pub compress_above: ByteSize,
     /// How long after a removal a fill is served but not stored. Default: 100 ms.
     #[serde(with = "daemon::config::duration")]
     pub quarantine: Duration,
@@ -112,6 +122,9 @@ impl Default for Config {
             weight: 1,
             memory: ByteSize(256 << 20),
             negative_share: 0.1,
+            eviction: Eviction::default(),
+            compress: Compress::No,
+            compress_above: ByteSize(1 << 10),
             quarantine: Duration::from_millis(100),
             max_key: ByteSize(1 << 10),
             max_value: ByteSize(1 << 20),
@@ -133,6 +146,15 @@ impl Default for Config {
 }
 
 impl Config {
+    /// How the values of each group are compressed.
+    pub(crate) fn compression(&self, catalog: &Catalog) -> Vec<Compression> {
+        let of = |group: &Arc<Group>| Compression {
+            codec: group.compress.unwrap_or(self.compress).codec(),
+            above: group.compress_above.unwrap_or(self.compress_above.0),
+        };
+        catalog.groups().iter().map(of).collect()
+    }
+
     /// Adds what makes these values unfit to run on.
     pub fn check(&self, layers: &Layers, problems: &mut Problems) {
         let mut bad = |field: &str, what: String| {
@@ -194,8 +216,29 @@ impl Config {
     }
 }
 
+/// A codec by its name, or `none`.
+mod compress {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    use super::Compress;
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+    pub(super) fn serialize<S: Serializer>(compress: &Compress, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(compress.name())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Compress, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Compress::parse(&name).ok_or_else(|| {
+            D::Error::custom(format!("`{name}` is no codec, write one of {}", Compress::NAMES.join(", ")))
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use catalog::Codec;
+
     use super::*;
 
     #[test]
@@ -215,5 +258,29 @@ mod tests {
         };
         bad.check(&layers, &mut problems);
         assert_eq!(problems.len(), 6, "{problems}");
+    }
+
+    #[test]
+    fn a_group_says_how_it_is_compressed_or_the_node_does() {
+        let config: Config =
+            serde_json::from_str(r#"{"compress":"lz4","compress_above":"2KiB","eviction":"s3fifo"}"#)
+                .unwrap();
+        assert_eq!((config.compress.codec(), config.eviction), (Some(Codec::Lz4), Eviction::S3fifo));
+        let printed: Config = serde_json::from_str(&serde_json::to_string(&config).unwrap()).unwrap();
+        assert_eq!(printed, config);
+        let wrong = serde_json::from_str::<Config>(r#"{"compress":"lz5"}"#).unwrap_err().to_string();
+        assert!(wrong.contains("`lz5` is no codec, write one of lz4, zstd"), "{wrong}");
+        let group = |name: &str, more: &str| {
+            format!("[[group]]\nname = {name:?}\nkey = \"{name}:{{id:u64}}\"\nrules = \"none\"\n{more}\n")
+        };
+        let text = [
+            group("a", ""),
+            group("b", "compress = \"none\""),
+            group("c", "compress = \"zstd\"\ncompress_above = 100"),
+        ];
+        let catalog = Catalog::parse("f.toml", &text.concat()).unwrap();
+        let compression: Vec<_> =
+            config.compression(&catalog).iter().map(|group| (group.codec, group.above)).collect();
+        assert_eq!(compression, [(Some(Codec::Lz4), 2048), (None, 2048), (Some(Codec::Zstd), 100)]);
     }
 }

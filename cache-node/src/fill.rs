@@ -184,8 +184,6 @@ impl Fills {
             self.too_large(place);
             return None;
         }
-        // A copy of its own: the loader's buffer may be larger than the value and is not counted.
-        let value = value.map(|value| Bytes::copy_from_slice(&value));
         let filled = Filled { key: key.text.clone(), value, ttl };
         // Before it is stored: what removes it comes after it in its story.
         let read = Instant::now();

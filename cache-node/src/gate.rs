@@ -27,6 +27,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use ring::rules::{self, Rule};
 use tokio::time::Instant;
@@ -37,6 +38,7 @@ pub use self::{
     token::{Logged, Refused, Token, View, may_store, not_overtaken, unsettled},
 };
 use crate::{
+    compress::{Compression, Packed},
     metrics::Cause,
     recorder::{Recorder, What},
     slots::Slots,
@@ -61,7 +63,12 @@ pub struct Place {
 
 /// The hash of a key, for gate, store and fills.
 pub fn hash(key: &str) -> u64 {
-    xxhash_rust::xxh3::xxh3_64(key.as_bytes())
+    hash_bytes(key.as_bytes())
+}
+
+/// [`hash`] of a key that lies in memory as bytes.
+pub(crate) fn hash_bytes(key: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(key)
 }
 
 /// The only way into the [`Store`].
@@ -73,6 +80,8 @@ pub struct Gate {
     groups: Box<[Group]>,
     base: Instant,
     quarantine: Duration,
+    /// By group; none are compressed if it is empty.
+    compression: Box<[Compression]>,
 }
 
 #[derive(Debug)]
@@ -101,7 +110,20 @@ impl Gate {
                 .collect(),
             base: Instant::now(),
             quarantine,
+            compression: Box::default(),
         }
+    }
+
+    /// Has values compressed in memory, by group.
+    #[must_use]
+    pub fn with_compression(mut self, compression: Vec<Compression>) -> Self {
+        self.compression = compression.into();
+        self
+    }
+
+    /// A value as it is to be kept, if that is compressed. Takes its time: not to be done under a lock.
+    fn pack(&self, group: u16, value: Option<&Bytes>) -> Option<Packed> {
+        self.compression.get(usize::from(group))?.pack(value?)
     }
 
     /// What happened to keys on this node.
@@ -151,16 +173,17 @@ impl Gate {
     ) -> Result<Inserted, Refused> {
         let late = if rules::holds(Rule::Token) { None } else { self.token(place) };
         let token = late.as_ref().map_or(token, |(late, _)| late);
+        let packed = self.pack(place.group, filled.value.as_ref());
         let log = self.shard(place.hash).lock();
         let view = self.view(&log, place, token.seq, token.started, live());
         may_store(token, &view, self.quarantine)?;
-        let inserted = self.put(token, place, filled);
+        let inserted = self.put(token, place, filled, packed.as_ref());
         drop(log); // held until here: a removal must not come between the check and the insert
         Ok(inserted)
     }
 
     /// Stores what may be stored. The caller holds the key's log.
-    fn put(&self, token: &Token, place: Place, filled: Filled) -> Inserted {
+    fn put(&self, token: &Token, place: Place, filled: Filled, packed: Option<&Packed>) -> Inserted {
         let stamp = Stamp {
             group: place.group,
             slot: place.slot,
@@ -168,8 +191,8 @@ impl Gate {
             acquisition: token.acquisition,
         };
         let expires = token.started + filled.ttl + self.grace(place.group);
-        let entry = Entry { value: filled.value, stamp, filled: token.started, expires };
-        self.store.insert(place.hash, filled.key, entry)
+        let entry = Entry { value: filled.value, stamp, filled: token.started, expires, tags: None };
+        self.store.insert(place.hash, &filled.key, &entry, packed)
     }
 
     /// Removes a key; returns whether it was in memory.
@@ -215,11 +238,24 @@ impl Gate {
         from: Cursor,
         count: usize,
         now: Instant,
+        take: impl FnMut(&Arc<str>, &Entry) -> bool,
+    ) -> Option<Cursor> {
+        self.page_of(from, count, now, |_| true, take)
+    }
+
+    /// Like [`page`](Self::page), only those whose stamp is `wanted`: others are not even decompressed.
+    pub fn page_of(
+        &self,
+        from: Cursor,
+        count: usize,
+        now: Instant,
+        wanted: impl Fn(&Stamp) -> bool,
         mut take: impl FnMut(&Arc<str>, &Entry) -> bool,
     ) -> Option<Cursor> {
-        self.store.page(from, count, |key, entry| {
-            self.check(&entry.stamp).is_err()
-                || self.in_time(entry.clone(), now).is_none_or(|entry| take(key, &entry))
+        let valid =
+            |stamp: &Stamp, expires| self.runs(stamp, expires, now) && wanted(stamp) && self.check(stamp).is_ok();
+        self.store.page_of(from, count, valid, |key, entry| {
+            self.in_time(entry.clone(), now).is_none_or(|entry| take(key, &entry))
         })
     }
 
@@ -282,7 +318,7 @@ pub struct Filled {
     /// The key.
     pub key: Arc<str>,
     /// The value, or `None` for a negative entry.
-    pub value: Option<bytes::Bytes>,
+    pub value: Option<Bytes>,
     /// How long it may be served, counted from the beginning of its fill.
     pub ttl: Duration,
 }

@@ -10,6 +10,7 @@
 //! reach it, and `watermarks` say how far that has come; `membership` is how it follows the ring. When that changes,
 //! values move: `departures` and `pull` give, `warm` takes.
 
+pub mod compress;
 pub mod gate;
 pub mod protocol;
 pub mod recorder;
@@ -46,3 +47,4 @@ pub use metrics::Cause;
 pub use node::{Hop, Node, Parts};
 pub use run::{Settings, run};
 pub use serve::{Server, serve_connections};
+pub use store::Eviction;

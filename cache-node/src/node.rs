@@ -102,14 +102,16 @@ impl Node {
         let bounds = Bounds {
             memory: config.memory.0,
             negative_share: config.negative_share,
-            max_value: config.max_value.0,
+            eviction: config.eviction,
         };
         let slots = Arc::new(Slots::new(parts.id.clone()));
         let groups = parts.catalog.groups().len();
         let recorder = Arc::new(Recorder::new(config.recorder_events));
         let store = Store::new(bounds, registry).with_recorder(recorder);
-        let gate = Gate::new(store, slots.clone(), groups, config.quarantine, config.removal_log);
-        let gate = Arc::new(gate.with_graces(graces(&parts.catalog)));
+        let gate = Gate::new(store, slots.clone(), groups, config.quarantine, config.removal_log)
+            .with_graces(graces(&parts.catalog))
+            .with_compression(config.compression(&parts.catalog));
+        let gate = Arc::new(gate);
         let life = Arc::new(Life::new(parts.registration));
         if life.incarnation() != 0 {
             slots.renew(life.incarnation(), Instant::now());

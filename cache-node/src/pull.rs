@@ -13,7 +13,7 @@ use crate::{
     node::{Node, place},
     protocol::{self, PullRefused, Standing},
     serve::MAX_MESSAGE,
-    store::{Cursor, Entry},
+    store::{Cursor, Entry, Stamp},
 };
 
 /// Bytes of a page if the asker does not say, and at most.
@@ -98,10 +98,10 @@ impl Node {
         for _ in 0..MOST_STEPS {
             let now = Instant::now();
             let mut full = false;
-            let next = self.gate.given_page(from, STEP, now, |key, entry| {
+            let of_slots = |stamp: &Stamp| wanted.get(usize::from(stamp.slot)).is_some_and(|wanted| *wanted);
+            let next = self.gate.given_page(from, STEP, now, of_slots, |key, entry| {
                 let size = size_of(key, entry);
-                if size > LARGEST || !wanted.get(usize::from(entry.stamp.slot)).is_some_and(|wanted| *wanted)
-                {
+                if size > LARGEST {
                     return true;
                 }
                 full = size > left && !entries.is_empty();

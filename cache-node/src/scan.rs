@@ -9,7 +9,7 @@ use crate::{
     error::Error,
     gate::Place,
     node::{Node, place},
-    store::{Cursor, Entry},
+    store::{Cursor, Entry, Stamp},
 };
 
 /// Entries that a page looks at if the request does not say.
@@ -44,20 +44,19 @@ impl Node {
         if request.keys.is_empty() {
             let count = if request.count == 0 { COUNT } else { request.count.min(MOST) } as usize;
             let mut bytes = 0;
-            let next = self.gate.page(Cursor::from(request.cursor), count, now, |key, entry| {
-                if !groups.is_empty() && !groups.contains(&entry.stamp.group) {
-                    return true;
-                }
-                let held = held(key, entry);
-                let size = held.key.len() + held.value.as_ref().map_or(0, bytes::Bytes::len);
-                // One entry always fits: a page that never goes on would be asked for for ever.
-                if bytes > 0 && bytes + size > BYTES {
-                    return false;
-                }
-                bytes += size;
-                page.entries.push(held);
-                true
-            });
+            let of_groups = |stamp: &Stamp| groups.is_empty() || groups.contains(&stamp.group);
+            let next =
+                self.gate.page_of(Cursor::from(request.cursor), count, now, of_groups, |key, entry| {
+                    let held = held(key, entry);
+                    let size = held.key.len() + held.value.as_ref().map_or(0, bytes::Bytes::len);
+                    // One entry always fits: a page that never goes on would be asked for for ever.
+                    if bytes > 0 && bytes + size > BYTES {
+                        return false;
+                    }
+                    bytes += size;
+                    page.entries.push(held);
+                    true
+                });
             page.cursor = next.map_or(0, u64::from);
         } else {
             for key in &keys {

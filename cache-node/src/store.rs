@@ -1,36 +1,55 @@
 //! What a node keeps in memory: values and negative entries, bounded by bytes.
 //!
-//! Values and negative entries live in two instances of the same structure, each with a share of memory of its own, so
-//! that a scan of missing keys can't push out real values. Each instance is split into shards, each behind a lock of
-//! its own; a hit takes the lock for reading only.
+//! Values and negative entries live in two instances of the same structure ([`part`]), each with a share of memory of its own, so
+//! that a scan of missing keys can't push out real values. Each instance is split into shards, each behind a lock of its own; a
+//! hit takes the lock for reading only. A shard ([`shard`]) is a table of nodes ([`nodes`]), an arena of blocks ([`arena`]) that hold the
+//! entries ([`block`]), and a policy that says who goes ([`policy`]). What all shards of an instance take is counted in one budget.
 //!
 //! An entry carries the [`Stamp`] under which it was filled. Whoever reads shows a check of stamps: a flush of a group
 //! or the loss of a slot ends the validity of all entries at once by changing what the check says, and the sweeper
 //! takes the memory back later.
 
+mod arena;
+#[cfg(feature = "bare-store")]
+pub mod bare;
+mod block;
+mod budget;
 mod cursor;
 mod entry;
 mod metrics;
+mod nodes;
+mod part;
+mod policy;
 mod shard;
+mod sync;
+mod uses;
 
 use std::sync::Arc;
 
-use parking_lot::RwLock;
 use tokio::time::Instant;
 
+use self::{
+    block::{Base, Incoming},
+    metrics::StoreMetrics,
+    part::Part,
+    shard::{Found, Make, Shard},
+    sync::RwLock,
+};
 pub use self::{
     cursor::Cursor,
-    entry::{Entry, Stamp},
+    entry::{Entry, Stamp, Tags},
+    policy::Eviction,
+    shard::Compressed,
 };
-use self::{metrics::StoreMetrics, shard::Shard};
 use crate::{
+    compress::Packed,
     metrics::Cause,
     recorder::{Recorder, What},
 };
 
-/// Nodes of a shard that the sweeper looks at under one hold of its lock.
+/// Places of a shard that the sweeper looks at under one hold of its lock.
 const SWEEP_STEP: usize = 256;
-/// Nodes of a shard that a page looks at under one hold of its lock.
+/// Places of a shard that a page looks at under one hold of its lock.
 const PAGE_STEP: usize = 256;
 
 /// The bounded store of one node.
@@ -49,8 +68,8 @@ pub struct Bounds {
     pub memory: u64,
     /// The share of `memory` that negative entries may take, from 0 to 0.9.
     pub negative_share: f64,
-    /// The largest value that is ever stored; it bounds the number of shards.
-    pub max_value: u64,
+    /// Who has to go when room is needed.
+    pub eviction: Eviction,
 }
 
 /// What became of an insert.
@@ -58,7 +77,7 @@ pub struct Bounds {
 pub enum Inserted {
     /// The entry is in memory.
     Stored,
-    /// The entry alone is larger than a shard may be.
+    /// The entry alone is larger than its part of memory.
     TooLarge,
 }
 
@@ -67,10 +86,10 @@ impl Store {
     pub fn new(bounds: Bounds, registry: &mut prometheus_client::registry::Registry) -> Self {
         #[expect(clippy::cast_sign_loss, reason = "the share is clamped to what is not negative")]
         let negative = (bounds.memory as f64 * bounds.negative_share.clamp(0.0, 0.9)) as u64;
-        let largest = entry::weight(256, bounds.max_value as usize) as u64;
+        let make = Make { eviction: bounds.eviction, region: 0, base: Base(Instant::now()) };
         Self {
-            values: Part::new(bounds.memory - negative, largest),
-            negatives: Part::new(negative, entry::weight(4096, 0) as u64),
+            values: Part::new(bounds.memory - negative, make),
+            negatives: Part::new(negative, make),
             metrics: StoreMetrics::register(registry, bounds.memory),
             recorder: Arc::new(Recorder::new(0)),
         }
@@ -99,21 +118,43 @@ impl Store {
         now: Instant,
         check: impl Fn(&Stamp) -> Result<(), Cause>,
     ) -> Option<Entry> {
+        let judge = |stamp: &Stamp, expires| judge(stamp, expires, now, &check);
         for part in [&self.values, &self.negatives] {
-            let Some(entry) = part.shard(hash).read().get(hash, key) else { continue };
-            match judge(&entry, now, &check) {
-                Ok(()) => return Some(entry),
+            let lock = part.shard(hash);
+            let (found, behind) = {
+                let shard = lock.read();
+                let Some(found) = shard.get(hash, key, judge) else { continue };
+                (found, shard.is_behind())
+            };
+            if behind && let Some(mut shard) = lock.try_write() {
+                shard.catch_up();
+            }
+            match found {
+                Ok(found) => return self.plain(part, hash, key, found),
                 Err(Cause::SlotLost) => {}
                 Err(cause) => {
-                    let mut shard = part.shard(hash).write();
                     // Another thread may have replaced it between the two locks.
-                    if shard.remove_if(hash, key, |found| judge(found, now, &check).is_err()) {
+                    let invalid = |stamp: &Stamp, expires| judge(stamp, expires).is_err();
+                    if lock.write().remove_if(hash, key, &part.budget, invalid) {
                         self.dropped(hash, cause);
                     }
                 }
             }
         }
         None
+    }
+
+    /// An entry as it was filled. One whose value is damaged is dropped, and counts as none.
+    fn plain(&self, part: &Part, hash: u64, key: &str, found: Found) -> Option<Entry> {
+        match found.plain() {
+            Ok(entry) => Some(entry),
+            Err(damaged) => {
+                tracing::error!(key, "{damaged}; it is dropped and will be filled again");
+                self.metrics.damaged.inc();
+                part.remove(hash, key);
+                None
+            }
+        }
     }
 
     /// Returns the entry of `key` if it is valid now, without counting as a use of it.
@@ -124,40 +165,39 @@ impl Store {
         now: Instant,
         check: impl Fn(&Stamp) -> Result<(), Cause>,
     ) -> Option<Entry> {
+        let judge = |stamp: &Stamp, expires| judge(stamp, expires, now, &check);
         [&self.values, &self.negatives].into_iter().find_map(|part| {
-            let entry = part.shard(hash).read().peek(hash, key)?;
-            judge(&entry, now, &check).is_ok().then_some(entry)
+            let found = part.shard(hash).read().peek(hash, key, judge)?.ok()?;
+            self.plain(part, hash, key, found)
         })
     }
 
-    /// Stores an entry in place of what the key had, evicting others as needed.
+    /// Stores an entry in place of what the key had, evicting others as needed; `packed` is its value as it is to be kept, if that is
+    /// compressed. `hash` is the gate's of the key.
     ///
     /// Only the gate calls this: it alone knows whether a filled value may still be stored.
-    pub(crate) fn insert(&self, hash: u64, key: Arc<str>, entry: Entry) -> Inserted {
+    pub(crate) fn insert(&self, hash: u64, key: &str, entry: &Entry, packed: Option<&Packed>) -> Inserted {
         let (into, other) = if entry.value.is_some() {
             (&self.values, &self.negatives)
         } else {
             (&self.negatives, &self.values)
         };
-        other.shard(hash).write().remove_if(hash, &key, |_| true);
+        other.remove(hash, key);
         let evicted = |hash| self.dropped(hash, Cause::Evicted);
-        if into.shard(hash).write().insert(hash, key, entry, evicted) {
-            Inserted::Stored
-        } else {
-            Inserted::TooLarge
-        }
+        let new = Incoming { key, entry, packed };
+        if into.insert(hash, &new, evicted) { Inserted::Stored } else { Inserted::TooLarge }
     }
 
     /// Whether an entry of this key and value could be inserted now without evicting another.
     pub(crate) fn has_room(&self, hash: u64, key: &str, value: Option<usize>) -> bool {
         let part = if value.is_some() { &self.values } else { &self.negatives };
-        part.shard(hash).read().has_room(entry::weight(key.len(), value.unwrap_or_default()))
+        part.has_room(hash, key.len(), value.unwrap_or_default())
     }
 
     /// Removes a key's entry, valid or not; returns whether there was one.
     pub(crate) fn remove(&self, hash: u64, key: &str) -> bool {
-        let value = self.values.shard(hash).write().remove_if(hash, key, |_| true);
-        let negative = self.negatives.shard(hash).write().remove_if(hash, key, |_| true);
+        let value = self.values.remove(hash, key);
+        let negative = self.negatives.remove(hash, key);
         value || negative
     }
 
@@ -168,15 +208,12 @@ impl Store {
             for shard in &part.shards {
                 let mut from = Some(0);
                 while let Some(at) = from {
-                    from = shard.write().sweep(at, SWEEP_STEP, |hash, entry| {
-                        let judged = judge(entry, now, &check);
-                        if let Err(cause) = judged {
-                            self.dropped(hash, cause);
-                        }
-                        judged.is_ok()
-                    });
+                    let judge = |stamp: &Stamp, expires| judge(stamp, expires, now, &check);
+                    let dropped = |hash, cause| self.dropped(hash, cause);
+                    from = shard.write().sweep(at, SWEEP_STEP, &part.budget, judge, dropped);
                     tokio::task::yield_now().await;
                 }
+                shard.write().trim(&part.budget);
             }
         }
         self.publish();
@@ -186,36 +223,52 @@ impl Store {
     pub fn clear(&self) {
         for part in [&self.values, &self.negatives] {
             for shard in &part.shards {
-                let dropped = shard.write().clear();
+                let dropped = shard.write().clear(&part.budget);
                 self.metrics.dropped(Cause::SlotLost, dropped);
             }
         }
         self.publish();
     }
 
-    /// Shows the entries of about `count` places, valid or not, in no order that means anything, until `take` has enough
-    /// and says false; that entry is the first of the next page. Returns where to go on, or `None` after the last.
+    /// Shows the entries of about `count` places, valid or not, in no order that means anything, until `take` has enough and says
+    /// false; that entry is the first of the next page. Returns where to go on, or `None` after the last.
     ///
-    /// Locks are held for a few entries at a time. What is in memory all the while is shown once, if `from` is
-    /// [`Cursor::START`] at first and then what the last page returned; what comes or goes meanwhile may be missed.
+    /// Locks are held for a few entries at a time, and not while `take` runs. What is in memory all the while is shown once, if
+    /// `from` is [`Cursor::START`] at first and then what the last page returned; what comes or goes meanwhile may be missed.
     pub fn page(
         &self,
         from: Cursor,
         count: usize,
+        take: impl FnMut(&Arc<str>, &Entry) -> bool,
+    ) -> Option<Cursor> {
+        self.page_of(from, count, |_, _| true, take)
+    }
+
+    /// Like [`page`](Self::page), only those that `wanted` says true for by stamp and expiry: others are not even decompressed.
+    pub fn page_of(
+        &self,
+        from: Cursor,
+        count: usize,
+        mut wanted: impl FnMut(&Stamp, Instant) -> bool,
         mut take: impl FnMut(&Arc<str>, &Entry) -> bool,
     ) -> Option<Cursor> {
         let (mut shard, mut place) = from.resolve(self);
         let mut left = count.max(1);
         while let Some(lock) = self.shard_at(shard) {
-            let mut enough = false;
-            let (reached, places) = {
+            let (entries, mut reached, places) = {
                 let shard = lock.read();
-                let reached = shard.page(place, left.min(PAGE_STEP), |key, entry| {
-                    enough = !take(key, entry);
-                    !enough
-                });
-                (reached, shard.places())
+                let (entries, reached) = shard.page(place, left.min(PAGE_STEP), &mut wanted);
+                (entries, reached, shard.places())
             };
+            let mut enough = false;
+            for (at, key, found) in entries {
+                // What is damaged is dropped when it is read.
+                let Ok(entry) = found.plain() else { continue };
+                if !take(&key.into(), &entry) {
+                    (enough, reached) = (true, at);
+                    break;
+                }
+            }
             left -= (reached - place).min(left);
             place = reached;
             if !enough && place >= places {
@@ -244,13 +297,12 @@ impl Store {
 
     /// Sizes and counts at this moment.
     pub fn sizes(&self) -> Sizes {
-        let (entries, value_bytes) = self.values.size();
-        let (negative_entries, negative_bytes) = self.negatives.size();
         Sizes {
-            entries,
-            negative_entries,
-            bytes: value_bytes + negative_bytes,
-            capacity: self.values.capacity + self.negatives.capacity,
+            entries: self.values.len(),
+            negative_entries: self.negatives.len(),
+            bytes: self.values.budget.used() + self.negatives.budget.used(),
+            capacity: self.values.budget.capacity() + self.negatives.budget.capacity(),
+            compressed: self.values.compressed(),
             evictions: self.metrics.count(Cause::Evicted),
             expirations: self.metrics.count(Cause::Expired),
         }
@@ -269,8 +321,10 @@ pub struct Sizes {
     pub entries: u64,
     /// Negative entries in memory.
     pub negative_entries: u64,
-    /// Bytes that both take, overhead counted.
+    /// Bytes that both take, overhead and free blocks counted.
     pub bytes: u64,
+    /// What compression saves of them.
+    pub compressed: Compressed,
     /// Bytes that both may take.
     pub capacity: u64,
     /// Entries dropped to make room since the start.
@@ -279,210 +333,20 @@ pub struct Sizes {
     pub expirations: u64,
 }
 
-fn judge(entry: &Entry, now: Instant, check: impl Fn(&Stamp) -> Result<(), Cause>) -> Result<(), Cause> {
-    if entry.expires <= now { Err(Cause::Expired) } else { check(&entry.stamp) }
+fn judge(
+    stamp: &Stamp,
+    expires: Instant,
+    now: Instant,
+    check: impl Fn(&Stamp) -> Result<(), Cause>,
+) -> Result<(), Cause> {
+    if expires <= now { Err(Cause::Expired) } else { check(stamp) }
 }
 
-/// One instance of the sharded structure.
-#[derive(Debug)]
-struct Part {
-    shards: Box<[RwLock<Shard>]>,
-    capacity: u64,
-}
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests;
 
-impl Part {
-    fn new(capacity: u64, largest: u64) -> Self {
-        // A shard must have room for several of the largest entries, or they would push out each other.
-        let wanted = (capacity / largest.saturating_mul(4).max(64 * 1024)).clamp(1, 64);
-        let count = 1usize << wanted.ilog2();
-        let each = (capacity / count as u64) as usize;
-        Self {
-            shards: (0..count).map(|_| RwLock::new(Shard::new(each))).collect(),
-            capacity: each as u64 * count as u64,
-        }
-    }
+#[cfg(all(test, not(feature = "shuttle")))]
+mod model;
 
-    fn shard(&self, hash: u64) -> &RwLock<Shard> {
-        // The table inside a shard uses the low and the topmost bits; take others.
-        &self.shards[(hash >> 40) as usize & (self.shards.len() - 1)]
-    }
-
-    fn size(&self) -> (u64, u64) {
-        self.shards.iter().fold((0, 0), |(entries, bytes), shard| {
-            let shard = shard.read();
-            (entries + shard.len() as u64, bytes + shard.bytes() as u64)
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use bytes::Bytes;
-    use prometheus_client::registry::Registry;
-
-    use super::*;
-
-    const STAMP: Stamp = Stamp { group: 0, slot: 0, generation: 1, acquisition: 1 };
-
-    fn store(memory: u64) -> Store {
-        Store::new(Bounds { memory, negative_share: 0.1, max_value: 1024 }, &mut Registry::default())
-    }
-
-    fn hash(key: &str) -> u64 {
-        xxhash_rust::xxh3::xxh3_64(key.as_bytes())
-    }
-
-    fn entry(value: Option<usize>) -> Entry {
-        let now = Instant::now();
-        Entry {
-            value: value.map(|len| Bytes::from(vec![b'x'; len])),
-            stamp: STAMP,
-            filled: now,
-            expires: now + Duration::from_mins(1),
-        }
-    }
-
-    fn put(store: &Store, key: &str, value: Option<usize>) {
-        assert_eq!(store.insert(hash(key), key.into(), entry(value)), Inserted::Stored);
-    }
-
-    fn has(store: &Store, key: &str) -> bool {
-        store.get(hash(key), key, Instant::now(), |_| Ok(())).is_some()
-    }
-
-    #[test]
-    fn memory_stays_within_its_bound_and_the_count_is_exact() {
-        let store = store(1 << 20);
-        for n in 0..20_000 {
-            put(&store, &format!("user:{n}"), Some(100 + n % 50));
-        }
-        let sizes = store.sizes();
-        assert!(sizes.bytes <= 1 << 20, "{sizes:?}");
-        assert!(sizes.bytes > (1 << 20) * 7 / 10, "memory is used: {sizes:?}");
-        assert_eq!(sizes.entries + sizes.evictions, 20_000);
-        for n in 0..20_000 {
-            store.remove(hash(&format!("user:{n}")), &format!("user:{n}"));
-        }
-        assert_eq!((store.sizes().bytes, store.sizes().entries), (0, 0), "every byte is given back");
-    }
-
-    #[test]
-    fn a_scan_of_missing_keys_pushes_out_no_value() {
-        let store = store(1 << 20);
-        for n in 0..1000 {
-            put(&store, &format!("user:{n}"), Some(100));
-        }
-        for n in 0..100_000 {
-            put(&store, &format!("missing:{n}"), None);
-        }
-        assert!((0..1000).all(|n| has(&store, &format!("user:{n}"))));
-        assert!(store.sizes().bytes <= 1 << 20);
-    }
-
-    #[test]
-    fn keys_in_use_outlive_a_scan_of_keys_used_once() {
-        let store = store(1 << 20);
-        let hot: Vec<String> = (0..200).map(|n| format!("hot:{n}")).collect();
-        for key in &hot {
-            put(&store, key, Some(100));
-        }
-        for n in 0..50_000 {
-            put(&store, &format!("once:{n}"), Some(100));
-            if n % 1000 == 0 {
-                assert!(hot.iter().all(|key| has(&store, key)), "after {n}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_value_takes_the_place_of_a_negative_entry_and_back() {
-        let store = store(1 << 20);
-        put(&store, "user:1", None);
-        put(&store, "user:1", Some(10));
-        assert_eq!((store.sizes().entries, store.sizes().negative_entries), (1, 0));
-        put(&store, "user:1", None);
-        assert_eq!((store.sizes().entries, store.sizes().negative_entries), (0, 1));
-        assert!(store.remove(hash("user:1"), "user:1"));
-        assert!(!store.remove(hash("user:1"), "user:1"));
-    }
-
-    #[tokio::test]
-    async fn expired_and_flushed_entries_are_never_returned_and_are_swept() {
-        let store = store(1 << 20);
-        put(&store, "user:1", Some(10));
-        put(&store, "user:2", Some(10));
-        let later = Instant::now() + Duration::from_secs(61);
-        assert!(store.get(hash("user:1"), "user:1", later, |_| Ok(())).is_none());
-        assert!(store.peek(hash("user:2"), "user:2", Instant::now(), |_| Err(Cause::Flushed)).is_none());
-        assert_eq!(store.sizes().entries, 1, "the first was dropped by the read, a peek drops nothing");
-        store
-            .sweep(Instant::now(), |stamp| if stamp.generation == 1 { Err(Cause::Flushed) } else { Ok(()) })
-            .await;
-        assert_eq!((store.sizes().entries, store.sizes().bytes, store.sizes().expirations), (0, 0, 1));
-    }
-
-    #[test]
-    fn pages_show_every_entry_once_whatever_their_size_and_a_refused_entry_begins_the_next() {
-        let store = store(1 << 20);
-        for n in 0..2000 {
-            put(&store, &format!("user:{n}"), (n % 10 > 0).then_some(10));
-        }
-        for (count, most) in [(1, 1), (7, 100), (256, 5), (1000, 1000), (100_000, 100_000)] {
-            let mut seen = Vec::new();
-            let mut from = Some(Cursor::START);
-            while let Some(cursor) = from {
-                let mut page = Vec::new();
-                from = store.page(cursor, count, |key, _| {
-                    let room = page.len() < most;
-                    if room {
-                        page.push(key.to_string());
-                    }
-                    room
-                });
-                seen.extend(page);
-            }
-            assert_eq!(seen.len(), 2000, "each once, {count} at a time");
-            seen.sort();
-            seen.dedup();
-            assert_eq!(seen.len(), 2000, "{count} at a time");
-        }
-    }
-
-    #[test]
-    fn any_number_is_a_place_to_begin_and_all_places_are_about_as_likely() {
-        let store = store(1 << 20);
-        for n in 0..1000 {
-            put(&store, &format!("user:{n}"), (n % 10 > 0).then_some(10));
-        }
-        let (mut firsts, mut absent) = (std::collections::BTreeSet::new(), 0);
-        for n in 1..=4000_u64 {
-            let start = Cursor::from(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            store.page(start, 1, |key, entry| {
-                firsts.insert(key.to_string());
-                absent += u64::from(entry.value.is_none());
-                false
-            });
-        }
-        assert!(firsts.len() > 900, "{} of 1000 were begun with", firsts.len());
-        assert!((200..800).contains(&absent), "{absent} of 4000, negative entries are a tenth");
-        let empty = Store::new(
-            Bounds { memory: 1 << 20, negative_share: 0.1, max_value: 1024 },
-            &mut Registry::default(),
-        );
-        assert_eq!(empty.page(Cursor::from(12345), 10, |_, _| true), None);
-    }
-
-    #[test]
-    fn an_entry_larger_than_a_shard_is_refused_and_harms_nothing() {
-        let store = store(64 * 1024);
-        put(&store, "user:1", Some(10));
-        let outcome = store.insert(hash("user:2"), "user:2".into(), entry(Some(100_000)));
-        assert_eq!(outcome, Inserted::TooLarge);
-        assert!(has(&store, "user:1"));
-        let outcome = store.insert(hash("user:1"), "user:1".into(), entry(Some(100_000)));
-        assert_eq!(outcome, Inserted::TooLarge);
-        assert!(!has(&store, "user:1"), "the value that it would have replaced must not stay");
-    }
-}
+#[cfg(all(test, feature = "shuttle"))]
+mod interleavings;

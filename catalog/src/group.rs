@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::codec::Compress;
 use crate::query::{BatchedQuery, Query, TableName};
 use crate::template::Template;
 
@@ -46,6 +47,10 @@ pub struct Group {
     pub stale_if_error: Option<Duration>,
     /// Most bytes of a value of this group; `None` leaves the node's limit.
     pub max_value: Option<u64>,
+    /// How its values are compressed in memory; `None` leaves it to the node.
+    pub compress: Option<Compress>,
+    /// Values of fewer bytes are not compressed; `None` leaves it to the node.
+    pub compress_above: Option<u64>,
 }
 
 impl fmt::Display for GroupId {

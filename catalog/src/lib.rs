@@ -9,6 +9,7 @@
 
 mod calendar;
 mod catalog;
+mod codec;
 mod group;
 mod key;
 mod load;
@@ -24,6 +25,7 @@ mod value;
 
 pub use calendar::{Date, DateTime, Time};
 pub use catalog::{Catalog, Origin, TableUse, Use};
+pub use codec::{Codec, Compress};
 pub use group::{Group, GroupId, Rows};
 pub use key::{DEFAULT_MAX_KEY, Key, KeyError};
 pub use normal::{Column, ColumnError, JsonForm, Normal};

@@ -28,6 +28,12 @@ pub struct NodeStats {
     pub bytes: u64,
     /// Bytes that may be used.
     pub capacity_bytes: u64,
+    /// Values that are compressed in memory.
+    pub compressed_entries: u64,
+    /// Bytes that these take.
+    pub compressed_bytes: u64,
+    /// Bytes that these had.
+    pub compressed_plain_bytes: u64,
     /// Lookups served from memory.
     pub hits: u64,
     /// Lookups served by a negative entry.

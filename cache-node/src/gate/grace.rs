@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Gate, Place};
-use crate::store::Entry;
+use crate::store::{Entry, Stamp};
 
 impl Gate {
     /// Keeps entries of groups beyond their time, by the groups' numbers.
@@ -36,6 +36,11 @@ impl Gate {
     pub(super) fn in_time(&self, entry: Entry, now: Instant) -> Option<Entry> {
         let entry = self.shown(entry);
         (entry.expires > now).then_some(entry)
+    }
+
+    /// Whether an entry that the store keeps until `expires` is in its own time.
+    pub(super) fn runs(&self, stamp: &Stamp, expires: Instant, now: Instant) -> bool {
+        expires > now + self.grace(stamp.group)
     }
 
     fn shown(&self, entry: Entry) -> Entry {

@@ -121,6 +121,7 @@ impl Gate {
         standing: impl FnOnce() -> Standing,
     ) -> Result<Inserted, NotTaken> {
         let now = Instant::now();
+        let packed = self.pack(place.group, offered.value.as_ref());
         let log = self.shard(place.hash).lock();
         let standing = standing();
         protocol::may_take_pull(standing, asked)?;
@@ -132,7 +133,7 @@ impl Gate {
         if self.peek(place, &offered.key, now).is_some() {
             return Err(NotTaken::Present);
         }
-        let size = offered.value.as_ref().map(Bytes::len);
+        let size = packed.as_ref().map(|packed| &packed.bytes).or(offered.value.as_ref()).map(Bytes::len);
         if room == Room::Spare && !self.store.has_room(place.hash, &offered.key, size) {
             return Err(NotTaken::NoRoom);
         }
@@ -142,9 +143,10 @@ impl Gate {
             generation: token.generation,
             acquisition: token.acquisition,
         };
-        let expires = offered.expires + self.grace(place.group);
-        let entry = Entry { value: offered.value, stamp, filled: offered.filled, expires };
-        let inserted = self.store.insert(place.hash, offered.key, entry);
+        let Offered { key, value, filled, expires } = offered;
+        let expires = expires + self.grace(place.group);
+        let entry = Entry { value, stamp, filled, expires, tags: None };
+        let inserted = self.store.insert(place.hash, &key, &entry, packed.as_ref());
         drop(log); // held until here: a removal must not come between the check and the insert
         Ok(inserted)
     }
@@ -155,17 +157,19 @@ impl Gate {
         self.in_time(self.store.peek(place.hash, key, now, |stamp| self.may_give(stamp))?, now)
     }
 
-    /// Shows the entries that may be given away, page by page, as [`Store::page`](crate::store::Store::page) does.
+    /// Shows the entries that may be given away and whose stamp is `wanted`, page by page, as [`Store::page`](crate::store::Store::page) does.
     pub fn given_page(
         &self,
         from: Cursor,
         count: usize,
         now: Instant,
+        wanted: impl Fn(&Stamp) -> bool,
         mut take: impl FnMut(&Arc<str>, &Entry) -> bool,
     ) -> Option<Cursor> {
-        self.store.page(from, count, |key, entry| {
-            self.may_give(&entry.stamp).is_err()
-                || self.in_time(entry.clone(), now).is_none_or(|entry| take(key, &entry))
+        let given =
+            |stamp: &Stamp, expires| self.runs(stamp, expires, now) && wanted(stamp) && self.may_give(stamp).is_ok();
+        self.store.page_of(from, count, given, |key, entry| {
+            self.in_time(entry.clone(), now).is_none_or(|entry| take(key, &entry))
         })
     }
 

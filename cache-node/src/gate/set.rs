@@ -13,6 +13,7 @@ impl Gate {
         filled: Filled,
         live: impl FnOnce() -> bool,
     ) -> Result<Inserted, Refusal> {
+        let packed = self.pack(place.group, filled.value.as_ref());
         let log = self.shard(place.hash).lock();
         let view = self.view(&log, place, token.seq, token.started, live());
         may_store(token, &view, self.quarantine).map_err(Refusal::Gate)?;
@@ -20,7 +21,7 @@ impl Gate {
         if self.peek(place, &filled.key, now).is_some_and(|entry| entry.filled > token.started) {
             return Err(Refusal::Superseded);
         }
-        let inserted = self.put(token, place, filled);
+        let inserted = self.put(token, place, filled, packed.as_ref());
         drop(log); // held until here: a removal must not come between the check and the insert
         Ok(inserted)
     }

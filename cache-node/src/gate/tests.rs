@@ -10,9 +10,10 @@ use tokio::time::{Instant, advance};
 
 use super::*;
 use crate::{
+    compress::Compression,
     flight::{Boarded, Flight, Flights},
     protocol::{PullRefused, Standing},
-    store::Bounds,
+    store::{Bounds, Eviction},
     warm::Reach,
     watermarks::Watermarks,
 };
@@ -25,7 +26,7 @@ async fn gate(log: usize) -> (Arc<Slots>, Gate) {
     let slots = Arc::new(Slots::new("a".into()));
     slots.set(SLOT, true);
     let store = Store::new(
-        Bounds { memory: 1 << 20, negative_share: 0.1, max_value: 1024 },
+        Bounds { memory: 1 << 20, negative_share: 0.1, eviction: Eviction::default() },
         &mut Registry::default(),
     );
     let gate = Gate::new(store, slots.clone(), 1, QUARANTINE, log);
@@ -110,6 +111,28 @@ async fn a_fill_that_nothing_overlaps_is_stored() {
     assert_eq!(store(&gate, "user:1", &token, "new"), Ok(Inserted::Stored));
     assert_eq!(read(&gate, "user:1").as_deref(), Some(&b"new"[..]));
     assert_eq!(read(&gate, "user:2"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn values_of_a_group_that_says_so_are_compressed_by_every_way_in_and_read_as_they_were() {
+    let (_, gate) = gate(LOG).await;
+    let gate = gate.with_compression(vec![Compression { codec: Some(catalog::Codec::Lz4), above: 1024 }]);
+    let row = r#"{"id":1,"name":"a name"}"#.repeat(100);
+    let (filled, small) = (token(&gate, "user:1"), token(&gate, "user:2"));
+    store(&gate, "user:1", &filled, &row).unwrap();
+    store(&gate, "user:2", &small, &row[..1000]).unwrap();
+    let set = Filled { key: "user:3".into(), value: Some(row.clone().into()), ttl: Duration::from_mins(1) };
+    assert_eq!(gate.store_set(&token(&gate, "user:3"), place("user:3"), set, || true), Ok(Inserted::Stored));
+    let standing = Standing { live: true, epoch: Epoch(5), confirmed: Epoch(5) };
+    let pulled = token(&gate, "user:4");
+    let offered = offered("user:4", &row);
+    gate.store_pulled(&pulled, place("user:4"), offered, Epoch(5), Room::Spare, || standing).unwrap();
+    let compressed = gate.store().sizes().compressed;
+    assert_eq!((compressed.entries, compressed.plain_bytes), (3, 3 * row.len() as u64));
+    for (key, len) in [("user:1", row.len()), ("user:2", 1000), ("user:3", row.len()), ("user:4", row.len())]
+    {
+        assert_eq!(read(&gate, key).as_deref(), Some(&row.as_bytes()[..len]), "{key}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

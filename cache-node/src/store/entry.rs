@@ -1,4 +1,4 @@
-use std::{mem, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -16,10 +16,16 @@ pub struct Stamp {
     pub acquisition: u64,
 }
 
-/// One key's entry; cheap to clone.
+/// Hashes of an entry's tags; usually it has none.
+pub type Tags = Option<Arc<[u64]>>;
+
+/// One key's entry, as it was given to the store and as the store shows it; cheap to clone.
+///
+/// Times are kept in whole milliseconds, both rounded down: an entry may look older than it is, never younger, and expires
+/// earlier, never later.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// The value, or `None` for a negative entry.
+    /// The value, or `None` for a negative entry. However it is kept in memory, this is what was filled.
     pub value: Option<Bytes>,
     /// Under what it was filled.
     pub stamp: Stamp,
@@ -27,18 +33,6 @@ pub struct Entry {
     pub filled: Instant,
     /// When it is no longer served.
     pub expires: Instant,
-}
-
-/// Bytes that an entry costs beyond its key and value: its node, the table's slot at its average load, the counts of
-/// the shared key, the shared part of the value, and what the allocator adds to two allocations.
-const OVERHEAD: usize = mem::size_of::<super::shard::Node>() + 8 + 2 * mem::size_of::<usize>() + 24 + 2 * 16;
-
-/// Bytes that an entry counts for.
-pub(super) const fn weight(key: usize, value: usize) -> usize {
-    OVERHEAD + key + value
-}
-
-/// Bytes that this entry counts for.
-pub(super) fn weight_of(key: &Arc<str>, entry: &Entry) -> usize {
-    weight(key.len(), entry.value.as_ref().map_or(0, Bytes::len))
+    /// What it was tagged with.
+    pub tags: Tags,
 }

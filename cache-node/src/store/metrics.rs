@@ -14,6 +14,11 @@ pub(super) struct StoreMetrics {
     entries: Gauge<u64, AtomicU64>,
     negative_entries: Gauge<u64, AtomicU64>,
     bytes: Gauge<u64, AtomicU64>,
+    compressed_entries: Gauge<u64, AtomicU64>,
+    compressed_bytes: Gauge<u64, AtomicU64>,
+    compressed_plain_bytes: Gauge<u64, AtomicU64>,
+    /// Values that could not be decompressed.
+    pub(super) damaged: Counter,
 }
 
 impl StoreMetrics {
@@ -23,6 +28,10 @@ impl StoreMetrics {
             entries: Gauge::default(),
             negative_entries: Gauge::default(),
             bytes: Gauge::default(),
+            compressed_entries: Gauge::default(),
+            compressed_bytes: Gauge::default(),
+            compressed_plain_bytes: Gauge::default(),
+            damaged: Counter::default(),
         };
         registry.register(
             "dropped",
@@ -32,6 +41,28 @@ impl StoreMetrics {
         registry.register("entries", "Values in memory", metrics.entries.clone());
         registry.register("negative_entries", "Negative entries in memory", metrics.negative_entries.clone());
         registry.register_with_unit("memory", "Memory taken by entries", Unit::Bytes, metrics.bytes.clone());
+        registry.register(
+            "compressed_entries",
+            "Values that are compressed in memory",
+            metrics.compressed_entries.clone(),
+        );
+        registry.register_with_unit(
+            "compressed",
+            "What these values take in memory",
+            Unit::Bytes,
+            metrics.compressed_bytes.clone(),
+        );
+        registry.register_with_unit(
+            "compressed_plain",
+            "What these values would take if they were not compressed",
+            Unit::Bytes,
+            metrics.compressed_plain_bytes.clone(),
+        );
+        registry.register(
+            "damaged",
+            "Values in memory that could not be decompressed, and were dropped",
+            metrics.damaged.clone(),
+        );
         let limit = Gauge::<u64, AtomicU64>::default();
         limit.set(capacity);
         registry.register_with_unit("memory_limit", "Memory that entries may take", Unit::Bytes, limit);
@@ -53,5 +84,8 @@ impl StoreMetrics {
         self.entries.set(sizes.entries);
         self.negative_entries.set(sizes.negative_entries);
         self.bytes.set(sizes.bytes);
+        self.compressed_entries.set(sizes.compressed.entries);
+        self.compressed_bytes.set(sizes.compressed.bytes);
+        self.compressed_plain_bytes.set(sizes.compressed.plain_bytes);
     }
 }

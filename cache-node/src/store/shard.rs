@@ -1,58 +1,124 @@
-//! One shard: a hash table over a slab of nodes, in the order in which they came, evicted by SIEVE.
+//! One shard: a table of nodes, an arena of blocks that hold the entries, and a policy that says who goes.
 //!
-//! SIEVE keeps a queue in order of arrival and a hand that moves from the oldest node to the newest. A node that was
-//! used since the hand last passed loses its mark and stays; the first one without a mark goes. A hit only sets a mark,
-//! so that it needs no more than the lock for reading, and keys used once leave before keys used often.
+//! An entry costs its block (17 bytes of header for most, rounded up to 8), a node of 16 bytes, and its share of the table. What the shard
+//! holds, free blocks included, is taken from the budget that all shards share.
 
-use std::{
-    mem,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+use std::mem;
+
+use bytes::Bytes;
+use hashbrown::HashTable;
+use tokio::time::Instant;
+
+use super::{
+    arena::Arena,
+    block::{self, Base, HEADER, Incoming, Meta},
+    budget::Budget,
+    entry::{Entry, Stamp},
+    nodes::{NONE, Nodes},
+    policy::{Eviction, Policy},
+    uses::Uses,
+};
+use crate::{
+    compress::{Codec, Damaged, unpack},
+    gate,
+    metrics::Cause,
 };
 
-use hashbrown::HashTable;
+/// What a large entry's bytes cost beyond themselves: their handle, the shared count, and what the allocator adds.
+const BLOB: usize = mem::size_of::<Bytes>() + 32 + 16;
+/// Free bytes that are left alone, as a divisor of all: more of them are put together before anything else has to go.
+const SPARE: usize = 8;
+/// Most places that are looked at when as many bytes are to be given up.
+const TRIES: usize = 4096;
 
-use super::entry::{Entry, weight_of};
+/// What all shards of a part are made with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Make {
+    pub(super) eviction: Eviction,
+    /// Bytes of a region.
+    pub(super) region: usize,
+    pub(super) base: Base,
+}
 
-/// No node.
-const NONE: u32 = u32::MAX;
+impl Make {
+    /// The largest block: four have room in a region.
+    fn limit(&self) -> usize {
+        self.region / 4
+    }
+
+    /// Whether an entry's key and value are kept apart from its block.
+    pub(super) fn is_large(&self, new: &Incoming<'_>) -> bool {
+        new.is_large(self.limit())
+    }
+
+    /// Bytes that the budget must have for an entry if its shard has no free block.
+    pub(super) fn cost(&self, new: &Incoming<'_>) -> u64 {
+        let data = if self.is_large(new) { new.data() + BLOB } else { 0 };
+        (data + self.region) as u64
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Shard {
+    make: Make,
     table: HashTable<u32>,
-    nodes: Vec<Node>,
-    /// First of the unused nodes, chained by `newer`.
-    free: u32,
-    oldest: u32,
-    newest: u32,
-    hand: u32,
-    bytes: usize,
-    capacity: usize,
+    nodes: Nodes,
+    arena: Arena,
+    blobs: Vec<Bytes>,
+    /// Numbers in `blobs` that are not in use.
+    unused: Vec<u32>,
+    policy: Box<dyn Policy>,
+    uses: Uses,
+    /// What table, nodes and policy have taken from the budget.
+    side: u64,
+    compressed: Compressed,
+    scratch: Vec<u8>,
 }
 
+/// What compression saves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Compressed {
+    /// Values that are kept compressed.
+    pub entries: u64,
+    /// Bytes that they take.
+    pub bytes: u64,
+    /// Bytes that they had.
+    pub plain_bytes: u64,
+}
+
+/// An entry as it was found, its value not yet decompressed.
 #[derive(Debug)]
-pub(super) struct Node {
-    hash: u64,
-    /// `None` while the node is unused.
-    content: Option<(Arc<str>, Entry)>,
-    older: u32,
-    newer: u32,
-    used: AtomicBool,
+pub(super) struct Found {
+    entry: Entry,
+    packed: Option<(Codec, usize)>,
+}
+
+impl Found {
+    /// The entry as it was filled. Not to be done under a lock.
+    pub(super) fn plain(self) -> Result<Entry, Damaged> {
+        let Self { mut entry, packed } = self;
+        if let (Some((codec, plain)), Some(value)) = (packed, &entry.value) {
+            entry.value = Some(unpack(codec, value, plain)?);
+        }
+        Ok(entry)
+    }
 }
 
 impl Shard {
-    pub(super) fn new(capacity: usize) -> Self {
+    pub(super) fn new(make: Make) -> Self {
+        let policy = make.eviction.policy();
         Self {
+            make,
             table: HashTable::new(),
-            nodes: Vec::new(),
-            free: NONE,
-            oldest: NONE,
-            newest: NONE,
-            hand: NONE,
-            bytes: 0,
-            capacity,
+            nodes: Nodes::new(),
+            arena: Arena::new(make.region),
+            blobs: Vec::new(),
+            unused: Vec::new(),
+            uses: Uses::new(policy.follows_uses()),
+            policy,
+            side: 0,
+            compressed: Compressed::default(),
+            scratch: Vec::new(),
         }
     }
 
@@ -60,84 +126,305 @@ impl Shard {
         self.table.len()
     }
 
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
+    pub(super) fn compressed(&self) -> Compressed {
+        self.compressed
     }
 
-    pub(super) fn has_room(&self, weight: usize) -> bool {
-        self.bytes + weight <= self.capacity
+    /// Whether hits are about to be lost; then [`catch_up`](Self::catch_up) is due.
+    pub(super) fn is_behind(&self) -> bool {
+        self.uses.is_full()
     }
 
-    /// Returns a key's entry and marks it as used.
-    pub(super) fn get(&self, hash: u64, key: &str) -> Option<Entry> {
-        let node = &self.nodes[self.find(hash, key)? as usize];
-        if !node.used.load(Relaxed) {
-            node.used.store(true, Relaxed);
+    /// Tells the policy of the hits so far. The first thing that every change does.
+    pub(super) fn catch_up(&mut self) {
+        let Self { uses, policy, nodes, .. } = self;
+        uses.drain(|id, print| policy.used(nodes, id, print));
+    }
+
+    /// Whether the key has an entry, valid or not.
+    pub(super) fn has(&self, hash: u64, key: &str) -> bool {
+        self.find(hash, key).is_some()
+    }
+
+    /// Returns a key's entry if `judge` finds it valid, and its verdict if not; counts as a use of it.
+    pub(super) fn get(
+        &self,
+        hash: u64,
+        key: &str,
+        judge: impl Fn(&Stamp, Instant) -> Result<(), Cause>,
+    ) -> Option<Result<Found, Cause>> {
+        let id = self.find(hash, key)?;
+        let found = self.judged(id, judge);
+        if found.is_ok() {
+            self.policy.touch(self.nodes.get(id));
+            if self.policy.follows_uses() {
+                self.uses.note(id, print(hash));
+            }
         }
-        node.content.as_ref().map(|(_, entry)| entry.clone())
+        Some(found)
     }
 
-    /// Returns a key's entry.
-    pub(super) fn peek(&self, hash: u64, key: &str) -> Option<Entry> {
-        self.nodes[self.find(hash, key)? as usize].content.as_ref().map(|(_, entry)| entry.clone())
+    /// Like [`get`](Self::get), but no use.
+    pub(super) fn peek(
+        &self,
+        hash: u64,
+        key: &str,
+        judge: impl Fn(&Stamp, Instant) -> Result<(), Cause>,
+    ) -> Option<Result<Found, Cause>> {
+        Some(self.judged(self.find(hash, key)?, judge))
     }
 
-    /// Stores an entry in place of what the key had, and tells the hash of each one that made room. Returns false if the
-    /// entry is larger than the shard; then the key has nothing.
+    fn judged(&self, id: u32, judge: impl Fn(&Stamp, Instant) -> Result<(), Cause>) -> Result<Found, Cause> {
+        let block = self.arena.block(self.nodes.get(id).place);
+        let meta = Meta::read(block);
+        judge(&meta.stamp, meta.expires(self.make.base))?;
+        Ok(self.found(block, &meta))
+    }
+
+    fn found(&self, block: &[u8], meta: &Meta) -> Found {
+        let blob = meta.blob.map(|number| &self.blobs[number as usize]);
+        let value = meta.has_value.then(|| match blob {
+            Some(blob) => blob.slice(meta.value()),
+            // A share of a block would be an allocation too, and hold on to all of its region.
+            None => Bytes::copy_from_slice(&block[meta.value()]),
+        });
+        let tags = meta.tags(blob.map_or(block, |blob| &blob[..]));
+        let base = self.make.base;
+        let (filled, expires) = (meta.filled(base), meta.expires(base));
+        let entry = Entry { value, stamp: meta.stamp, filled, expires, tags };
+        Found { entry, packed: meta.codec.map(|codec| (codec, meta.plain)) }
+    }
+
+    /// Stores an entry in place of what the key had, and tells the hash of each one that made room. Returns false if there
+    /// can't be room for it; then the key has nothing.
     pub(super) fn insert(
         &mut self,
         hash: u64,
-        key: Arc<str>,
-        entry: Entry,
+        new: &Incoming<'_>,
+        budget: &Budget,
         mut evicted: impl FnMut(u64),
     ) -> bool {
-        self.remove_if(hash, &key, |_| true);
-        let weight = weight_of(&key, &entry);
-        if weight > self.capacity {
+        self.catch_up();
+        self.nodes.set_time(budget.tick());
+        if let Some(id) = self.find(hash, new.key) {
+            self.unlink(hash, id, budget);
+        }
+        if self.cost(new) > budget.capacity() {
             return false;
         }
-        while self.bytes + weight > self.capacity {
-            evicted(self.evict());
+        self.policy.coming(print(hash));
+        let Some(place) = self.write(new, budget, &mut evicted) else { return false };
+        let id = self.nodes.take(place);
+        let (arena, blobs, nodes) = (&self.arena, &self.blobs, &self.nodes);
+        self.table.insert_unique(hash, id, |&id| hash_at(arena, blobs, nodes, id));
+        self.policy.came(&mut self.nodes, id, print(hash));
+        self.count(new.packed.map(|packed| (packed.bytes.len(), packed.plain)), true);
+        self.settle(budget);
+        if !budget.is_over() {
+            return true;
         }
-        let index = self.take_free();
-        let node = &mut self.nodes[index as usize];
-        node.hash = hash;
-        node.content = Some((key, entry));
-        node.older = self.newest;
-        node.newer = NONE;
-        *node.used.get_mut() = false;
-        match self.newest {
-            NONE => self.oldest = index,
-            newest => self.nodes[newest as usize].newer = index,
+        // Table and nodes have grown.
+        while budget.is_over() && self.shed(budget, &mut evicted) {}
+        self.has(hash, new.key)
+    }
+
+    /// Bytes that the budget must have for an entry if the shard has no free block: of a large one, and of the region of its block.
+    fn cost(&self, new: &Incoming<'_>) -> u64 {
+        self.make.cost(new)
+    }
+
+    /// Whether such an entry could be inserted without evicting another.
+    pub(super) fn has_room(&self, key: usize, value: usize, budget: &Budget) -> bool {
+        let len = HEADER + key + value;
+        let grows = self.make.region as u64;
+        if len <= self.limit() {
+            self.arena.has_room(len) || budget.left() >= grows
+        } else {
+            budget.left() >= (len + BLOB) as u64 + grows
         }
-        self.newest = index;
-        self.bytes += weight;
-        self.table.insert_unique(hash, index, |&other| self.nodes[other as usize].hash);
+    }
+
+    fn limit(&self) -> usize {
+        self.make.limit()
+    }
+
+    /// Writes the entry into a block, making room for it; returns its place.
+    fn write(&mut self, new: &Incoming<'_>, budget: &Budget, evicted: &mut impl FnMut(u64)) -> Option<u32> {
+        let blob = if new.is_large(self.limit()) {
+            let bytes = (new.data() + BLOB) as u64;
+            while !budget.reserve(bytes) {
+                if !self.shed(budget, evicted) {
+                    return None;
+                }
+            }
+            Some(self.keep(new.blob()))
+        } else {
+            None
+        };
+        let mut scratch = mem::take(&mut self.scratch);
+        new.write(self.make.base, blob, &mut scratch);
+        let place = self.place_for(scratch.len(), budget, evicted);
+        if let Some(place) = place {
+            self.arena.block_mut(place)[..scratch.len()].copy_from_slice(&scratch);
+        } else if let Some(number) = blob {
+            self.drop_blob(number, budget);
+        }
+        self.scratch = scratch;
+        place
+    }
+
+    fn keep(&mut self, blob: Bytes) -> u32 {
+        if let Some(number) = self.unused.pop() {
+            self.blobs[number as usize] = blob;
+            return number;
+        }
+        self.blobs.push(blob);
+        (self.blobs.len() - 1) as u32
+    }
+
+    fn drop_blob(&mut self, number: u32, budget: &Budget) {
+        let blob = mem::take(&mut self.blobs[number as usize]);
+        budget.give_back((blob.len() + BLOB) as u64);
+        self.unused.push(number);
+    }
+
+    /// A free block of `len` bytes; what is in the way makes room.
+    fn place_for(&mut self, len: usize, budget: &Budget, evicted: &mut impl FnMut(u64)) -> Option<u32> {
+        loop {
+            if let Some(place) = self.arena.take(len) {
+                return Some(place);
+            }
+            if budget.reserve(self.arena.region_bytes() as u64) {
+                if self.arena.grow() {
+                    continue;
+                }
+                budget.give_back(self.arena.region_bytes() as u64);
+            }
+            let scattered = self.arena.free_bytes() * SPARE > self.arena.held();
+            match self.arena.emptiest() {
+                Some((free, region)) if scattered && free >= len.next_multiple_of(8).max(16) => {
+                    self.compact(region, false);
+                }
+                Some(_) if self.evict(budget, evicted) => {}
+                // This shard has nothing left; what there is belongs to others.
+                _ => return None,
+            }
+        }
+    }
+
+    /// Drops the entry that the policy chooses.
+    fn evict(&mut self, budget: &Budget, evicted: &mut impl FnMut(u64)) -> bool {
+        let Self { policy, nodes, arena, blobs, .. } = self;
+        let print_of = |nodes: &Nodes, id| print(hash_at(arena, blobs, nodes, id));
+        let Some(id) = policy.victim(nodes, &print_of) else { return false };
+        let hash = hash_at(arena, blobs, nodes, id);
+        self.unlink(hash, id, budget);
+        evicted(hash);
         true
     }
 
-    /// Removes a key's entry if `condition` holds for it; returns whether it did.
-    pub(super) fn remove_if(&mut self, hash: u64, key: &str, condition: impl FnOnce(&Entry) -> bool) -> bool {
-        let Some(index) = self.find(hash, key) else { return false };
-        let holds = self.nodes[index as usize].content.as_ref().is_some_and(|(_, entry)| condition(entry));
+    /// Makes the budget less used, by a region or by an entry; returns false if there is nothing left to give.
+    fn shed(&mut self, budget: &Budget, evicted: &mut impl FnMut(u64)) -> bool {
+        let region = self.arena.region_bytes();
+        let free = self.arena.free_bytes();
+        if (free >= region * 5 / 4 || free == self.arena.held())
+            && let Some((_, emptiest)) = self.arena.emptiest()
+        {
+            let given = self.compact(emptiest, true);
+            if given > 0 {
+                budget.give_back(given as u64);
+                return true;
+            }
+        }
+        self.evict(budget, evicted)
+    }
+
+    /// Gives up `bytes` of the budget, for another shard.
+    pub(super) fn give_up(&mut self, bytes: u64, budget: &Budget, mut evicted: impl FnMut(u64)) {
+        self.catch_up();
+        let target = budget.left() + bytes;
+        for _ in 0..TRIES {
+            if budget.left() >= target || !self.shed(budget, &mut evicted) {
+                return;
+            }
+        }
+    }
+
+    /// Gives back what is not needed any more; after many entries have gone.
+    pub(super) fn trim(&mut self, budget: &Budget) {
+        if self.len() == 0 {
+            self.clear(budget);
+            return;
+        }
+        while self.arena.free_bytes() >= self.arena.region_bytes() * 2 + self.arena.held() / SPARE
+            && let Some((_, emptiest)) = self.arena.emptiest()
+        {
+            let given = self.compact(emptiest, true);
+            if given == 0 {
+                break;
+            }
+            budget.give_back(given as u64);
+        }
+        let (arena, blobs, nodes) = (&self.arena, &self.blobs, &self.nodes);
+        if self.table.capacity() > self.table.len() * 4 {
+            self.table.shrink_to(self.table.len() * 2, |&id| hash_at(arena, blobs, nodes, id));
+        }
+        self.settle(budget);
+    }
+
+    /// Puts a region's free blocks together, or empties it; returns the bytes that it gave back.
+    fn compact(&mut self, region: u32, elsewhere: bool) -> usize {
+        let (moved, given) = self.arena.compact(region, elsewhere, block::len_of);
+        // In the order of the old places: none of them is the new place of one that was moved before.
+        for moved in moved {
+            let hash = gate::hash_bytes(key_at(&self.arena, &self.blobs, moved.to));
+            let nodes = &self.nodes;
+            if let Some(&id) = self.table.find(hash, |&id| nodes.get(id).place == moved.from) {
+                self.nodes.set_place(id, moved.to);
+            }
+        }
+        given
+    }
+
+    /// Removes a key's entry if `condition` holds for its stamp and expiry; returns whether it did.
+    pub(super) fn remove_if(
+        &mut self,
+        hash: u64,
+        key: &str,
+        budget: &Budget,
+        condition: impl FnOnce(&Stamp, Instant) -> bool,
+    ) -> bool {
+        self.catch_up();
+        let Some(id) = self.find(hash, key) else { return false };
+        let meta = Meta::read(self.arena.block(self.nodes.get(id).place));
+        let holds = condition(&meta.stamp, meta.expires(self.make.base));
         if holds {
-            self.unlink(index);
+            self.unlink(hash, id, budget);
         }
         holds
     }
 
-    /// Looks at `count` nodes from number `from` on and drops those that `keep` refuses; returns where to go on.
+    /// Looks at `count` places from number `from` on and drops the entries that `judge` refuses; returns where to go on.
     pub(super) fn sweep(
         &mut self,
         from: usize,
         count: usize,
-        mut keep: impl FnMut(u64, &Entry) -> bool,
+        budget: &Budget,
+        mut judge: impl FnMut(&Stamp, Instant) -> Result<(), Cause>,
+        mut dropped: impl FnMut(u64, Cause),
     ) -> Option<usize> {
+        self.catch_up();
         let end = self.nodes.len().min(from + count);
-        for index in from..end {
-            let node = &self.nodes[index];
-            if node.content.as_ref().is_some_and(|(_, entry)| !keep(node.hash, entry)) {
-                self.unlink(index as u32);
+        for id in (from..end).map(|id| id as u32) {
+            let place = self.nodes.get(id).place;
+            if place == NONE {
+                continue;
+            }
+            let meta = Meta::read(self.arena.block(place));
+            if let Err(cause) = judge(&meta.stamp, meta.expires(self.make.base)) {
+                let hash = hash_at(&self.arena, &self.blobs, &self.nodes, id);
+                self.unlink(hash, id, budget);
+                dropped(hash, cause);
             }
         }
         (end < self.nodes.len()).then_some(end)
@@ -148,95 +435,143 @@ impl Shard {
         self.nodes.len()
     }
 
-    /// Shows the entries of `count` places from number `from` on, until `take` has enough and says false. Returns where
-    /// to go on: the place of the entry that was refused, or the first that was not looked at.
+    /// The entries of up to `count` places from number `from` on that `wanted` says true for, each with its place, and where to go on.
     pub(super) fn page(
         &self,
         from: usize,
         count: usize,
-        mut take: impl FnMut(&Arc<str>, &Entry) -> bool,
-    ) -> usize {
-        let end = self.nodes.len().min(from.saturating_add(count));
-        for index in from..end {
-            if self.nodes[index].content.as_ref().is_some_and(|(key, entry)| !take(key, entry)) {
-                return index;
+        mut wanted: impl FnMut(&Stamp, Instant) -> bool,
+    ) -> (Vec<(usize, String, Found)>, usize) {
+        let end = self.nodes.len().min(from.saturating_add(count)).max(from);
+        let mut entries = Vec::new();
+        for at in from..end {
+            let place = self.nodes.get(at as u32).place;
+            if place == NONE {
+                continue;
+            }
+            let block = self.arena.block(place);
+            let meta = Meta::read(block);
+            if wanted(&meta.stamp, meta.expires(self.make.base)) {
+                let key = String::from_utf8_lossy(key_at(&self.arena, &self.blobs, place)).into_owned();
+                entries.push((at, key, self.found(block, &meta)));
             }
         }
-        end.max(from)
+        (entries, end)
+    }
+
+    /// The time of an entry that would make room soon; `None` if all are in use.
+    pub(super) fn coldest(&self) -> Option<u32> {
+        self.policy.coldest(&self.nodes)
     }
 
     /// Drops everything and gives the memory back; returns how many entries that were.
-    pub(super) fn clear(&mut self) -> u64 {
-        let capacity = self.capacity;
-        mem::replace(self, Self::new(capacity)).len() as u64
+    pub(super) fn clear(&mut self, budget: &Budget) -> u64 {
+        let old = mem::replace(self, Self::new(self.make));
+        let blobs: usize =
+            old.blobs.iter().filter(|blob| !blob.is_empty()).map(|blob| blob.len() + BLOB).sum();
+        budget.give_back((old.arena.held() + blobs) as u64 + old.side);
+        old.len() as u64
     }
 
     fn find(&self, hash: u64, key: &str) -> Option<u32> {
-        self.table
-            .find(hash, |&index| {
-                let node = &self.nodes[index as usize];
-                node.hash == hash && node.content.as_ref().is_some_and(|(found, _)| **found == *key)
-            })
-            .copied()
+        let (arena, blobs, nodes) = (&self.arena, &self.blobs, &self.nodes);
+        self.table.find(hash, |&id| key_at(arena, blobs, nodes.get(id).place) == key.as_bytes()).copied()
     }
 
-    /// Drops the first node that was not used since the hand last passed it; returns its hash. The shard must not be
-    /// empty.
-    fn evict(&mut self) -> u64 {
-        let mut at = if self.hand == NONE { self.oldest } else { self.hand };
-        loop {
-            let node = &mut self.nodes[at as usize];
-            if !mem::take(node.used.get_mut()) {
-                break;
-            }
-            at = if node.newer == NONE { self.oldest } else { node.newer };
-        }
-        self.hand = at;
-        let hash = self.nodes[at as usize].hash;
-        self.unlink(at); // moves the hand on
-        hash
-    }
-
-    fn unlink(&mut self, index: u32) {
-        let node = &mut self.nodes[index as usize];
-        let Some((key, entry)) = node.content.take() else { return };
-        let (hash, older, newer) = (node.hash, node.older, node.newer);
-        node.newer = self.free;
-        self.free = index;
-        match older {
-            NONE => self.oldest = newer,
-            older => self.nodes[older as usize].newer = newer,
-        }
-        match newer {
-            NONE => self.newest = older,
-            newer => self.nodes[newer as usize].older = older,
-        }
-        if self.hand == index {
-            self.hand = newer;
-        }
-        self.bytes -= weight_of(&key, &entry);
-        if let Ok(found) = self.table.find_entry(hash, |&other| other == index) {
+    fn unlink(&mut self, hash: u64, id: u32, budget: &Budget) {
+        let place = self.nodes.get(id).place;
+        let meta = Meta::read(self.arena.block(place));
+        if let Ok(found) = self.table.find_entry(hash, |&other| other == id) {
             found.remove();
         }
+        self.policy.left(&mut self.nodes, id);
+        self.count(meta.codec.map(|_| (meta.kept(), meta.plain)), false);
+        if let Some(number) = meta.blob {
+            self.drop_blob(number, budget);
+        }
+        self.arena.give_back(place, meta.len);
+        self.nodes.give_back(id);
     }
 
-    fn take_free(&mut self) -> u32 {
-        if self.free != NONE {
-            let index = self.free;
-            self.free = self.nodes[index as usize].newer;
-            return index;
+    fn count(&mut self, packed: Option<(usize, usize)>, comes: bool) {
+        let Some((bytes, plain)) = packed else { return };
+        let (counted, sign) = (&mut self.compressed, if comes { 1 } else { -1 });
+        counted.entries = counted.entries.wrapping_add_signed(sign);
+        counted.bytes = counted.bytes.wrapping_add_signed(sign * bytes as i64);
+        counted.plain_bytes = counted.plain_bytes.wrapping_add_signed(sign * plain as i64);
+    }
+
+    /// Has the budget know what table, nodes and policy take now.
+    fn settle(&mut self, budget: &Budget) {
+        let in_use = self.blobs.len() - self.unused.len();
+        let handles = (self.blobs.capacity() - in_use) * mem::size_of::<Bytes>();
+        let side = self.table.allocation_size()
+            + self.nodes.bytes()
+            + self.policy.bytes()
+            + handles
+            + self.unused.capacity() * mem::size_of::<u32>();
+        let side = side as u64;
+        if side == self.side {
+            return; // as nearly always: the budget is everybody's
         }
-        if self.nodes.len() == self.nodes.capacity() {
-            // By an eighth, not to twice the size: spare nodes are memory that the bound does not see.
-            self.nodes.reserve_exact((self.nodes.len() / 8).max(64));
+        match side.checked_sub(self.side) {
+            Some(more) => budget.take(more),
+            None => budget.give_back(self.side - side),
         }
-        self.nodes.push(Node {
-            hash: 0,
-            content: None,
-            older: NONE,
-            newer: NONE,
-            used: AtomicBool::new(false),
-        });
-        (self.nodes.len() - 1) as u32
+        self.side = side;
+    }
+
+    /// Panics if table, nodes, arena and counts don't agree; returns what has been taken from the budget.
+    #[cfg(test)]
+    pub(super) fn verify(&self) -> u64 {
+        let mut used = 0;
+        let mut compressed = Compressed::default();
+        for &id in &self.table {
+            let place = self.nodes.get(id).place;
+            let meta = Meta::read(self.arena.block(place));
+            used += meta.len.next_multiple_of(8).max(16);
+            assert!(
+                self.table
+                    .find(hash_at(&self.arena, &self.blobs, &self.nodes, id), |other| *other == id)
+                    .is_some()
+            );
+            if meta.codec.is_some() {
+                compressed.entries += 1;
+                compressed.bytes += meta.kept() as u64;
+                compressed.plain_bytes += meta.plain as u64;
+            }
+        }
+        assert_eq!(self.arena.verify(block::len_of), used);
+        assert_eq!(self.compressed, compressed);
+        let places = (0..self.nodes.len()).filter(|id| self.nodes.get(*id as u32).place != NONE);
+        assert_eq!(places.count(), self.table.len());
+        let blobs: usize =
+            self.blobs.iter().filter(|blob| !blob.is_empty()).map(|blob| blob.len() + BLOB).sum();
+        (self.arena.held() + blobs) as u64 + self.side
+    }
+
+    /// Spoils the value of a key, for tests of what that does.
+    #[cfg(test)]
+    pub(super) fn damage(&mut self, hash: u64, key: &str) {
+        let place = self.nodes.get(self.find(hash, key).expect("the key is there")).place;
+        let meta = Meta::read(self.arena.block(place));
+        let value = meta.value();
+        self.arena.block_mut(place)[value].fill(0xff);
+    }
+}
+
+/// The 32 bits of a hash that policies know a key by; not those that chose the shard.
+fn print(hash: u64) -> u32 {
+    hash as u32
+}
+
+fn hash_at(arena: &Arena, blobs: &[Bytes], nodes: &Nodes, id: u32) -> u64 {
+    gate::hash_bytes(key_at(arena, blobs, nodes.get(id).place))
+}
+
+fn key_at<'a>(arena: &'a Arena, blobs: &'a [Bytes], place: u32) -> &'a [u8] {
+    match block::key_of(arena.block(place)) {
+        Ok(key) => key,
+        Err((number, len)) => &blobs[number as usize][..len],
     }
 }

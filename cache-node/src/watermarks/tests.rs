@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     gate::{Filled, hash},
     slots::Slots,
-    store::{Bounds, Store},
+    store::{Bounds, Eviction, Store},
 };
 
 const fn ms(ms: u64) -> Duration {
@@ -126,7 +126,7 @@ fn a_reader_never_claims_a_change_for_an_entry_that_lacks_it() {
     const CHANGES: u64 = 20_000;
     let slots = Arc::new(Slots::new("a".into()));
     slots.set(7, true);
-    let bounds = Bounds { memory: 1 << 20, negative_share: 0.1, max_value: 1024 };
+    let bounds = Bounds { memory: 1 << 20, negative_share: 0.1, eviction: Eviction::default() };
     let store = Store::new(bounds, &mut Registry::default());
     let gate = Gate::new(store, slots, 1, Duration::ZERO, 4096);
     let node = Watermarks::register(&mut Registry::default());

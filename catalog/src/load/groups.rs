@@ -8,6 +8,7 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use super::fields::{Fields, Placed};
+use crate::codec::Compress;
 use crate::group::{Group, GroupId, Rows};
 use crate::query::{Query, TableName, TableRef};
 use crate::report::{Collector, did_you_mean};
@@ -41,6 +42,8 @@ pub(super) struct Draft {
     max_staleness: Option<Duration>,
     stale_if_error: Option<Duration>,
     max_value: Option<u64>,
+    compress: Option<Compress>,
+    compress_above: Option<u64>,
 }
 
 impl Draft {
@@ -131,6 +134,8 @@ impl Draft {
         }
         let stale_if_error = positive(&title, "stale_if_error", stale_if_error, problems);
         let max_value = fields.size("max_value", problems).map(|(size, _)| size);
+        let compress = compress(&title, fields.text("compress", problems), problems);
+        let compress_above = fields.size("compress_above", problems).map(|(size, _)| size);
         let ignored = ignored(&title, &mut fields, query.as_ref(), look_aside, database, problems);
         let span = fields.span().clone();
         fields.finish(problems);
@@ -152,6 +157,8 @@ impl Draft {
             max_staleness,
             stale_if_error,
             max_value,
+            compress,
+            compress_above,
         }
     }
 
@@ -178,8 +185,24 @@ impl Draft {
             max_staleness: self.max_staleness,
             stale_if_error: self.stale_if_error,
             max_value: self.max_value,
+            compress: self.compress,
+            compress_above: self.compress_above,
         })
     }
+}
+
+/// How a group's values are compressed.
+fn compress(title: &str, written: Option<Placed<String>>, problems: &mut Collector<'_>) -> Option<Compress> {
+    let (text, at) = written?;
+    let compress = Compress::parse(&text);
+    if compress.is_none() {
+        let remedy = match did_you_mean(&text, Compress::NAMES) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => format!("write one of \"{}\"", Compress::NAMES.join("\", \"")),
+        };
+        problems.error(&at, format!("{title}: compress = {text:?} is unknown"), remedy);
+    }
+    compress
 }
 
 /// A template in which each parameter has its own name.

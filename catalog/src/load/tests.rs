@@ -138,6 +138,11 @@ fn fields_have_defaults_and_limits() {
     assert!(
         problems(&format!("{USER}max_value = \"1 XB\"")).contains("not a size; write max_value = \"1MiB\"")
     );
+    assert!(
+        problems(&format!("{USER}compress = \"lz5\""))
+            .contains("compress = \"lz5\" is unknown; did you mean \"lz4\"?")
+    );
+    assert!(problems(&format!("{USER}compress = \"brotli\"")).contains("\"gzip\", \"none\""));
     assert!(problems(&format!("{USER}ignore = \"shop.users\"")).contains("not a list of texts"));
     assert!(problems("").contains("no group"), "an empty catalog is odd, not wrong");
 }

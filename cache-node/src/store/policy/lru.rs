@@ -1,0 +1,42 @@
+//! Least recently used: a hit moves the entry to the newest end.
+
+use super::Policy;
+use crate::store::nodes::{Nodes, Queue};
+
+#[derive(Debug)]
+pub(super) struct Lru {
+    queue: Queue,
+}
+
+impl Lru {
+    pub(super) fn new() -> Self {
+        Self { queue: Queue::new() }
+    }
+}
+
+impl Policy for Lru {
+    fn follows_uses(&self) -> bool {
+        true
+    }
+
+    fn used(&mut self, nodes: &mut Nodes, id: u32, _print: u32) {
+        self.queue.unlink(nodes, id);
+        self.queue.push(nodes, id, 0);
+    }
+
+    fn came(&mut self, nodes: &mut Nodes, id: u32, _print: u32) {
+        self.queue.push(nodes, id, 0);
+    }
+
+    fn left(&mut self, nodes: &mut Nodes, id: u32) {
+        self.queue.unlink(nodes, id);
+    }
+
+    fn victim(&mut self, _nodes: &mut Nodes, _print_of: &dyn Fn(&Nodes, u32) -> u32) -> Option<u32> {
+        self.queue.oldest()
+    }
+
+    fn coldest(&self, nodes: &Nodes) -> Option<u32> {
+        self.queue.oldest().map(|id| nodes.get(id).time())
+    }
+}
