@@ -22,13 +22,14 @@ impl Node {
         self.catch_up(request.epoch).await?;
         let origin = Arc::from(request.origin.as_str());
         self.flush_known(&request.flush, &origin);
+        self.remove_tags_here(&request.remove_tags, &origin);
         let removed = self.remove_here(&request.remove, &origin);
         if let Some(watermarks) = &request.watermarks {
             self.watermarks.note(watermarks);
         }
         self.metrics.apply_seconds.observe(begun.elapsed().as_secs_f64());
         tracing::debug!(
-            node = %self.id, removes = request.remove.len(), removed, flushes = request.flush.len(),
+            node = %self.id, removes = request.remove.len(), removed, tags = request.remove_tags.len(), flushes = request.flush.len(),
             origin = request.origin, "applied"
         );
         Ok(Ack {
@@ -66,6 +67,33 @@ impl Node {
             self.spread(remove).await?;
         }
         Ok(removed + others.into_iter().sum::<u64>())
+    }
+
+    /// Removes tags here and, at the first hop, on every other live node.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownTag`] before anything is removed; [`Error::Unacknowledged`] as for [`remove`](Self::remove).
+    pub async fn remove_tags(&self, tags: &[String], hop: Hop) -> Result<(), Error> {
+        self.check_count(tags.len())?;
+        if hop == Hop::First
+            && let Some(unknown) = tags.iter().find(|tag| self.catalog.carriers(tag).is_empty())
+        {
+            let known: Vec<_> = self.catalog.tags().map(ToString::to_string).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(Error::UnknownTag { unknown: unknown.clone(), known });
+        }
+        let origin = Arc::from("request");
+        self.remove_tags_here(tags, &origin);
+        if hop == Hop::First {
+            let remove = |member: Member| async move { self.peers.remove_tags(&member, tags).await };
+            self.spread(remove).await?;
+            for _ in 0..self.more_rounds() {
+                self.remove_tags_here(tags, &origin);
+                self.spread(remove).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Flushes groups, all if none is named, here and, at the first hop, on every other live node.
@@ -120,6 +148,20 @@ impl Node {
         self.metrics.removes.inc_by(keys.len() as u64);
         self.metrics.removes_hit.inc_by(removed);
         removed
+    }
+
+    /// Removes tags from this node: the one place where that happens. What carries them is not looked for; it is never served again,
+    /// and swept out later. A tag that no group of this node's catalog has is one that no entry here carries.
+    fn remove_tags_here(&self, tags: &[String], origin: &Arc<str>) {
+        for tag in tags {
+            let groups: Vec<u16> = self.catalog.carriers(tag).into_iter().map(|group| group.0).collect();
+            if groups.is_empty() {
+                tracing::debug!(node = %self.id, tag, "asked to remove a tag that no group of the catalog has");
+            } else {
+                self.gate.remove_tag(tag, &groups, origin);
+            }
+        }
+        self.metrics.tag_removes.inc_by(tags.len() as u64);
     }
 
     /// Flushes the groups that this node's catalog has; of others it can hold nothing.

@@ -34,6 +34,8 @@ pub(crate) enum Refusal {
     NoToken,
     /// A value is in memory that was read later.
     Superseded,
+    /// The group's entries carry tags, which only a fill can tell.
+    Tagged,
     /// The value is larger than its group or the node takes.
     TooLarge,
     /// Its time to live is zero.
@@ -48,6 +50,7 @@ impl Refusal {
             Self::Token(bad) => bad.label(),
             Self::NoToken => "no_token",
             Self::Superseded => "superseded",
+            Self::Tagged => "tagged",
             Self::TooLarge => "too_large",
             Self::NotKept => "not_kept",
         }
@@ -142,6 +145,9 @@ impl Node {
         if token.is_empty() {
             return Err(Refusal::NoToken);
         }
+        if !key.group.tagging.is_empty() {
+            return Err(Refusal::Tagged);
+        }
         let place = place(key);
         let now = Instant::now();
         let Opened { token, incarnation } =
@@ -156,7 +162,7 @@ impl Node {
         if ttl.is_zero() {
             return Err(Refusal::NotKept);
         }
-        let filled = Filled { key: key.text.clone(), value, ttl };
+        let filled = Filled { key: key.text.clone(), value, ttl, tags: Box::default() };
         match self.gate.store_set(&token, place, filled, || self.life.vouches_for(incarnation))? {
             Inserted::Stored => Ok(()),
             Inserted::TooLarge => Err(Refusal::TooLarge),

@@ -66,6 +66,8 @@ pub struct Config {
     pub max_keys: usize,
     /// Removals that each of the gate's 64 locks remembers. Default: 4096.
     pub removal_log: usize,
+    /// Removals of tags that the node remembers. Default: 65536.
+    pub tag_log: usize,
     /// Events of single keys that the flight recorder remembers for `explain`, 48 bytes each; 0 turns it off. Default: 65536.
     pub recorder_events: usize,
     /// How often expired, flushed and lost entries are swept out. Default: 10 s.
@@ -132,6 +134,7 @@ impl Default for Config {
             fenced: Fenced::ReadThrough,
             max_keys: 10_000,
             removal_log: crate::gate::LOG,
+            tag_log: crate::gate::TAG_LOG,
             recorder_events: crate::recorder::EVENTS,
             sweep: Duration::from_secs(10),
             catch_up: Duration::from_secs(1),

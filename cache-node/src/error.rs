@@ -33,6 +33,14 @@ pub enum Error {
         /// The names there are.
         known: String,
     },
+    /// A tag that no group of the catalog has.
+    #[error("no group has a tag like {unknown}; tags are {known}")]
+    UnknownTag {
+        /// The tag asked for.
+        unknown: String,
+        /// The templates of the tags that there are.
+        known: String,
+    },
     /// The database could not be read.
     #[error(transparent)]
     Fill(#[from] loader::Error),

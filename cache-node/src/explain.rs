@@ -35,6 +35,7 @@ impl Node {
         }
         let (slot, place, now) = (slot_of(&key.text), place(&key), Instant::now());
         let mut holders = ring.holders(slot).map(|member| member.id.to_string());
+        self.gate.settle(place.hash, &key.text);
         let lowest = self.watermarks.lowest(); // before the entry is read, see `watermarks`
         let entry = self.gate.peek(place, &key.text, now);
         let state = match &entry {

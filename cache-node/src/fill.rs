@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use catalog::Key;
-use loader::Loader;
+use loader::{Loaded, Loader, Untagged};
 use ring::rules::{self, Rule};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::task::TaskTracker;
@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     error::Error,
     flight::{Boarded, Flight, Flights, Landing},
-    gate::{Filled, Gate, Place, Refused},
+    gate::{self, Filled, Gate, Place, Refused},
     life::Life,
     metrics::NodeMetrics,
     recorder::What,
@@ -115,7 +115,7 @@ impl Fills {
     /// Reads a row for one request alone and stores nothing.
     pub(crate) async fn read_through(&self, key: &Key) -> Result<Read, Error> {
         let started = Instant::now();
-        let value = self.load(key).await?;
+        let value = self.load(key).await?.value;
         Ok(Read { value, started, expires: None, elsewhere: None })
     }
 
@@ -149,20 +149,20 @@ impl Fills {
         if let Some(read) = self.warm.ask(key, place, &flight.token, flight.reach).await? {
             return Ok(read);
         }
-        let value = self.load(key).await?;
-        let expires = self.store(key, place, flight, value.clone());
-        Ok(Read { value, started: flight.token.started, expires, elsewhere: None })
+        let loaded = self.load(key).await?;
+        let expires = self.store(key, place, flight, loaded.clone());
+        Ok(Read { value: loaded.value, started: flight.token.started, expires, elsewhere: None })
     }
 
-    async fn load(&self, key: &Key) -> Result<Option<Bytes>, Error> {
+    async fn load(&self, key: &Key) -> Result<Loaded, Error> {
         let group = self.metrics.group(key.group.id);
         let begun = Instant::now();
-        let loaded = self.loader.load(key.clone()).await;
+        let loaded = self.loader.load_tagged(key.clone()).await;
         group.fill_seconds.observe(begun.elapsed().as_secs_f64());
         match loaded {
-            Ok(value) => {
+            Ok(loaded) => {
                 group.fills.inc();
-                Ok(value)
+                Ok(loaded)
             }
             Err(error) => {
                 group.fill_errors.inc();
@@ -172,7 +172,8 @@ impl Fills {
     }
 
     /// Stores a filled value if it may be; returns until when it is served. The recorder is told either way.
-    fn store(&self, key: &Key, place: Place, flight: &Flight, value: Option<Bytes>) -> Option<Instant> {
+    fn store(&self, key: &Key, place: Place, flight: &Flight, loaded: Loaded) -> Option<Instant> {
+        let Loaded { value, tags } = loaded;
         let ttl = jittered(
             if value.is_some() { key.group.ttl } else { key.group.negative_ttl },
             key.group.ttl_jitter,
@@ -184,7 +185,14 @@ impl Fills {
             self.too_large(place);
             return None;
         }
-        let filled = Filled { key: key.text.clone(), value, ttl };
+        let tags = match tags {
+            Ok(tags) => tags.iter().map(|tag| gate::hash(tag)).collect(),
+            Err(untagged) => {
+                self.untagged(key, place, &untagged);
+                return None;
+            }
+        };
+        let filled = Filled { key: key.text.clone(), value, ttl, tags };
         // Before it is stored: what removes it comes after it in its story.
         let read = Instant::now();
         match self.gate.store_filled(&flight.token, place, filled, || self.life.live()) {
@@ -210,6 +218,17 @@ impl Fills {
 }
 
 impl Fills {
+    /// A value whose tags can't be told is served, and not stored: no change could find it.
+    fn untagged(&self, key: &Key, place: Place, why: &Untagged) {
+        let refused = match why {
+            Untagged::TooMany { .. } => Refused::TooManyTags,
+            Untagged::Unreadable(_) => Refused::UnreadableTag,
+        };
+        self.metrics.refused(refused);
+        self.gate.recorder().record(place.hash, What::Refused { why: refused.label() });
+        tracing::debug!(group = %key.group.name, %why, "value served and not stored");
+    }
+
     fn too_large(&self, place: Place) {
         self.metrics.too_large.inc();
         self.gate.recorder().record(place.hash, What::Refused { why: "too_large" });

@@ -14,6 +14,7 @@ mod grace;
 mod log;
 mod pulls;
 mod set;
+mod tags;
 mod token;
 
 use std::{
@@ -32,7 +33,8 @@ use parking_lot::Mutex;
 use ring::rules::{self, Rule};
 use tokio::time::Instant;
 
-use self::log::Log;
+pub(crate) use self::tags::hashes as tag_hashes;
+use self::{log::Log, tags::Tags};
 pub use self::{
     pulls::{NotTaken, Offered, Room, Snapshot},
     token::{Logged, Refused, Token, View, may_store, not_overtaken, unsettled},
@@ -50,6 +52,11 @@ const SHARDS: usize = 64;
 /// Removals that each lock's log remembers, by default.
 pub const LOG: usize = 4096;
 
+/// Removals of tags that a gate remembers, by default.
+pub const TAG_LOG: usize = 65_536;
+/// Places of the store that a sweep of tags looks at in one step.
+const SWEEP_STEP: usize = 1024;
+
 /// Where a key belongs, for the gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
@@ -61,7 +68,7 @@ pub struct Place {
     pub slot: u16,
 }
 
-/// The hash of a key, for gate, store and fills.
+/// The hash of a key, for gate, store and fills; and of a tag, the same on all nodes.
 pub fn hash(key: &str) -> u64 {
     hash_bytes(key.as_bytes())
 }
@@ -78,6 +85,7 @@ pub struct Gate {
     slots: Arc<Slots>,
     shards: Box<[Mutex<Log>]>,
     groups: Box<[Group]>,
+    tags: Tags,
     base: Instant,
     quarantine: Duration,
     /// By group; none are compressed if it is empty.
@@ -92,6 +100,10 @@ struct Group {
     flushed: AtomicU64,
     /// How long an entry is kept beyond its time, see [`grace`].
     grace: Duration,
+    /// The number of the last removal of a tag that the group's entries may carry.
+    tagged: AtomicU64,
+    /// When that was, in the form of `flushed`. Written before the number is.
+    tagged_at: AtomicU64,
 }
 
 impl Gate {
@@ -106,8 +118,11 @@ impl Gate {
                     generation: AtomicU64::new(1),
                     flushed: AtomicU64::new(0),
                     grace: Duration::ZERO,
+                    tagged: AtomicU64::new(0),
+                    tagged_at: AtomicU64::new(0),
                 })
                 .collect(),
+            tags: Tags::new(TAG_LOG),
             base: Instant::now(),
             quarantine,
             compression: Box::default(),
@@ -126,6 +141,13 @@ impl Gate {
         self.compression.get(usize::from(group))?.pack(value?)
     }
 
+    /// Remembers so many removals of tags; [`TAG_LOG`] otherwise.
+    #[must_use]
+    pub fn with_tag_log(mut self, removals: usize) -> Self {
+        self.tags = Tags::new(removals);
+        self
+    }
+
     /// What happened to keys on this node.
     pub fn recorder(&self) -> &Recorder {
         self.store.recorder()
@@ -138,28 +160,54 @@ impl Gate {
 
     /// Returns a key's entry if it may be served from memory; the node's own membership is the caller's to check.
     pub fn get(&self, place: Place, key: &str, now: Instant) -> Option<Entry> {
-        self.in_time(self.store.get(place.hash, key, now, |stamp| self.check(stamp))?, now)
+        let entry = self.store.get(place.hash, key, now, |stamp| self.check(stamp))?;
+        if self.tags.check(entry.tags.as_ref()).is_err() {
+            self.settle(place.hash, key);
+            return None;
+        }
+        self.in_time(entry, now)
     }
 
     /// Like [`get`](Self::get), without counting as a use.
     pub fn peek(&self, place: Place, key: &str, now: Instant) -> Option<Entry> {
-        self.in_time(self.store.peek(place.hash, key, now, |stamp| self.check(stamp))?, now)
+        let entry = self.store.peek(place.hash, key, now, |stamp| self.check(stamp))?;
+        self.tags.check(entry.tags.as_ref()).ok()?;
+        self.in_time(entry, now)
+    }
+
+    /// Takes a key's entry out if a removal of one of its tags has ended it, and tells the recorder.
+    pub fn settle(&self, hash: u64, key: &str) {
+        let log = self.shard(hash).lock();
+        let Some(entry) = self.store.peek(hash, key, Instant::now(), |_| Ok(())) else { return };
+        let Err(removal) = self.tags.check(entry.tags.as_ref()) else { return };
+        self.store.remove(hash, key);
+        drop(log); // held until here: another value must not come between the look and the removal
+        self.recorder().record_at(hash, removal.logged.at, What::Removed { origin: removal.origin() });
     }
 
     /// Begins a fill: returns its token, and until when the database may still show an old row (R2). `None` if the node
     /// does not hold the slot.
     pub fn token(&self, place: Place) -> Option<(Token, Option<Instant>)> {
         let started = Instant::now();
+        let tags = self.tags.seq();
         let log = self.shard(place.hash).lock();
-        let view = self.view(&log, place, u64::MAX, started, true);
+        let view = self.view(&log, place, &[], u64::MAX, started, true);
         let acquisition = view.acquired?.0;
-        let token = Token { seq: log.seq(), started, generation: view.generation, acquisition };
-        Some((token, unsettled(&view, self.quarantine).filter(|until| started < *until)))
+        let token = Token { seq: log.seq(), started, generation: view.generation, acquisition, tags };
+        // Which tags the value will have is not known yet: any that the group may carry.
+        let tagged = self.tagged(place.group).map(|at| at + self.quarantine);
+        let unsettled = unsettled(&view, self.quarantine).max(tagged);
+        Some((token, unsettled.filter(|until| started < *until)))
     }
 
-    /// Whether a fill of `token` still is what a request that arrives now may share: neither flushed nor lost since.
+    /// Whether a fill of `token` still is what a request that arrives now may share: neither flushed nor lost since, and no tag
+    /// removed that its value may turn out to carry.
     pub fn current(&self, token: &Token, place: Place) -> bool {
         self.generation(place.group) == token.generation
+            && self
+                .groups
+                .get(usize::from(place.group))
+                .is_some_and(|group| group.tagged.load(Acquire) <= token.tags)
             && self.slots.acquisition(place.slot) == Some(token.acquisition)
     }
 
@@ -175,7 +223,7 @@ impl Gate {
         let token = late.as_ref().map_or(token, |(late, _)| late);
         let packed = self.pack(place.group, filled.value.as_ref());
         let log = self.shard(place.hash).lock();
-        let view = self.view(&log, place, token.seq, token.started, live());
+        let view = self.view(&log, place, &filled.tags, token.seq, token.started, live());
         may_store(token, &view, self.quarantine)?;
         let inserted = self.put(token, place, filled, packed.as_ref());
         drop(log); // held until here: a removal must not come between the check and the insert
@@ -191,7 +239,8 @@ impl Gate {
             acquisition: token.acquisition,
         };
         let expires = token.started + filled.ttl + self.grace(place.group);
-        let entry = Entry { value: filled.value, stamp, filled: token.started, expires, tags: None };
+        let tags = tags::stamped(token.tags, &filled.tags);
+        let entry = Entry { value: filled.value, stamp, filled: token.started, expires, tags };
         self.store.insert(place.hash, &filled.key, &entry, packed)
     }
 
@@ -218,12 +267,31 @@ impl Gate {
         true
     }
 
-    /// The last removal of a key, or flush of its group, or acquisition of its slot, that the gate remembers.
+    /// Removes a tag: no entry that carries it is served any more. In constant time, whatever carries it. `groups` are those whose
+    /// entries may.
+    pub fn remove_tag(&self, tag: &str, groups: &[u16], origin: &Arc<str>) {
+        self.tags.remove(hash(tag), tag, origin, |logged| {
+            let at = logged.at.duration_since(self.base).as_nanos() as u64 + 1;
+            for group in groups.iter().filter_map(|group| self.groups.get(usize::from(*group))) {
+                group.tagged_at.fetch_max(at, AcqRel);
+                group.tagged.fetch_max(logged.seq, AcqRel);
+            }
+        });
+    }
+
+    /// Ends when so many tags were removed that a sweep would be good.
+    pub async fn pressed(&self) {
+        self.tags.pressed().await;
+    }
+
+    /// The last removal of a key or, if the recorder saw it, of its entry by a tag, or flush of its group, or acquisition of its
+    /// slot, that the gate remembers.
     pub fn last_removal(&self, place: Place) -> Option<(Instant, Arc<str>)> {
         let removed = self.shard(place.hash).lock().recall(place.hash);
         let flushed = self.flushed(place.group).map(|at| (at, Arc::from("flush")));
         let acquired = self.slots.acquired(place.slot).map(|(_, at)| (at, Arc::from("slot acquired")));
-        [acquired, flushed, removed].into_iter().flatten().max_by_key(|(at, _)| *at)
+        let recorded = self.recorder().last_removed(place.hash);
+        [acquired, flushed, recorded, removed].into_iter().flatten().max_by_key(|(at, _)| *at)
     }
 
     /// All removals of a key that the gate remembers, newest first; without flushes, unlike
@@ -255,17 +323,44 @@ impl Gate {
         let valid =
             |stamp: &Stamp, expires| self.runs(stamp, expires, now) && wanted(stamp) && self.check(stamp).is_ok();
         self.store.page_of(from, count, valid, |key, entry| {
-            self.in_time(entry.clone(), now).is_none_or(|entry| take(key, &entry))
+            self.tags.check(entry.tags.as_ref()).is_err()
+                || self.in_time(entry.clone(), now).is_none_or(|entry| take(key, &entry))
         })
     }
 
-    /// Drops all that is expired, flushed or of lost slots that don't depart; others run meanwhile.
+    /// Drops all that is expired, flushed, removed by a tag, or of lost slots that don't depart; others run meanwhile.
     pub async fn sweep(&self) {
         let keep = |stamp: &Stamp| match self.check(stamp) {
             Err(Cause::SlotLost) if self.departs(stamp) => Ok(()),
             checked => checked,
         };
         self.store.sweep(Instant::now(), keep).await;
+        if let Some(seq) = self.tags.to_sweep() {
+            self.sweep_tags().await;
+            self.tags.swept(seq);
+        }
+    }
+
+    /// Looks at the tags of all entries that are in memory when this is called, or come in meanwhile: these were looked at then.
+    async fn sweep_tags(&self) {
+        // An entry that was looked at before this, and is on its way into the store, is there after this.
+        for shard in &self.shards {
+            drop(shard.lock());
+        }
+        let mut from = Some(Cursor::START);
+        while let Some(cursor) = from {
+            let mut ended = Vec::new();
+            from = self.store.page(cursor, SWEEP_STEP, |key, entry| {
+                if self.tags.check(entry.tags.as_ref()).is_err() {
+                    ended.push(key.clone());
+                }
+                true
+            });
+            for key in ended {
+                self.settle(hash(&key), &key);
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     fn check(&self, stamp: &Stamp) -> Result<(), Cause> {
@@ -278,8 +373,17 @@ impl Gate {
         }
     }
 
-    /// What the gate knows now that can matter to a token of `since_seq` and `started`.
-    fn view(&self, log: &Log, place: Place, since_seq: u64, started: Instant, live: bool) -> View {
+    /// What the gate knows now that can matter to a token of `since_seq` and `started`, and to a value of these tags.
+    fn view(
+        &self,
+        log: &Log,
+        place: Place,
+        tags: &[u64],
+        since_seq: u64,
+        started: Instant,
+        live: bool,
+    ) -> View {
+        let (tagged, tags_forgotten) = self.tags.view(tags);
         // Removals at least a quarantine older than the token matter no more, unless they have a later number.
         let since_time = started.checked_sub(self.quarantine).unwrap_or(self.base);
         // The generation first: its flush is then in `flushed` already.
@@ -291,7 +395,15 @@ impl Gate {
             flushed: self.flushed(place.group),
             acquired: self.slots.acquired(place.slot),
             live,
+            tagged,
+            tags_forgotten,
         }
+    }
+
+    /// When a tag was last removed that the group's entries may carry.
+    fn tagged(&self, group: u16) -> Option<Instant> {
+        let at = self.groups.get(usize::from(group))?.tagged_at.load(Acquire);
+        (at > 0).then(|| self.base + Duration::from_nanos(at - 1))
     }
 
     fn generation(&self, group: u16) -> u64 {
@@ -321,6 +433,8 @@ pub struct Filled {
     pub value: Option<Bytes>,
     /// How long it may be served, counted from the beginning of its fill.
     pub ttl: Duration,
+    /// The hashes of its tags, see [`hash`].
+    pub tags: Box<[u64]>,
 }
 
 #[cfg(test)]

@@ -237,6 +237,11 @@ impl Node {
                     self.metrics.pulls.departing(self.slots.departing_count());
                     self.metrics.membership(epoch, confirmed, self.slots.count(), self.life.live());
                 }
+                () = self.gate.pressed() => tokio::select! {
+                    biased;
+                    () = self.stop.cancelled() => return,
+                    () = self.gate.sweep() => {}
+                },
                 _ = sweeps.tick() => tokio::select! { // an unfinished sweep leaves what the next one finds
                     biased;
                     () = self.stop.cancelled() => return,

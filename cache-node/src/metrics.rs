@@ -91,6 +91,8 @@ pub(crate) struct NodeMetrics {
     pub(crate) removes: Counter,
     /// Removals applied whose key was in memory.
     pub(crate) removes_hit: Counter,
+    /// Removals of tags applied.
+    pub(crate) tag_removes: Counter,
     /// Group flushes applied.
     pub(crate) flushes: Counter,
     /// Flushes asked for by a name that no group of this node's catalog has.
@@ -219,6 +221,7 @@ impl NodeMetrics {
             bad_keys: Counter::default(),
             removes: Counter::default(),
             removes_hit: Counter::default(),
+            tag_removes: Counter::default(),
             flushes: Counter::default(),
             unknown_groups: Counter::default(),
             apply_seconds: seconds(),
@@ -242,6 +245,7 @@ impl NodeMetrics {
         registry.register("bad_keys", "Requested keys that no group has", metrics.bad_keys.clone());
         registry.register("removes", "Removals applied", metrics.removes.clone());
         registry.register("removes_hit", "Removals whose key was in memory", metrics.removes_hit.clone());
+        registry.register("tag_removes", "Removals of tags applied", metrics.tag_removes.clone());
         registry.register("flushes", "Group flushes applied", metrics.flushes.clone());
         registry.register(
             "unknown_groups",

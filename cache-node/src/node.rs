@@ -110,7 +110,8 @@ impl Node {
         let store = Store::new(bounds, registry).with_recorder(recorder);
         let gate = Gate::new(store, slots.clone(), groups, config.quarantine, config.removal_log)
             .with_graces(graces(&parts.catalog))
-            .with_compression(config.compression(&parts.catalog));
+            .with_compression(config.compression(&parts.catalog))
+            .with_tag_log(config.tag_log);
         let gate = Arc::new(gate);
         let life = Arc::new(Life::new(parts.registration));
         if life.incarnation() != 0 {

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::{
     error::Error,
+    gate::tag_hashes,
     node::{Node, place},
     protocol::{self, PullRefused, Standing},
     serve::MAX_MESSAGE,
@@ -130,7 +131,8 @@ fn bytes_of_page(asked: u64) -> usize {
 }
 
 fn size_of(key: &str, entry: &Entry) -> usize {
-    key.len() + entry.value.as_ref().map_or(0, Bytes::len) + FRAME
+    let tags = 8 * tag_hashes(entry.tags.as_ref()).len();
+    key.len() + entry.value.as_ref().map_or(0, Bytes::len) + tags + FRAME
 }
 
 fn held(key: &Arc<str>, entry: &Entry, now: Instant) -> Held {
@@ -139,5 +141,6 @@ fn held(key: &Arc<str>, entry: &Entry, now: Instant) -> Held {
         value: entry.value.clone(),
         age: now.saturating_duration_since(entry.filled),
         ttl: entry.expires.saturating_duration_since(now),
+        tags: Some(tag_hashes(entry.tags.as_ref()).to_vec()),
     }
 }

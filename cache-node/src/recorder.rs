@@ -174,6 +174,17 @@ impl Recorder {
         }
     }
 
+    /// The last removal of a key that took something, as far as it is remembered.
+    pub fn last_removed(&self, hash: u64) -> Option<(Instant, Arc<str>)> {
+        let shard = self.shard(hash)?.lock();
+        let removals =
+            shard.events.iter().filter(|event| event.hash == hash).filter_map(|event| match &event.what {
+                What::Removed { origin } => Some((event.at, origin.clone())),
+                _ => None,
+            });
+        removals.max_by_key(|(at, _)| *at)
+    }
+
     /// All that is remembered of a key, newest first.
     pub fn of(&self, place: Place) -> Vec<Happened> {
         let Some(shard) = self.shard(place.hash) else { return Vec::new() };

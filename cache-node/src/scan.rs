@@ -40,6 +40,7 @@ impl Node {
             value: entry.value.clone().filter(|_| request.values),
             age: now.saturating_duration_since(entry.filled),
             ttl: entry.expires.saturating_duration_since(now),
+            tags: None,
         };
         if request.keys.is_empty() {
             let count = if request.count == 0 { COUNT } else { request.count.min(MOST) } as usize;

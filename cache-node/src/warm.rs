@@ -225,16 +225,40 @@ impl Warm {
         };
         let kept = is_kept(&answer, &owner.id, epoch);
         let Answer { value, outcome, age, ttl, .. } = answer;
-        let held = Held { key: String::new(), value, age, ttl: ttl.unwrap_or_default() };
+        let held = Held { key: String::new(), value, age, ttl: ttl.unwrap_or_default(), tags: None };
         let offered = Self::offered(key, held, asked);
         let read = read(&offered, outcome);
-        let stored = kept.then(|| self.store(token, place, offered, epoch, Room::Make, &owner.id));
+        let stored = if kept && !key.group.tagging.is_empty() {
+            self.copy_tagged(key, place, token, epoch, owner).await
+        } else {
+            kept.then(|| self.store(token, place, offered, epoch, Room::Make, &owner.id))
+        };
         let read = match stored {
             Some(Ok(())) => Some(read),
             Some(Err(NotTaken::Present)) => self.present(key, place, outcome),
             _ => Some(Read { expires: None, ..read }),
         };
         Ok(read)
+    }
+
+    /// Copies what the owner has just stored, with its tags, which an answer to a reader does not tell. `token` is from before that.
+    async fn copy_tagged(
+        &self,
+        key: &Key,
+        place: Place,
+        token: &Token,
+        epoch: Epoch,
+        owner: &Member,
+    ) -> Option<Result<(), NotTaken>> {
+        let wanted = Wanted::Keys(vec![key.text.to_string()]);
+        let pull = Pull { node: self.node.clone(), epoch, wanted, max_bytes: 0 };
+        let asked = Instant::now();
+        let pulled = match self.peers.pull(owner, pull, self.peers.config().deadline).await {
+            Ok(pulled) if pulled.epoch >= epoch => pulled,
+            _ => return None,
+        };
+        let held = pulled.entries.into_iter().find(|held| *held.key == *key.text)?;
+        Some(self.store(token, place, Self::offered(key, held, asked), epoch, Room::Make, &owner.id))
     }
 
     /// What came into memory while another node was asked.
@@ -258,6 +282,10 @@ impl Warm {
             // A copy of its own: the message's buffer may be larger than the value and is not counted.
             value: held.value.map(|value| bytes::Bytes::copy_from_slice(&value)),
             filled: asked.checked_sub(age).unwrap_or(asked),
+            tags: match held.tags {
+                _ if key.group.tagging.is_empty() => Some(Box::default()),
+                told => told.map(Into::into),
+            },
             expires: if asked.checked_sub(age).is_some() { asked + held.ttl } else { asked },
         }
     }

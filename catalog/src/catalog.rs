@@ -9,7 +9,7 @@ use crate::query::TableName;
 use crate::report::{Problem, Report};
 use crate::rules::pattern::Pattern;
 use crate::rules::{Rule, TableRules};
-use crate::template::Near;
+use crate::template::{Near, Template};
 
 /// Tables whose rules are kept compiled; more are compiled each time.
 const MAX_COMPILED: usize = 10_000;
@@ -31,6 +31,8 @@ pub struct Catalog {
     /// Lengths of these literals, longest first.
     lengths: Vec<usize>,
     compiled: RwLock<HashMap<Box<str>, Tables>>,
+    /// All tags, and the groups whose entries carry them.
+    tags: Vec<(Template, Vec<GroupId>)>,
 }
 
 /// The tables of a database, by the spelling that was asked for.
@@ -77,6 +79,13 @@ pub enum Origin {
 pub enum Use {
     /// Removes the keys that this template makes of the row.
     Keys(String),
+    /// Removes the entries that carry the tag that this template makes of the row.
+    Tags {
+        /// The template.
+        tag: String,
+        /// `Some` where the group is flushed instead when a row comes, or one of these columns changes.
+        flush: Option<Vec<String>>,
+    },
     /// Flushes the group.
     Flush,
     /// Nothing: the group accepts to miss it.
@@ -107,7 +116,17 @@ impl Catalog {
         lengths.sort_unstable_by(|a, b| b.cmp(a));
         lengths.dedup();
         let (file, max_key, compiled) = (file.to_owned(), DEFAULT_MAX_KEY, RwLock::default());
-        Self { file, groups, rules, ignored, warnings, lines, max_key, prefixes, lengths, compiled }
+        let mut tags: Vec<(Template, Vec<GroupId>)> = Vec::new();
+        for (group, tag) in
+            groups.iter().flat_map(|group| group.tagging.tags.iter().map(|tag| (group.id, tag)))
+        {
+            match tags.iter_mut().find(|(known, _)| known.alike(&tag.template)) {
+                Some((_, groups)) if groups.last() == Some(&group) => {}
+                Some((_, groups)) => groups.push(group),
+                None => tags.push((tag.template.clone(), vec![group])),
+            }
+        }
+        Self { file, groups, rules, ignored, warnings, lines, max_key, prefixes, lengths, compiled, tags }
     }
 
     /// Sets the most bytes that a key may have; [`DEFAULT_MAX_KEY`] otherwise.
@@ -187,6 +206,20 @@ impl Catalog {
         KeyError::NoGroup { key: shown, nearest: nearest.unwrap_or("none, the catalog has no group").into() }
     }
 
+    /// The groups whose entries may carry a tag; none: no entry does.
+    pub fn carriers(&self, tag: &str) -> Vec<GroupId> {
+        let matching = self.tags.iter().filter(|(template, _)| template.matches(tag).is_some());
+        let mut groups: Vec<GroupId> = matching.flat_map(|(_, groups)| groups.iter().copied()).collect();
+        groups.sort_unstable();
+        groups.dedup();
+        groups
+    }
+
+    /// What tags there are, as templates; for messages.
+    pub fn tags(&self) -> impl Iterator<Item = &Template> {
+        self.tags.iter().map(|(template, _)| template)
+    }
+
     /// The rules of a table, patterns resolved; `None` when no rule and no query names it.
     pub fn table(&self, database: &str, table: &str) -> Option<Arc<TableRules>> {
         let compiled = self.compiled.read().unwrap_or_else(PoisonError::into_inner);
@@ -218,8 +251,17 @@ impl Catalog {
         };
         let declared = self.rules.iter().flat_map(|declared| {
             declared.rule.groups.iter().map(|group| {
-                let keys = declared.rule.keys.as_ref();
-                let effect = keys.map_or(Use::Flush, |keys| Use::Keys(keys.text().to_owned()));
+                let effect = match (&declared.rule.keys, &declared.rule.tags) {
+                    (Some(keys), _) => Use::Keys(keys.text().to_owned()),
+                    (None, Some(tags)) => Use::Tags {
+                        tag: tags.template.text().to_owned(),
+                        flush: tags
+                            .joining
+                            .as_ref()
+                            .map(|columns| columns.iter().map(ToString::to_string).collect()),
+                    },
+                    (None, None) => Use::Flush,
+                };
                 let when_changed = declared.rule.when_changed.iter().map(ToString::to_string).collect();
                 row(declared.pattern.to_string(), *group, declared.origin, effect, when_changed)
             })

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::codec::Compress;
 use crate::query::{BatchedQuery, Query, TableName};
+use crate::tagging::Tagging;
 use crate::template::Template;
 
 /// A group's place in the catalog's list. Stable only as long as the file is.
@@ -51,6 +52,8 @@ pub struct Group {
     pub compress: Option<Compress>,
     /// Values of fewer bytes are not compressed; `None` leaves it to the node.
     pub compress_above: Option<u64>,
+    /// What its entries are tagged by.
+    pub tagging: Tagging,
 }
 
 impl fmt::Display for GroupId {

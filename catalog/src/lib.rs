@@ -20,6 +20,7 @@ mod query;
 mod report;
 mod rules;
 pub mod schema;
+mod tagging;
 mod template;
 mod value;
 
@@ -33,5 +34,6 @@ pub use param::{Filter, ParamError, ParamType};
 pub use query::{BatchedQuery, Dialect, Query, TableColumn, TableName};
 pub use report::{Problem, Report, Severity};
 pub use rules::{Effect, FlushReason, Op, RowImage, TableRules};
+pub use tagging::{BadTag, DEFAULT_MAX_TAGS, Part, Tag, TagSource, Tagging, part_of};
 pub use template::{Param, Template};
 pub use value::Value;

@@ -47,7 +47,14 @@ pub(crate) fn load(file: &str, text: &str) -> Result<Catalog, Report> {
     if !report.is_ok() {
         return Err(report);
     }
-    let groups: Option<Vec<_>> = drafts.into_iter().map(|draft| draft.build().map(Arc::new)).collect();
+    let mut derived = covered.derived;
+    let groups: Option<Vec<_>> = drafts
+        .into_iter()
+        .map(|draft| {
+            let tags = derived.remove(&draft.id).unwrap_or_default();
+            draft.build(tags).map(Arc::new)
+        })
+        .collect();
     let groups = groups.expect("a group that could not be read is a problem");
     Ok(Catalog::new(file, groups, lines, covered.rules, covered.ignored, report.problems))
 }

@@ -158,6 +158,7 @@ impl ParamType {
             Self::Time => Time::parse(text).map(Value::Time),
             Self::Uuid => param::read_uuid(text).map(Value::Uuid),
             Self::Hex => None,
+            Self::Compared => param::read_compared(text),
         };
         value.map(Normal::Value).ok_or_else(|| self.bad(text))
     }
@@ -182,6 +183,10 @@ impl ParamType {
 
     fn of_bytes(&self, bytes: &[u8]) -> Result<Normal, ColumnError> {
         let bad = || ColumnError::Value { text: format!("{} bytes", bytes.len()), expected: self.describe() };
+        if *self == Self::Compared {
+            // A source may write them as it likes.
+            return Err(bad());
+        }
         if bytes.is_empty() {
             return Ok(Normal::NoKey);
         }
@@ -214,6 +219,12 @@ impl ParamType {
             Self::Time => kind == Kind::Time,
             Self::Uuid => matches!(kind, Kind::Binary | Kind::Blob | Kind::Char | Kind::Text),
             Self::Hex => matches!(kind, Kind::Binary | Kind::Blob),
+            Self::Compared => {
+                matches!(
+                    kind,
+                    Kind::Int | Kind::Unsigned | Kind::Decimal | Kind::Year | Kind::Char | Kind::Text
+                )
+            }
         }
     }
 

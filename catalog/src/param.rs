@@ -9,6 +9,9 @@ use crate::value::Value;
 /// The most digits that MySQL's DECIMAL has.
 const DECIMAL_DIGITS: usize = 65;
 
+/// The longest text that a tag derived from a join names.
+const COMPARED_BYTES: usize = 512;
+
 /// The type of one `{param:type}` of a template.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ParamType {
@@ -32,6 +35,9 @@ pub enum ParamType {
     Uuid,
     /// `hex`: bytes in lower-case hex; BINARY, VARBINARY, BLOB.
     Hex,
+    /// What a join compares, in tags that are derived from it: numbers by their value, ASCII text without regard to case and
+    /// spaces around it. It tells apart less than any collation does, never more. No template can be written with it.
+    Compared,
 }
 
 /// What is done to the text of a `str` parameter on both sides, so that it agrees with the column's collation.
@@ -125,6 +131,7 @@ impl ParamType {
             Self::Time => "time",
             Self::Uuid => "uuid",
             Self::Hex => "hex",
+            Self::Compared => "compared",
         }
     }
 
@@ -141,6 +148,7 @@ impl ParamType {
             Self::Time => "a time like 123456.5 (time)",
             Self::Uuid => "a uuid of 36 characters (uuid)",
             Self::Hex => "bytes in hex (hex)",
+            Self::Compared => "a number, or a text of ASCII letters",
         }
     }
 
@@ -174,6 +182,10 @@ impl ParamType {
             Self::Time => Time::parse(text).map(Value::Time),
             Self::Uuid => read_uuid(text).map(Value::Uuid),
             Self::Hex => read_hex(text).map(Value::Bytes),
+            Self::Compared => escape::read(text).and_then(|text| match text.strip_prefix('\'') {
+                Some(plain) => read_compared(plain).filter(|value| matches!(value, Value::Str(_))),
+                None => read_compared(&text).filter(|value| matches!(value, Value::Decimal(_))),
+            }),
         };
         read.ok_or_else(|| ParamError::Invalid { text: text.to_owned(), expected: self.describe() })
     }
@@ -268,6 +280,16 @@ pub(crate) fn canonical_decimal(text: &str) -> Option<Box<str>> {
         canonical.push_str(fraction);
     }
     Some(canonical.into())
+}
+
+/// Reads what a join compares: a number by its value, other text folded, with a quote before it.
+pub(crate) fn read_compared(text: &str) -> Option<Value> {
+    let text = text.trim_matches(' ');
+    if let Some(number) = canonical_decimal(text) {
+        return Some(Value::Decimal(number));
+    }
+    let plain = text.len() <= COMPARED_BYTES && text.bytes().all(|byte| (b' '..0x7f).contains(&byte));
+    plain.then(|| Value::Str(format!("'{}", text.to_ascii_lowercase()).into()))
 }
 
 /// Reads a uuid with or without its hyphens, in either case.

@@ -2,6 +2,7 @@
 
 mod batch;
 mod derive;
+mod joins;
 mod scan;
 mod used;
 mod walk;
@@ -11,6 +12,7 @@ use std::fmt;
 use crate::template::Template;
 pub use batch::{BatchedQuery, Dialect};
 pub(crate) use derive::TableRef;
+pub(crate) use joins::Partner;
 use scan::Scanned;
 
 /// A table, as `database.table`. Names compare without regard to case.
@@ -31,6 +33,9 @@ pub struct TableColumn {
     pub column: Box<str>,
 }
 
+/// Name of a hidden column, before its number.
+const TAG_COLUMN: &str = "__freshline_tag";
+
 /// What is wrong, and what to do about it.
 pub(crate) type Fault = (String, String);
 
@@ -43,6 +48,10 @@ pub struct Query {
     batched: Option<BatchedQuery>,
     tables: Vec<TableName>,
     compared: Vec<Vec<TableColumn>>,
+    columns: Option<Vec<Box<str>>>,
+    /// Where FROM begins in `rendered`; what is selected beside the written columns goes before it.
+    from: Option<usize>,
+    hidden: Vec<String>,
 }
 
 impl Query {
@@ -97,7 +106,14 @@ impl Query {
         let compared = (0..template.params().len()).map(|param| compared(&analysis.tables, param)).collect();
         let batched = BatchedQuery::new(&scanned, &order, template.params().len(), &analysis.query);
         let rendered = scanned.replaced(|_| "?".to_owned());
-        let query = Self { text: text.into(), rendered, order, batched, tables, compared };
+        let from = scanned.keyword("FROM").map(|from| {
+            let before = scanned.uses.iter().map(|(range, _)| range).filter(|range| range.end <= from);
+            before.fold(from, |from, range| from + 1 - range.len())
+        });
+        let columns = analysis.columns;
+        let hidden = Vec::new();
+        let query =
+            Self { text: text.into(), rendered, order, batched, tables, compared, columns, from, hidden };
         Ok((query, analysis.tables))
     }
 
@@ -119,6 +135,34 @@ impl Query {
     /// The tables that it reads, each once.
     pub fn tables(&self) -> &[TableName] {
         &self.tables
+    }
+
+    /// The names of the result's columns; `None` where a `*` hides them.
+    pub(crate) fn columns(&self) -> Option<&[Box<str>]> {
+        self.columns.as_deref()
+    }
+
+    /// How many columns are added to the end of the result, batched or not, that are no part of the value: tags are made of them.
+    pub fn hidden(&self) -> usize {
+        self.hidden.len()
+    }
+
+    /// Adds a hidden column, if it isn't there; returns its number among them.
+    pub(crate) fn hide(&mut self, expr: &str) -> usize {
+        if let Some(known) = self.hidden.iter().position(|known| known == expr) {
+            return known;
+        }
+        let number = self.hidden.len();
+        let column = format!(", {expr} AS {TAG_COLUMN}_{number} ");
+        if let Some(from) = &mut self.from {
+            self.rendered.insert_str(*from, &column);
+            *from += column.len();
+        }
+        if let Some(batched) = &mut self.batched {
+            batched.select(&column);
+        }
+        self.hidden.push(expr.to_owned());
+        number
     }
 
     /// For each parameter of the template the columns that it must equal; tells how to bind it.

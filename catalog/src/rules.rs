@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::group::GroupId;
 use crate::normal::{Column, ColumnError, Normal};
+use crate::query::TableColumn;
 use crate::template::Template;
 use crate::value::Value;
 
@@ -32,6 +33,8 @@ pub trait RowImage {
 pub enum Effect {
     /// This key.
     Remove(String),
+    /// All entries that carry this tag.
+    RemoveTag(String),
     /// All keys of a group.
     Flush {
         /// The group.
@@ -46,6 +49,8 @@ pub enum Effect {
 pub enum FlushReason {
     /// A written rule says so.
     Rule,
+    /// A row of a joined table that may join rows which no result has shown.
+    Joined,
     /// The change came without the image that would tell the key.
     MissingImage {
         /// Whether it is the image before that lacks.
@@ -71,6 +76,7 @@ impl FlushReason {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Rule => "rule",
+            Self::Joined => "joined",
             Self::MissingImage { .. } => "missing_image",
             Self::Column { error: ColumnError::Missing, .. } => "missing_column",
             Self::Column { .. } => "bad_value",
@@ -85,6 +91,7 @@ impl fmt::Display for FlushReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rule => f.write_str("a rule flushes the group"),
+            Self::Joined => f.write_str("a row of a joined table may join rows that no result has shown"),
             Self::MissingImage { before: true } => f.write_str("the change came without the row before it"),
             Self::MissingImage { before: false } => f.write_str("the change came without the row after it"),
             Self::Column { column, error } => write!(f, "column {column}: {error}"),
@@ -119,12 +126,25 @@ impl Ops {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Rule {
     pub(crate) on: Ops,
-    /// An UPDATE counts only if one of these or a column of the key changed; empty: always.
+    /// An UPDATE counts only if one of these or a column of the key or tag changed; empty: always.
     pub(crate) when_changed: Vec<Box<str>>,
-    /// The keys, with columns as parameters; `None`: the groups are flushed.
+    /// The keys, with columns as parameters; `None`, and no tags: the groups are flushed.
     pub(crate) keys: Option<Template>,
-    /// Whose keys they are, or who is flushed.
+    /// Or the tags.
+    pub(crate) tags: Option<TagRule>,
+    /// Whose keys or tags they are, or who is flushed.
     pub(crate) groups: Vec<GroupId>,
+}
+
+/// How a rule removes by tags.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct TagRule {
+    /// The tag, with columns as parameters.
+    pub(crate) template: Template,
+    /// `Some` for a table that a plain JOIN reads: an INSERT, and an UPDATE of one of these columns, flushes the groups.
+    pub(crate) joining: Option<Vec<Box<str>>>,
+    /// For a derived tag: what each of its columns is compared with.
+    pub(crate) against: Vec<TableColumn>,
 }
 
 /// All rules of one table, compiled.
@@ -140,8 +160,8 @@ impl TableRules {
         let mut columns: Vec<Box<str>> = Vec::new();
         let mut readers = Vec::new();
         for rule in &rules {
-            let params = rule.keys.iter().flat_map(Template::params).map(|param| &param.name);
-            for column in params.chain(&rule.when_changed) {
+            let joining = rule.tags.iter().flat_map(|tags| tags.joining.iter().flatten());
+            for column in rule.params().chain(&rule.when_changed).chain(joining) {
                 if !columns.iter().any(|known| known.eq_ignore_ascii_case(column)) {
                     columns.push(column.clone());
                 }
@@ -185,10 +205,14 @@ impl TableRules {
             {
                 continue;
             }
-            let Some(keys) = &rule.keys else {
+            let Some(template) = rule.template() else {
                 flush(FlushReason::Rule, emit);
                 continue;
             };
+            if rule.tags.as_ref().is_some_and(|tags| tags.may_join(op, before, after)) {
+                flush(FlushReason::Joined, emit);
+                continue;
+            }
             let needed: &[(bool, Option<&dyn RowImage>)] = match op {
                 Op::Insert => &[(false, after)],
                 Op::Delete => &[(true, before)],
@@ -198,14 +222,18 @@ impl TableRules {
             for (is_before, image) in needed {
                 let key = match image {
                     None => Err(FlushReason::MissingImage { before: *is_before }),
-                    Some(image) => key_of(keys, *image),
+                    Some(image) => key_of(template, *image),
                 };
                 match key {
                     Ok(key) if key == last => {}
                     Ok(key) => {
                         last.clone_from(&key);
                         if let Some(key) = key {
-                            emit(Effect::Remove(key));
+                            emit(if rule.tags.is_some() {
+                                Effect::RemoveTag(key)
+                            } else {
+                                Effect::Remove(key)
+                            });
                         }
                     }
                     Err(reason) => {
@@ -219,15 +247,38 @@ impl TableRules {
 }
 
 impl Rule {
+    /// What its keys or tags look like.
+    pub(crate) fn template(&self) -> Option<&Template> {
+        self.keys.as_ref().or(self.tags.as_ref().map(|tags| &tags.template))
+    }
+
+    /// The columns of its keys or tags.
+    fn params(&self) -> impl Iterator<Item = &Box<str>> {
+        self.template().into_iter().flat_map(Template::params).map(|param| &param.name)
+    }
+
     /// Whether an UPDATE changed something that the rule cares about. What can't be compared counts as changed.
     fn concerns(&self, before: &dyn RowImage, after: &dyn RowImage) -> bool {
-        let params = self.keys.iter().flat_map(Template::params).map(|param| &param.name);
         self.when_changed.is_empty()
             || self
                 .when_changed
                 .iter()
-                .chain(params)
+                .chain(self.params())
                 .any(|name| differ(before.column(name), after.column(name)))
+    }
+}
+
+impl TagRule {
+    /// Whether a row may now be in results that carry no tag of it.
+    fn may_join(&self, op: Op, before: Option<&dyn RowImage>, after: Option<&dyn RowImage>) -> bool {
+        let Some(joining) = &self.joining else { return false };
+        match (op, before, after) {
+            (Op::Delete, ..) => false,
+            (Op::Update, Some(before), Some(after)) => {
+                joining.iter().any(|name| differ(before.column(name), after.column(name)))
+            }
+            (Op::Insert | Op::Update, ..) => true,
+        }
     }
 }
 

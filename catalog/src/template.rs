@@ -119,6 +119,12 @@ impl Template {
         Self { text: text.into(), pieces: self.pieces.clone(), params }
     }
 
+    /// Whether both make the same texts, whatever their parameters are called.
+    pub(crate) fn alike(&self, other: &Self) -> bool {
+        self.pieces == other.pieces
+            && self.params.iter().map(|param| &param.kind).eq(other.params.iter().map(|param| &param.kind))
+    }
+
     pub(crate) fn pieces(&self) -> &[Piece] {
         &self.pieces
     }

@@ -156,6 +156,20 @@ impl Client {
         Ok(removed)
     }
 
+    /// Removes tags on all nodes: no entry that carries one of them is served after this.
+    pub async fn remove_tags<T: AsRef<str>>(&self, tags: &[T]) -> Result<(), Error> {
+        let tags: Vec<String> = tags.iter().map(|tag| tag.as_ref().to_owned()).collect();
+        for batch in tags.chunks(self.config().batch.max(1)) {
+            let epoch = self
+                .retried(Attempts::new(self), None, move |link, deadline| async move {
+                    peers::remove_tags(&link, deadline, batch.to_vec(), false).await
+                })
+                .await?;
+            self.routes().heard(epoch);
+        }
+        Ok(())
+    }
+
     /// Drops every entry of the named groups on all nodes; none named flushes all groups.
     pub async fn flush<G: AsRef<str>>(&self, groups: &[G]) -> Result<(), Error> {
         let groups: Vec<String> = groups.iter().map(|group| group.as_ref().to_owned()).collect();

@@ -31,6 +31,8 @@ pub struct Apply {
     pub epoch: Epoch,
     /// Keys to remove.
     pub remove: Vec<String>,
+    /// Tags to remove: no entry that carries one may be served any more.
+    pub remove_tags: Vec<String>,
     /// Groups to flush.
     pub flush: Vec<String>,
     /// Where the newest change came from: `topic/partition@offset`.
@@ -107,6 +109,12 @@ impl Peers {
     pub async fn remove(&self, to: &Member, keys: &[String]) -> Result<u64, Error> {
         let link = self.admitted(to)?;
         remove(&link, self.deadline(), keys.to_vec(), true).await.map(|(removed, _)| removed)
+    }
+
+    /// Removes tags on one member.
+    pub async fn remove_tags(&self, to: &Member, tags: &[String]) -> Result<(), Error> {
+        let link = self.admitted(to)?;
+        remove_tags(&link, self.deadline(), tags.to_vec(), true).await.map(|_| ())
     }
 
     /// Flushes groups on one member; none named flushes all.
@@ -313,11 +321,25 @@ pub(crate) async fn remove(
     keys: Vec<String>,
     forwarded: bool,
 ) -> Result<(u64, u64), Error> {
-    let request = v1::RemoveRequest { keys, forwarded };
+    let request = v1::RemoveRequest { keys, forwarded, tags: Vec::new() };
     let reply: v1::RemoveReply = link
         .cache(deadline, request, |mut client, request| async move { client.remove(request).await })
         .await?;
     Ok((reply.removed, reply.epoch))
+}
+
+/// One `Remove` of tags: the node's epoch.
+pub(crate) async fn remove_tags(
+    link: &Link,
+    deadline: Instant,
+    tags: Vec<String>,
+    forwarded: bool,
+) -> Result<u64, Error> {
+    let request = v1::RemoveRequest { keys: Vec::new(), forwarded, tags };
+    let reply: v1::RemoveReply = link
+        .cache(deadline, request, |mut client, request| async move { client.remove(request).await })
+        .await?;
+    Ok(reply.epoch)
 }
 
 /// One `Flush`: the node's epoch.

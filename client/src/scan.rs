@@ -43,4 +43,6 @@ pub struct Held {
     pub age: Duration,
     /// How long until it expires.
     pub ttl: Duration,
+    /// The hashes of its tags; `None` where they are not told.
+    pub tags: Option<Vec<u64>>,
 }

@@ -154,7 +154,13 @@ impl From<v1::PullReply> for Pulled {
 
 impl From<Held> for v1::Entry {
     fn from(held: Held) -> Self {
-        Self { key: held.key, value: held.value, age_ms: to_millis(held.age), ttl_ms: to_millis(held.ttl) }
+        Self {
+            key: held.key,
+            value: held.value,
+            age_ms: to_millis(held.age),
+            ttl_ms: to_millis(held.ttl),
+            tags: held.tags.map(|hashes| v1::EntryTags { hashes }),
+        }
     }
 }
 
@@ -165,6 +171,7 @@ impl From<v1::Entry> for Held {
             value: entry.value,
             age: Duration::from_millis(entry.age_ms),
             ttl: Duration::from_millis(entry.ttl_ms),
+            tags: entry.tags.map(|tags| tags.hashes),
         }
     }
 }
@@ -204,6 +211,7 @@ impl From<Apply> for v1::ApplyRequest {
         Self {
             epoch: apply.epoch.0,
             remove: apply.remove,
+            remove_tags: apply.remove_tags,
             flush: apply.flush,
             origin: apply.origin,
             watermarks: apply.watermarks.map(Into::into),
@@ -216,6 +224,7 @@ impl From<v1::ApplyRequest> for Apply {
         Self {
             epoch: Epoch(request.epoch),
             remove: request.remove,
+            remove_tags: request.remove_tags,
             flush: request.flush,
             origin: request.origin,
             watermarks: request.watermarks.map(Into::into),

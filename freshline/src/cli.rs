@@ -135,12 +135,16 @@ Examples:
     #[command(after_help = "\
 Examples:
   freshline del user:42 user:42:orders
+  freshline del --tag product:7
 
 Row changes remove keys by themselves; this is for changes that no stream carries.")]
     Del {
         /// The keys
-        #[arg(required = true)]
+        #[arg(required_unless_present = "tags")]
         keys: Vec<String>,
+        /// Remove everything that carries this tag; may be repeated
+        #[arg(long = "tag", value_name = "TAG")]
+        tags: Vec<String>,
         #[command(flatten)]
         connect: Connect,
     },
@@ -344,7 +348,9 @@ pub(crate) async fn run(command: Command, output: &Output) -> anyhow::Result<End
             let options = ReadOptions { max_staleness, ..ReadOptions::default() };
             commands::get_many(&connect.client().await?, &keys, options, verbose, output).await
         }
-        Command::Del { keys, connect } => commands::del(&connect.client().await?, &keys, output).await,
+        Command::Del { keys, tags, connect } => {
+            commands::del(&connect.client().await?, &keys, &tags, output).await
+        }
         Command::Flush { groups, all: _, connect } => {
             commands::flush(&connect.client().await?, &groups, output).await
         }

@@ -161,3 +161,58 @@ fn the_manual_has_a_page_for_each_command() {
         assert!(dir.path().join(page).is_file(), "{page}");
     }
 }
+
+#[test]
+fn check_tells_for_each_group_which_changes_invalidate_it_and_how() {
+    const CATALOG: &str = r#"
+[[group]]
+name = "cart"
+key = "cart:{user_id:u64}"
+query = "SELECT c.id, p.name FROM shop.cart c LEFT JOIN shop.products p ON p.id = c.product_id WHERE c.user_id = {user_id}"
+rows = "many"
+
+[[group]]
+name = "orders"
+key = "orders:{user_id:u64}"
+query = "SELECT o.id, o.sku, p.name FROM shop.orders o JOIN shop.products p ON p.id = o.product_id WHERE o.user_id = {user_id}"
+rows = "many"
+tags = ["sku:{sku:str}"]
+
+[[rule]]
+table = "shop.skus"
+tags = ["sku:{code}"]
+
+[[rule]]
+table = "shop.taxes"
+groups = ["orders"]
+"#;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("shop.toml");
+    std::fs::write(&file, CATALOG).unwrap();
+    let output = freshline(&["check", "--config", file.to_str().unwrap()]);
+    let told = stdout(&output);
+    assert!(output.status.success(), "{told}{}", stderr(&output));
+    for line in [
+        "shop.cart -> removes cart:{user_id}, when id or product_id or user_id changed",
+        "shop.products -> removes what carries shop.products.id={id}, when name or id changed",
+        "entries carry shop.products.id={id}",
+        "shop.orders -> removes orders:{user_id}",
+        "shop.products -> removes what carries shop.products.id={id}, when name or id changed; flushes the group for a new row, or when id changed",
+        "shop.skus -> removes what carries sku:{code} (rule at line 15)",
+        "shop.taxes -> flushes the group (rule at line 19)",
+        "entries carry sku:{sku:str}, shop.products.id={id}",
+    ] {
+        assert!(told.contains(line), "{line}\nnot in\n{told}");
+    }
+    let warned = stderr(&output) + &told;
+    assert!(
+        warned.contains("a new row of shop.products, or a change of its id, flushes the group"),
+        "{warned}"
+    );
+    let json: serde_json::Value =
+        serde_json::from_str(&stdout(&freshline(&["check", "--json", "--config", file.to_str().unwrap()])))
+            .unwrap();
+    let products = &json["groups"][1]["tables"][1];
+    assert_eq!((&products["effect"], &products["tags"]), (&"tags".into(), &"shop.products.id={id}".into()));
+    assert_eq!(products["flush_when_joined"], serde_json::json!(["id"]));
+}

@@ -1,11 +1,14 @@
 //! Rows of a query become the values of the keys that asked for it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use bytes::Bytes;
-use catalog::{Group, Key, Normal, Rows, Value};
+use catalog::{Group, Key, Normal, Rows, TagSource, Value, part_of};
 
-use crate::{Error, cell::Cell};
+use crate::{Error, Loaded, Untagged, cell::Cell};
 
 /// Bytes at which a value is given up on while its rows still arrive, where the group sets no limit of its own.
 const MOST_BYTES: usize = 64 << 20;
@@ -20,19 +23,23 @@ pub(crate) struct Collected {
     rows: Rows,
     json: Vec<u8>,
     count: usize,
+    tags: Result<BTreeSet<Arc<str>>, Untagged>,
 }
 
 impl Collected {
     pub(crate) fn new(rows: Rows) -> Self {
-        Self { rows, json: Vec::new(), count: 0 }
+        Self { rows, json: Vec::new(), count: 0, tags: Ok(BTreeSet::new()) }
     }
 
-    /// Appends a row, written by `write`; does nothing where the value is complete.
-    pub(crate) fn push(
+    /// Appends a row, written by `write`, to a value that isn't complete; and takes the row's tags in any case: each row that the
+    /// query shows may decide which one is the first. `part` is the value that a part of a tag is made of.
+    pub(crate) fn push<'a>(
         &mut self,
         group: &Group,
+        part: impl Fn(&TagSource) -> Result<Cell<'a>, String>,
         write: impl FnOnce(&mut Vec<u8>) -> Result<(), String>,
     ) -> Result<(), Error> {
+        self.tag(group, part)?;
         if self.rows == Rows::One && self.count > 0 {
             return Ok(());
         }
@@ -48,8 +55,49 @@ impl Collected {
         Ok(())
     }
 
-    /// The value: an object or `None`, or an array that may be empty.
-    pub(crate) fn finish(mut self) -> Option<Bytes> {
+    fn tag<'a>(
+        &mut self,
+        group: &Group,
+        part: impl Fn(&TagSource) -> Result<Cell<'a>, String>,
+    ) -> Result<(), Error> {
+        let Ok(tags) = &mut self.tags else { return Ok(()) };
+        for tag in &group.tagging.tags {
+            let mut missing = None;
+            let rendered = tag.render(|source, kind| match part(source) {
+                Ok(cell) => cell.with_column(|column| part_of(kind, column)),
+                Err(reason) => {
+                    missing = Some(reason.clone());
+                    Err(reason)
+                }
+            });
+            if let Some(reason) = missing {
+                return Err(Error::query(&group.name, reason));
+            }
+            match rendered {
+                Ok(Some(tag)) => {
+                    tags.insert(tag);
+                }
+                Ok(None) => {}
+                Err(bad) => {
+                    self.tags = Err(bad.into());
+                    return Ok(());
+                }
+            }
+        }
+        let limit = group.tagging.max_tags;
+        if tags.len() > limit {
+            self.tags = Err(Untagged::TooMany { limit });
+        }
+        Ok(())
+    }
+
+    /// The value, an object or `None`, or an array that may be empty; and its tags.
+    pub(crate) fn finish(mut self) -> Loaded {
+        let tags = std::mem::replace(&mut self.tags, Ok(BTreeSet::new()));
+        Loaded { value: self.value(), tags: tags.map(|tags| tags.into_iter().collect()) }
+    }
+
+    fn value(mut self) -> Option<Bytes> {
         match (self.rows, self.count) {
             (Rows::One, 0) => None,
             (Rows::Many, 0) => Some(Bytes::from_static(b"[]")),
@@ -93,10 +141,11 @@ impl<'k> Assignment<'k> {
         Self { group, params, index, places, collected, strays: 0 }
     }
 
-    /// Adds a row. `cell(i)` is the value of the i-th key column, `write` renders the row.
+    /// Adds a row. `cell(i)` is the value of the i-th key column, `part` that of a part of a tag, `write` renders the row.
     pub(crate) fn push<'a>(
         &mut self,
         cell: impl Fn(usize) -> Result<Cell<'a>, String>,
+        part: impl Fn(&TagSource) -> Result<Cell<'a>, String>,
         write: impl FnOnce(&mut Vec<u8>) -> Result<(), String>,
     ) -> Result<(), Error> {
         let mut values = Vec::with_capacity(self.params.len());
@@ -109,7 +158,7 @@ impl<'k> Assignment<'k> {
             }
         }
         if let Some(at) = self.index.get(&values.iter().collect::<Vec<_>>()) {
-            return self.collected[*at].push(self.group, write);
+            return self.collected[*at].push(self.group, part, write);
         }
         self.strays += 1;
         Ok(())
@@ -120,7 +169,7 @@ impl<'k> Assignment<'k> {
         self.strays
     }
 
-    pub(crate) fn finish(self) -> Vec<Option<Bytes>> {
+    pub(crate) fn finish(self) -> Vec<Loaded> {
         let values: Vec<_> = self.collected.into_iter().map(Collected::finish).collect();
         self.places.into_iter().map(|place| values[place].clone()).collect()
     }

@@ -15,7 +15,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    BreakerLimits, Error, Metrics, RowSource,
+    BreakerLimits, Error, Loaded, Metrics, RowSource,
     assign::most_bytes,
     breaker::{Breaker, Verdict},
     budget::{Budget, Took, Turn},
@@ -111,6 +111,11 @@ impl Loader {
     ///
     /// The database read begins after this call. Dropping the future is safe: a batch goes on for the others in it.
     pub async fn load(&self, key: Key) -> Result<Option<Bytes>, Error> {
+        self.load_tagged(key).await.map(|loaded| loaded.value)
+    }
+
+    /// Like [`load`](Self::load), with the tags of the rows.
+    pub async fn load_tagged(&self, key: Key) -> Result<Loaded, Error> {
         if key.group.is_look_aside() {
             return Err(Error::NoQuery { group: Arc::clone(&key.group.name) });
         }
@@ -224,7 +229,7 @@ impl Loader {
                 let mut answers = Vec::with_capacity(keys.len());
                 for key in keys {
                     let one = self.load_once(group, std::slice::from_ref(key), deadline).await;
-                    answers.push(one.map(|mut values| values.pop().flatten()));
+                    answers.push(one.map(|mut values| values.pop().unwrap_or_else(|| None.into())));
                 }
                 answers
             }
@@ -237,7 +242,7 @@ impl Loader {
         group: &Arc<Group>,
         keys: &[Key],
         deadline: Instant,
-    ) -> Result<Vec<Option<Bytes>>, Error> {
+    ) -> Result<Vec<Loaded>, Error> {
         let pass = self.breaker.enter()?;
         let begun = Instant::now();
         let values = timeout_at(deadline, self.source.load(group, keys))
@@ -254,7 +259,7 @@ impl Loader {
             return Err(Error::query(&group.name, reason));
         }
         let limit = most_bytes(group);
-        match values.iter().flatten().map(Bytes::len).find(|size| *size > limit) {
+        match values.iter().flat_map(|loaded| &loaded.value).map(Bytes::len).find(|size| *size > limit) {
             Some(size) => Err(Error::TooLarge { group: Arc::clone(&group.name), size, limit }),
             None => Ok(values),
         }

@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bytes::Bytes;
 use catalog::{GroupId, Key};
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::Error;
+use crate::{Error, Loaded};
 
 /// What a waiting caller is answered.
-pub(crate) type Answer = Result<Option<Bytes>, Error>;
+pub(crate) type Answer = Result<Loaded, Error>;
 
 /// A caller that waits for its key.
 pub(crate) struct Waiter {

@@ -19,6 +19,7 @@ mod error;
 mod fills;
 mod heartbeat;
 mod lanes;
+mod loaded;
 mod metrics;
 mod plan;
 mod source;
@@ -32,6 +33,7 @@ pub use breaker::BreakerLimits;
 pub use error::Error;
 pub use fills::{Limits, Loader};
 pub use heartbeat::Heartbeat;
+pub use loaded::{Loaded, Untagged};
 pub use metrics::Metrics;
 pub use source::RowSource;
 

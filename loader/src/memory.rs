@@ -14,7 +14,7 @@ use catalog::{Group, Key};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::{Error, RowSource};
+use crate::{Error, Loaded, RowSource, Untagged};
 
 /// Rows by key text. Cheap to clone; clones share everything.
 ///
@@ -31,7 +31,7 @@ pub struct Memory {
 
 #[derive(Debug, Default)]
 struct Shared {
-    rows: Mutex<HashMap<String, Bytes>>,
+    rows: Mutex<HashMap<String, Loaded>>,
     failure: Mutex<Option<Error>>,
     calls: Mutex<Vec<Vec<String>>>,
     holding: AtomicBool,
@@ -48,7 +48,18 @@ impl Memory {
 
     /// Sets the row of a key, as the JSON that a load answers.
     pub fn put(&self, key: &str, json: impl Into<Bytes>) {
-        self.shared.rows.lock().insert(key.to_owned(), json.into());
+        self.put_tagged(key, json, &[]);
+    }
+
+    /// Sets the row of a key, and the tags that a load makes of it.
+    pub fn put_tagged(&self, key: &str, json: impl Into<Bytes>, tags: &[&str]) {
+        let tags = Ok(tags.iter().map(|tag| Arc::from(*tag)).collect());
+        self.shared.rows.lock().insert(key.to_owned(), Loaded { value: Some(json.into()), tags });
+    }
+
+    /// Has the tags of a key's row not be told.
+    pub fn put_untagged(&self, key: &str, json: impl Into<Bytes>, why: Untagged) {
+        self.shared.rows.lock().insert(key.to_owned(), Loaded { value: Some(json.into()), tags: Err(why) });
     }
 
     /// Deletes the row of a key.
@@ -88,13 +99,13 @@ impl RowSource for Memory {
         !self.shared.single.load(Ordering::SeqCst)
     }
 
-    async fn load(&self, _group: &Arc<Group>, keys: &[Key]) -> Result<Vec<Option<Bytes>>, Error> {
+    async fn load(&self, _group: &Arc<Group>, keys: &[Key]) -> Result<Vec<Loaded>, Error> {
         let shared = &self.shared;
         let _running = Running::start(shared);
         shared.calls.lock().push(keys.iter().map(|key| key.text.to_string()).collect());
         let rows = {
             let rows = shared.rows.lock();
-            keys.iter().map(|key| rows.get(&*key.text).cloned()).collect()
+            keys.iter().map(|key| rows.get(&*key.text).cloned().unwrap_or_else(|| None.into())).collect()
         };
         let failure = shared.failure.lock().clone();
         if shared.holding.load(Ordering::SeqCst) {

@@ -12,8 +12,7 @@ mod value;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use catalog::{Catalog, Dialect, Group, GroupId, Key, Report, schema::Schema};
+use catalog::{Catalog, Dialect, Group, GroupId, Key, Query, Report, TagSource, schema::Schema};
 use daemon::config::Database;
 use futures_util::TryStreamExt;
 use sqlx::{
@@ -24,7 +23,7 @@ use tokio::sync::OnceCell;
 use tracing::{debug, info, warn};
 
 use crate::{
-    Error, RowSource,
+    Error, Loaded, RowSource,
     assign::{Assignment, Collected},
     cell::Names,
     mysql::{
@@ -32,7 +31,7 @@ use crate::{
         pool::{Pool, server_error},
         value::Form,
     },
-    plan::{Plan, chunks},
+    plan::{Plan, chunks, named},
 };
 
 /// Between two looks at a database that is down, while the start waits for it.
@@ -97,7 +96,7 @@ impl Mysql {
         Ok(bindings.map_or(&[], Vec::as_slice))
     }
 
-    async fn load_chunk(&self, group: &Arc<Group>, keys: &[Key]) -> Result<Vec<Option<Bytes>>, Error> {
+    async fn load_chunk(&self, group: &Arc<Group>, keys: &[Key]) -> Result<Vec<Loaded>, Error> {
         let plan = self
             .plans
             .get(&group.id)
@@ -175,7 +174,7 @@ impl RowSource for Mysql {
         Ok(report)
     }
 
-    async fn load(&self, group: &Arc<Group>, keys: &[Key]) -> Result<Vec<Option<Bytes>>, Error> {
+    async fn load(&self, group: &Arc<Group>, keys: &[Key]) -> Result<Vec<Loaded>, Error> {
         let mut values = Vec::with_capacity(keys.len());
         for chunk in chunks(group, keys) {
             values.extend(self.load_chunk(group, chunk).await?);
@@ -219,7 +218,7 @@ async fn read(
     bindings: &[Binding],
     group: &Group,
     keys: &[Key],
-) -> Result<Vec<Option<Bytes>>, Failure> {
+) -> Result<Vec<Loaded>, Failure> {
     let statement = plan.statement(group, keys);
     let mut arguments = MySqlArguments::default();
     for (param, value) in &statement.values {
@@ -228,19 +227,24 @@ async fn read(
     }
     let mut rows = sqlx::query_with(AssertSqlSafe(Arc::clone(&statement.sql)), arguments).fetch(connection);
     let mut shape = None;
+    let hidden = group.query.as_ref().map_or(0, Query::hidden);
     if statement.key_columns == 0 {
         let mut collected = Collected::new(group.rows);
         while let Some(row) = rows.try_next().await? {
-            let shape = shape.get_or_insert_with(|| Shape::of(&row, 0));
-            collected.push(group, |out| shape.write(&row, out))?;
+            let shape = shape.get_or_insert_with(|| Shape::of(&row, 0, hidden));
+            collected.push(group, |source| shape.part(&row, source), |out| shape.write(&row, out))?;
         }
         return Ok(vec![collected.finish()]);
     }
     let params = group.batched().map_or(&[][..], |batched| batched.params());
     let mut assignment = Assignment::new(group, keys, params);
     while let Some(row) = rows.try_next().await? {
-        let shape = shape.get_or_insert_with(|| Shape::of(&row, statement.key_columns));
-        assignment.push(|at| shape.key_cell(&row, at), |out| shape.write(&row, out))?;
+        let shape = shape.get_or_insert_with(|| Shape::of(&row, statement.key_columns, hidden));
+        assignment.push(
+            |at| shape.key_cell(&row, at),
+            |source| shape.part(&row, source),
+            |out| shape.write(&row, out),
+        )?;
     }
     if assignment.strays() > 0 {
         plan.warn_of_strays(group);
@@ -248,21 +252,23 @@ async fn read(
     Ok(assignment.finish())
 }
 
-/// The columns of a result: those of the value, then those that tell whose row it is.
+/// The columns of a result: those of the value, then those that tell whose row it is, then those that only tags are made of.
 struct Shape {
     names: Names,
     forms: Vec<Form>,
     value_columns: usize,
+    key_columns: usize,
 }
 
 impl Shape {
-    fn of(row: &MySqlRow, key_columns: usize) -> Self {
+    fn of(row: &MySqlRow, key_columns: usize, hidden: usize) -> Self {
         let columns = row.columns();
-        let value_columns = columns.len().saturating_sub(key_columns);
+        let value_columns = columns.len().saturating_sub(key_columns + hidden);
         Self {
             names: Names::new(columns[..value_columns].iter().map(sqlx::Column::name)),
             forms: columns.iter().map(Form::of).collect(),
             value_columns,
+            key_columns,
         }
     }
 
@@ -273,5 +279,16 @@ impl Shape {
     fn key_cell<'r>(&self, row: &'r MySqlRow, at: usize) -> Result<crate::cell::Cell<'r>, String> {
         let index = self.value_columns + at;
         self.forms.get(index).ok_or("the result lacks a key column")?.read(row, index)
+    }
+
+    /// What a part of a tag is made of.
+    fn part<'r>(&self, row: &'r MySqlRow, source: &TagSource) -> Result<crate::cell::Cell<'r>, String> {
+        let index = match source {
+            TagSource::Hidden(number) => self.value_columns + self.key_columns + number,
+            TagSource::Named(name) => {
+                named(row.columns()[..self.value_columns].iter().map(sqlx::Column::name), name)?
+            }
+        };
+        self.forms.get(index).ok_or("the result lacks a column of a tag")?.read(row, index)
     }
 }

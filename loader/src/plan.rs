@@ -100,3 +100,10 @@ fn find<'s>(name: &TableColumn, schema: &'s Schema) -> Option<&'s Field> {
     })?;
     table.columns.iter().find(|column| column.name.eq_ignore_ascii_case(&name.column))
 }
+
+/// The place of the column that a tag names.
+pub(crate) fn named<'n>(mut names: impl Iterator<Item = &'n str>, wanted: &str) -> Result<usize, String> {
+    names.position(|name| name.eq_ignore_ascii_case(wanted)).ok_or_else(|| {
+        format!("the result has no column {wanted}, which a tag is made of; add it to the SELECT")
+    })
+}

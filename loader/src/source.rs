@@ -1,10 +1,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use catalog::{Group, Key, Report};
 
-use crate::Error;
+use crate::{Error, Loaded};
 
 /// Where the row of a missing key comes from.
 #[async_trait]
@@ -29,8 +28,8 @@ pub trait RowSource: Send + Sync + 'static {
     /// Reads the current rows of `keys`, all of `group`, from the primary.
     ///
     /// Answers in the order of `keys`, one for each: a JSON object (or an array of them, for a group with many rows), or `None`
-    /// where there is no such row. The read begins after the call and sees everything that was committed before it.
+    /// where there is no such row; with the tags of its rows, if the group has tags. The read begins after the call and sees everything that was committed before it.
     ///
     /// Dropping the future is safe: the read is abandoned, and nothing of it reaches a later caller.
-    async fn load(&self, group: &Arc<Group>, keys: &[Key]) -> Result<Vec<Option<Bytes>>, Error>;
+    async fn load(&self, group: &Arc<Group>, keys: &[Key]) -> Result<Vec<Loaded>, Error>;
 }

@@ -13,9 +13,8 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use catalog::{
-    Catalog, Dialect, Group, GroupId, Key, ParamType, Problem, Report, Severity, Value,
+    Catalog, Dialect, Group, GroupId, Key, ParamType, Problem, Query, Report, Severity, TagSource, Value,
     schema::{Field, Schema, Table},
 };
 use futures_util::TryStreamExt;
@@ -32,10 +31,10 @@ use sqlx::{
 };
 
 use crate::{
-    Error, RowSource,
+    Error, Loaded, RowSource,
     assign::{Assignment, Collected},
     cell::{Cell, Names},
-    plan::{Plan, chunks, compared},
+    plan::{Plan, chunks, compared, named},
     sqlite::value::{Form, declared},
 };
 
@@ -153,7 +152,7 @@ impl Sqlite {
         Ok(Arc::clone(&self.schema.read()))
     }
 
-    async fn load_chunk(&self, group: &Group, keys: &[Key]) -> Result<Vec<Option<Bytes>>, Error> {
+    async fn load_chunk(&self, group: &Group, keys: &[Key]) -> Result<Vec<Loaded>, Error> {
         let plan = self
             .plans
             .get(&group.id)
@@ -162,14 +161,15 @@ impl Sqlite {
         let mut connection = self.connection().await?;
         let rows = self.fetch(&mut connection, plan, group, keys, &schema).await?;
         drop(connection);
+        let extra = (rows.key_columns, group.query.as_ref().map_or(0, Query::hidden));
         let Some(first) = rows.rows.first() else { return collect(plan, group, keys, &rows, None) };
-        let mut shape = Shape::of(first, rows.key_columns, &schema);
+        let mut shape = Shape::of(first, extra, &schema);
         if shape.is_none() {
             self.schema().await?;
             schema = Arc::clone(&self.schema.read());
-            shape = Shape::of(first, rows.key_columns, &schema);
+            shape = Shape::of(first, extra, &schema);
         }
-        let shape = shape.unwrap_or_else(|| Shape::untyped(first, rows.key_columns));
+        let shape = shape.unwrap_or_else(|| Shape::untyped(first, extra));
         collect(plan, group, keys, &rows, Some(&shape))
     }
 
@@ -249,7 +249,7 @@ impl RowSource for Sqlite {
         Ok(report)
     }
 
-    async fn load(&self, group: &Arc<Group>, keys: &[Key]) -> Result<Vec<Option<Bytes>>, Error> {
+    async fn load(&self, group: &Arc<Group>, keys: &[Key]) -> Result<Vec<Loaded>, Error> {
         let mut values = Vec::with_capacity(keys.len());
         for chunk in chunks(group, keys) {
             values.extend(self.load_chunk(group, chunk).await?);
@@ -269,12 +269,13 @@ fn collect(
     keys: &[Key],
     fetched: &Fetched,
     shape: Option<&Shape>,
-) -> Result<Vec<Option<Bytes>>, Error> {
+) -> Result<Vec<Loaded>, Error> {
     let write = |row, out: &mut Vec<u8>| shape.map_or(Ok(()), |shape| shape.write(row, out));
     if fetched.key_columns == 0 && group.batched().is_none() {
         let mut collected = Collected::new(group.rows);
         for row in &fetched.rows {
-            collected.push(group, |out| write(row, out))?;
+            let part = |source: &TagSource| shape.map_or(Ok(Cell::Null), |shape| shape.part(row, source));
+            collected.push(group, part, |out| write(row, out))?;
         }
         return Ok(vec![collected.finish()]);
     }
@@ -282,7 +283,8 @@ fn collect(
     let mut assignment = Assignment::new(group, keys, params);
     for row in &fetched.rows {
         let cell = |at| shape.map_or(Ok(Cell::Null), |shape| shape.key_cell(row, at));
-        assignment.push(cell, |out| write(row, out))?;
+        let part = |source: &TagSource| shape.map_or(Ok(Cell::Null), |shape| shape.part(row, source));
+        assignment.push(cell, part, |out| write(row, out))?;
     }
     if assignment.strays() > 0 {
         plan.warn_of_strays(group);
@@ -335,28 +337,30 @@ fn bind(arguments: &mut SqliteArguments, value: &Value, uuid_bytes: bool) -> Res
     }
 }
 
-/// The columns of a result: those of the value, then those that tell whose row it is.
+/// The columns of a result: those of the value, then those that tell whose row it is, then those that only tags are made of.
 struct Shape {
     names: Names,
     forms: Vec<Form>,
     value_columns: usize,
+    key_columns: usize,
 }
 
 impl Shape {
     /// `None` if a column's table is not in `schema`.
-    fn of(row: &SqliteRow, key_columns: usize, schema: &Schema) -> Option<Self> {
+    fn of(row: &SqliteRow, extra: (usize, usize), schema: &Schema) -> Option<Self> {
         let forms = row.columns().iter().map(|column| value::form(column, schema)).collect::<Option<_>>()?;
-        Some(Self::with(row, key_columns, forms))
+        Some(Self::with(row, extra, forms))
     }
 
-    fn untyped(row: &SqliteRow, key_columns: usize) -> Self {
-        Self::with(row, key_columns, row.columns().iter().map(|_| Form::Any).collect())
+    fn untyped(row: &SqliteRow, extra: (usize, usize)) -> Self {
+        Self::with(row, extra, row.columns().iter().map(|_| Form::Any).collect())
     }
 
-    fn with(row: &SqliteRow, key_columns: usize, forms: Vec<Form>) -> Self {
-        let value_columns = row.columns().len().saturating_sub(key_columns);
+    /// `extra` columns tell whose row it is, and make tags.
+    fn with(row: &SqliteRow, (key_columns, hidden): (usize, usize), forms: Vec<Form>) -> Self {
+        let value_columns = row.columns().len().saturating_sub(key_columns + hidden);
         let names = Names::new(row.columns()[..value_columns].iter().map(sqlx::Column::name));
-        Self { names, forms, value_columns }
+        Self { names, forms, value_columns, key_columns }
     }
 
     fn write(&self, row: &SqliteRow, out: &mut Vec<u8>) -> Result<(), String> {
@@ -366,5 +370,16 @@ impl Shape {
     fn key_cell<'r>(&self, row: &'r SqliteRow, at: usize) -> Result<Cell<'r>, String> {
         let index = self.value_columns + at;
         self.forms.get(index).ok_or("the result lacks a key column")?.read(row, index)
+    }
+
+    /// What a part of a tag is made of.
+    fn part<'r>(&self, row: &'r SqliteRow, source: &TagSource) -> Result<Cell<'r>, String> {
+        let index = match source {
+            TagSource::Hidden(number) => self.value_columns + self.key_columns + number,
+            TagSource::Named(name) => {
+                named(row.columns()[..self.value_columns].iter().map(sqlx::Column::name), name)?
+            }
+        };
+        self.forms.get(index).ok_or("the result lacks a column of a tag")?.read(row, index)
     }
 }

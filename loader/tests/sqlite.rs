@@ -80,7 +80,10 @@ impl Shop {
     async fn load(&self, keys: &[&str]) -> Vec<Option<String>> {
         let keys: Vec<Key> = keys.iter().map(|key| self.catalog.resolve(key).unwrap()).collect();
         let values = self.source.load(&keys[0].group, &keys).await.unwrap();
-        values.into_iter().map(|value| value.map(|json| String::from_utf8(json.to_vec()).unwrap())).collect()
+        values
+            .into_iter()
+            .map(|value| value.value.map(|json| String::from_utf8(json.to_vec()).unwrap()))
+            .collect()
     }
 }
 

@@ -3,6 +3,13 @@
 //! Sending is optimistic: a batch goes out at once under the ring as known now, while the membership is read
 //! linearizably. Only if that read proves that the ring was current do the acknowledgements count; else the batch is
 //! planned again under the newer ring. An acknowledgement at a newer epoch, or a target that has left, does the same.
+//! A tag has no owner: what carries it may be of any slot, as in a flush of groups. So its removal goes the way of a flush
+//! ([`Plan::flush_phases`](ring::plan::Plan::flush_phases)): to all live nodes, while any has not confirmed the epoch; then to all
+//! owners; then, where slots have replicas, to these. All at once would not do: *the owner applies the removal of a tag; it pulls an
+//! entry that carries it, whose tags it learns by that, from a departing holder that has not applied it yet, under a token that
+//! is newer than the removal.* A node that pulls after its own phase finds only sources that have applied it, and gave up what
+//! carries the tag.
+//!
 //! With etcd down removals still go to the known nodes at once; only their acknowledgement waits.
 
 mod heartbeats;
@@ -31,7 +38,7 @@ use crate::metrics::DeliverMetrics;
 use crate::watermarks::{Reading, Watermarks};
 
 use self::heartbeats::Hearts;
-use self::payload::Payload;
+use self::payload::{Content, Payload};
 use self::plan::{Path, Planner};
 use self::worker::{Outcome, Worker};
 
@@ -114,6 +121,7 @@ type Proof = Shared<BoxFuture<'static, Arc<Ring>>>;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Removals {
     pub(crate) keys: Vec<Arc<str>>,
+    pub(crate) tags: Vec<Arc<str>>,
     pub(crate) groups: Vec<Arc<str>>,
     /// Where the newest change came from.
     pub(crate) origin: Arc<str>,
@@ -200,7 +208,7 @@ impl Deliverer {
     /// Delivers, and returns when everybody who may hold any of it has acknowledged. Dropping the future leaves it undecided
     /// whether it was applied.
     pub(crate) async fn deliver(&self, removals: Removals, place: &Place) {
-        if removals.keys.is_empty() && removals.groups.is_empty() {
+        if removals.keys.is_empty() && removals.tags.is_empty() && removals.groups.is_empty() {
             return;
         }
         // Taken before the read begins, which is at the first poll: the read can't be older than this view.
@@ -208,27 +216,33 @@ impl Deliverer {
         let proof = self.proof();
         let origin = removals.origin;
         let mut open = FuturesUnordered::new();
-        for path in self.plan(&view, removals.keys, removals.groups) {
+        for path in self.plan(&view, removals.keys, removals.tags, removals.groups) {
             open.push(self.attempt(path, view.clone(), proof.clone(), &origin, place));
         }
         while let Some(attempt) = open.next().await {
             let Attempt::Again(payload, ring) = attempt else { continue };
             self.shared.metrics.replans.inc();
-            let (keys, groups) = payload.content();
+            let Content { keys, tags, groups } = payload.content();
             let proof: Proof = future::ready(ring.clone()).boxed().shared();
-            for path in self.plan(&ring, keys.to_vec(), groups.into_iter().collect()) {
+            for path in self.plan(&ring, keys.to_vec(), tags.to_vec(), groups.into_iter().collect()) {
                 open.push(self.attempt(path, ring.clone(), proof.clone(), &origin, place));
             }
         }
     }
 
-    fn plan(&self, ring: &Arc<Ring>, keys: Vec<Arc<str>>, groups: Vec<Arc<str>>) -> Vec<Path> {
+    fn plan(
+        &self,
+        ring: &Arc<Ring>,
+        keys: Vec<Arc<str>>,
+        tags: Vec<Arc<str>>,
+        groups: Vec<Arc<str>>,
+    ) -> Vec<Path> {
         let confirmed = self.shared.confirmed.lock().clone();
         let confirmed = |id: &NodeId| {
             let (incarnation, epoch) = confirmed.get(id)?;
             (ring.member(id)?.incarnation == *incarnation).then_some(*epoch)
         };
-        self.planner.paths(ring, &confirmed, keys, groups)
+        self.planner.paths(ring, &confirmed, keys, tags, groups)
     }
 
     /// Sends one path's payload, and checks that the ring it went out under is the proven one.

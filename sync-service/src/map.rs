@@ -1,4 +1,4 @@
-//! From a batch of messages to the keys and groups that they make stale.
+//! From a batch of messages to the keys, tags and groups that they make stale.
 
 mod streak;
 mod told;
@@ -61,12 +61,14 @@ pub(crate) struct Beat {
     pub(crate) row: Row,
 }
 
-/// Keys and groups of one batch, each once.
+/// Keys, tags and groups of one batch, each once.
 #[derive(Default)]
 struct Stale {
     /// In the order in which the changes name them: what is sent does not depend on how a table hashes.
     keys: Vec<Arc<str>>,
     known: HashSet<Arc<str>, DefaultHashBuilder>,
+    tags: Vec<Arc<str>>,
+    known_tags: HashSet<Arc<str>, DefaultHashBuilder>,
     groups: BTreeMap<GroupId, &'static str>,
 }
 
@@ -139,7 +141,7 @@ impl Mapper {
         }
         self.metrics.messages.inc_by(batch.len() as u64);
         self.metrics.batch_messages.observe(batch.len() as f64);
-        self.metrics.batch_keys.observe(stale.keys.len() as f64);
+        self.metrics.batch_keys.observe((stale.keys.len() + stale.tags.len()) as f64);
         Mapped { removals: self.removals(stale, batch.origin()), letters, owed, beats, times }
     }
 
@@ -181,6 +183,13 @@ impl Mapper {
                             let key: Arc<str> = key.into();
                             stale.keys.push(key.clone());
                             stale.known.insert(key);
+                        }
+                    }
+                    Effect::RemoveTag(tag) => {
+                        if !stale.known_tags.contains(tag.as_str()) {
+                            let tag: Arc<str> = tag.into();
+                            stale.tags.push(tag.clone());
+                            stale.known_tags.insert(tag);
                         }
                     }
                     Effect::Flush { group, reason } => {
@@ -323,14 +332,14 @@ impl Mapper {
         groups.len()
     }
 
-    /// What goes to the nodes. Keys of groups that are flushed go too: a key costs little, and finding its group more.
+    /// What goes to the nodes. Keys and tags of groups that are flushed go too: one costs little, and finding its group more.
     fn removals(&self, stale: Stale, origin: String) -> Removals {
         let mut groups = Vec::with_capacity(stale.groups.len());
         for (group, reason) in stale.groups {
             self.metrics.flushed(reason, 1);
             groups.push(self.catalog.groups()[usize::from(group.0)].name.clone());
         }
-        Removals { keys: stale.keys, groups, origin: origin.into() }
+        Removals { keys: stale.keys, tags: stale.tags, groups, origin: origin.into() }
     }
 }
 

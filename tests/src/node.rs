@@ -64,7 +64,7 @@ impl Node {
 
     /// Removes a key on all nodes.
     pub async fn remove(&self, key: &str) -> Result<u64, Status> {
-        let request = RemoveRequest { keys: vec![key.to_owned()], forwarded: false };
+        let request = RemoveRequest { keys: vec![key.to_owned()], ..RemoveRequest::default() };
         Ok(self.client.clone().remove(request).await?.into_inner().removed)
     }
 

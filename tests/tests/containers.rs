@@ -63,6 +63,7 @@ fn main() -> ExitCode {
         changes::sharded_tables_map_by_pattern,
         changes::rule_with_when_changed_spares_other_updates,
         changes::list_follows_its_rows,
+        changes::joined_rows_reach_the_lists_that_show_them,
         freshness::the_markers_of_transactions_hold_no_watermark_back,
         key_types::every_type_that_may_be_a_key_part,
         handover::a_planned_restart_spares_the_database,

@@ -119,7 +119,9 @@ impl Seal {
         let incarnation = fields.get_u64();
         let seq = fields.get_u64();
         let started = self.base + Duration::from_micros(fields.get_u64());
-        let token = Token { seq, started, generation: fields.get_u64(), acquisition: fields.get_u64() };
+        // A value that is set has no tags, so it needs no number of theirs.
+        let token =
+            Token { seq, started, generation: fields.get_u64(), acquisition: fields.get_u64(), tags: 0 };
         if now.saturating_duration_since(started) > ttl {
             return Err(BadToken::Expired);
         }
@@ -154,7 +156,7 @@ mod tests {
     const TTL: Duration = Duration::from_mins(1);
 
     fn token(base: Instant, seq: u64, micros: u64, generation: u64, acquisition: u64) -> Token {
-        Token { seq, started: base + Duration::from_micros(micros), generation, acquisition }
+        Token { seq, started: base + Duration::from_micros(micros), generation, acquisition, tags: 0 }
     }
 
     proptest! {

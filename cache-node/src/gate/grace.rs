@@ -25,6 +25,7 @@ impl Gate {
     /// slot that this node holds; the node's own membership is the caller's to check. Counts as no use.
     pub fn stale(&self, place: Place, key: &str, now: Instant) -> Option<Entry> {
         let entry = self.store.peek(place.hash, key, now, |stamp| self.check(stamp))?;
+        self.tags.check(entry.tags.as_ref()).ok()?;
         Some(self.shown(entry))
     }
 

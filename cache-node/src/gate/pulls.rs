@@ -6,7 +6,7 @@ use bytes::Bytes;
 use ring::Epoch;
 use tokio::time::Instant;
 
-use super::{Gate, Place, Refused, Token, not_overtaken};
+use super::{Gate, Place, Refused, Token, not_overtaken, tags::stamped};
 use crate::{
     metrics::Cause,
     protocol::{self, PullRefused, Standing},
@@ -23,6 +23,8 @@ pub struct Snapshot {
     generations: Box<[u64]>,
     /// By shard of the gate.
     seqs: Box<[u64]>,
+    /// The last removal of a tag.
+    tags: u64,
 }
 
 /// A value as another node had it in memory.
@@ -36,6 +38,8 @@ pub struct Offered {
     pub filled: Instant,
     /// When it expires, at the earliest.
     pub expires: Instant,
+    /// The hashes of its tags; `None` if its group has tags and the source did not tell them.
+    pub tags: Option<Box<[u64]>>,
 }
 
 /// Whether a pulled value may push out others.
@@ -59,6 +63,9 @@ pub enum NotTaken {
     /// The key is in memory already; what this node has read by itself is no older.
     #[error("the key is in memory already")]
     Present,
+    /// Its group has tags, and the source, of an older version, did not tell those of the value.
+    #[error("the source did not tell the value's tags")]
+    Untagged,
     /// Its time is over.
     #[error("the value has expired")]
     Expired,
@@ -74,6 +81,7 @@ impl NotTaken {
             Self::Overtaken(refused) => refused.label(),
             Self::Refused(refused) => refused.label(),
             Self::Present => "present",
+            Self::Untagged => "untagged",
             Self::Expired => "expired",
             Self::NoRoom => "no_room",
         }
@@ -87,6 +95,7 @@ impl Gate {
         let started = Instant::now();
         Snapshot {
             started,
+            tags: self.tags.seq(),
             acquisition: self.slots.last_acquisition(),
             generations: (0..self.groups.len()).map(|group| self.generation(group as u16)).collect(),
             seqs: self.shards.iter().map(|shard| shard.lock().seq()).collect(),
@@ -102,6 +111,7 @@ impl Gate {
             started: snapshot.started,
             generation: *snapshot.generations.get(usize::from(place.group))?,
             acquisition,
+            tags: snapshot.tags,
         })
     }
 
@@ -125,7 +135,8 @@ impl Gate {
         let log = self.shard(place.hash).lock();
         let standing = standing();
         protocol::may_take_pull(standing, asked)?;
-        let view = self.view(&log, place, token.seq, token.started, standing.live);
+        let tags = offered.tags.ok_or(NotTaken::Untagged)?;
+        let view = self.view(&log, place, &tags, token.seq, token.started, standing.live);
         not_overtaken(token, &view)?;
         if offered.expires <= now {
             return Err(NotTaken::Expired);
@@ -143,9 +154,9 @@ impl Gate {
             generation: token.generation,
             acquisition: token.acquisition,
         };
-        let Offered { key, value, filled, expires } = offered;
+        let Offered { key, value, filled, expires, .. } = offered;
         let expires = expires + self.grace(place.group);
-        let entry = Entry { value, stamp, filled, expires, tags: None };
+        let entry = Entry { value, stamp, filled, expires, tags: stamped(token.tags, &tags) };
         let inserted = self.store.insert(place.hash, &key, &entry, packed.as_ref());
         drop(log); // held until here: a removal must not come between the check and the insert
         Ok(inserted)
@@ -154,7 +165,9 @@ impl Gate {
     /// Returns a key's entry if it may be given to a node that pulls it, whether or not readers get it here. The node's own
     /// membership and epoch are the caller's to check. Counts as no use.
     pub fn given(&self, place: Place, key: &str, now: Instant) -> Option<Entry> {
-        self.in_time(self.store.peek(place.hash, key, now, |stamp| self.may_give(stamp))?, now)
+        let entry = self.store.peek(place.hash, key, now, |stamp| self.may_give(stamp))?;
+        self.tags.check(entry.tags.as_ref()).ok()?;
+        self.in_time(entry, now)
     }
 
     /// Shows the entries that may be given away and whose stamp is `wanted`, page by page, as [`Store::page`](crate::store::Store::page) does.
@@ -169,7 +182,8 @@ impl Gate {
         let given =
             |stamp: &Stamp, expires| self.runs(stamp, expires, now) && wanted(stamp) && self.may_give(stamp).is_ok();
         self.store.page_of(from, count, given, |key, entry| {
-            self.in_time(entry.clone(), now).is_none_or(|entry| take(key, &entry))
+            self.tags.check(entry.tags.as_ref()).is_err()
+                || self.in_time(entry.clone(), now).is_none_or(|entry| take(key, &entry))
         })
     }
 

@@ -15,7 +15,7 @@ impl Gate {
     ) -> Result<Inserted, Refusal> {
         let packed = self.pack(place.group, filled.value.as_ref());
         let log = self.shard(place.hash).lock();
-        let view = self.view(&log, place, token.seq, token.started, live());
+        let view = self.view(&log, place, &filled.tags, token.seq, token.started, live());
         may_store(token, &view, self.quarantine).map_err(Refusal::Gate)?;
         let now = tokio::time::Instant::now();
         if self.peek(place, &filled.key, now).is_some_and(|entry| entry.filled > token.started) {

@@ -48,7 +48,7 @@ fn token(gate: &Gate, key: &str) -> Token {
 
 fn store(gate: &Gate, key: &str, token: &Token, value: &str) -> Result<Inserted, Refused> {
     let value = Some(Bytes::copy_from_slice(value.as_bytes()));
-    let filled = Filled { key: key.into(), value, ttl: Duration::from_mins(10) };
+    let filled = Filled { key: key.into(), value, ttl: Duration::from_mins(10), tags: Box::default() };
     gate.store_filled(token, place(key), filled, || true)
 }
 
@@ -443,6 +443,7 @@ fn offered(key: &str, value: &str) -> Offered {
         value,
         filled: now.checked_sub(Duration::from_secs(1)).unwrap(),
         expires: now + Duration::from_mins(1),
+        tags: Some(Box::default()),
     }
 }
 
@@ -583,4 +584,182 @@ async fn what_departs_is_served_to_nobody_and_given_away_until_it_is_removed_or_
     assert!(gate.given(place("user:1"), "user:1", now).is_none());
     gate.sweep().await;
     assert_eq!(gate.store().sizes().entries, 0);
+}
+
+/// Stores a value that carries these tags.
+fn store_tagged(
+    gate: &Gate,
+    key: &str,
+    token: &Token,
+    value: &str,
+    tags: &[&str],
+) -> Result<Inserted, Refused> {
+    let value = Some(Bytes::copy_from_slice(value.as_bytes()));
+    let tags = tags.iter().map(|tag| hash(tag)).collect();
+    let filled = Filled { key: key.into(), value, ttl: Duration::from_mins(10), tags };
+    gate.store_filled(token, place(key), filled, || true)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_of_a_tag_ends_what_carries_it_and_refuses_what_was_read_before_or_in_its_quarantine() {
+    let (_, gate) = gate(LOG).await;
+    for (key, tags) in
+        [("user:1", &["product:1", "product:2"][..]), ("user:2", &["product:2"]), ("user:3", &[])]
+    {
+        let token = token(&gate, key);
+        assert_eq!(store_tagged(&gate, key, &token, "old", tags), Ok(Inserted::Stored));
+    }
+    let under_way = token(&gate, "user:4");
+    gate.remove_tag("product:1", &[0], &origin());
+    assert!(
+        read(&gate, "user:1").is_none() && read(&gate, "user:2").is_some() && read(&gate, "user:3").is_some()
+    );
+    assert_eq!(store_tagged(&gate, "user:4", &under_way, "old", &["product:1"]), Err(Refused::TagRemoved));
+    assert_eq!(store_tagged(&gate, "user:4", &under_way, "new", &["product:2"]), Ok(Inserted::Stored));
+    advance(Duration::from_millis(99)).await;
+    let early = token(&gate, "user:1");
+    advance(Duration::from_millis(1)).await;
+    let late = token(&gate, "user:1");
+    assert_eq!(store_tagged(&gate, "user:1", &early, "old", &["product:1"]), Err(Refused::Quarantine));
+    assert_eq!(store_tagged(&gate, "user:1", &late, "new", &["product:1"]), Ok(Inserted::Stored));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_request_after_a_removal_of_a_tag_shares_a_fill_whose_value_may_turn_out_to_carry_it() {
+    let (_, gate) = gate(LOG).await;
+    let (before, unsettled) = gate.token(place("user:1")).unwrap();
+    assert!(gate.current(&before, place("user:1")) && unsettled.is_none());
+    gate.remove_tag("product:1", &[], &origin());
+    assert!(gate.current(&before, place("user:1")), "of other groups");
+    gate.remove_tag("product:1", &[0], &origin());
+    assert!(!gate.current(&before, place("user:1")));
+    let (after, unsettled) = gate.token(place("user:1")).unwrap();
+    assert!(gate.current(&after, place("user:1")));
+    assert_eq!(unsettled, Some(Instant::now() + QUARANTINE), "it may have read the old row");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_of_a_tagged_group_is_pulled_with_its_tags_or_not_at_all() {
+    let (slots, gate) = gate(LOG).await;
+    let token = token(&gate, "user:1");
+    let take = |tags: Option<&[&str]>| {
+        let tags = tags.map(|tags| tags.iter().map(|tag| hash(tag)).collect());
+        let offered = Offered { tags, ..offered("user:1", "value") };
+        gate.store_pulled(&token, place("user:1"), offered, Epoch(5), Room::Make, settled)
+    };
+    assert_eq!(take(None), Err(NotTaken::Untagged));
+    gate.remove_tag("product:1", &[0], &origin());
+    assert_eq!(take(Some(&["product:1"])), Err(NotTaken::Overtaken(Refused::TagRemoved)));
+    assert_eq!(take(Some(&["product:2"])), Ok(Inserted::Stored));
+    slots.depart(SLOT);
+    let given = |key: &str| gate.given(place(key), key, Instant::now());
+    assert_eq!(tag_hashes(given("user:1").unwrap().tags.as_ref()), [hash("product:2")]);
+    gate.remove_tag("product:2", &[0], &origin());
+    assert!(given("user:1").is_none(), "what is ended is given to nobody");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_tag_ended_is_swept_out_and_its_story_is_told() {
+    let slots = Arc::new(Slots::new("a".into()));
+    slots.set(SLOT, true);
+    let bounds = Bounds { memory: 1 << 20, negative_share: 0.1, max_value: 1024 };
+    let store = Store::new(bounds, &mut Registry::default()).with_recorder(Arc::new(Recorder::new(1000)));
+    let gate = Gate::new(store, slots, 1, QUARANTINE, LOG).with_tag_log(4);
+    advance(QUARANTINE).await;
+    for n in 0..100 {
+        let key = format!("user:{n}");
+        let token = token(&gate, &key);
+        store_tagged(&gate, &key, &token, "old", &[&format!("product:{}", n % 10)]).unwrap();
+    }
+    gate.remove_tag("product:3", &[0], &origin());
+    assert_eq!(gate.store().sizes().entries, 100, "in constant time");
+    advance(Duration::from_secs(1)).await;
+    gate.sweep().await;
+    assert_eq!(gate.store().sizes().entries, 90);
+    let story = gate.recorder().of(place("user:3"));
+    assert_eq!((story[0].what, &*story[0].detail), ("removed", "shop/0@1 by tag product:3"));
+    let (at, told) = gate.last_removal(place("user:3")).unwrap();
+    assert_eq!((&*told, Instant::now() - at), ("shop/0@1 by tag product:3", Duration::from_secs(1)));
+    // More than the gate remembers, each swept for: nothing else is lost.
+    for n in 0..100 {
+        gate.remove_tag(&format!("other:{n}"), &[0], &origin());
+        gate.sweep().await;
+    }
+    assert_eq!(gate.store().sizes().entries, 90);
+    assert!(read(&gate, "user:4").is_some());
+    for n in 0..5 {
+        gate.remove_tag(&format!("other:{n}"), &[0], &origin());
+    }
+    assert!(
+        read(&gate, "user:4").is_none(),
+        "more than it remembers, and no sweep: any of them may be its own"
+    );
+}
+
+/// A step of the tags' own world.
+#[derive(Debug, Clone)]
+enum TagStep {
+    Begin(u8),
+    Store(u8, Vec<u8>),
+    RemoveTag(u8),
+    Read(u8),
+    Sweep,
+    Wait,
+}
+
+fn tag_steps() -> impl Strategy<Value = Vec<TagStep>> {
+    let step = prop_oneof![
+        3 => (0..4u8).prop_map(TagStep::Begin),
+        3 => (0..4u8, prop::collection::vec(0..6u8, 0..3)).prop_map(|(key, tags)| TagStep::Store(key, tags)),
+        2 => (0..6u8).prop_map(TagStep::RemoveTag),
+        3 => (0..4u8).prop_map(TagStep::Read),
+        1 => Just(TagStep::Sweep),
+        1 => Just(TagStep::Wait),
+    ];
+    prop::collection::vec(step, 0..80)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    /// However fills, removals of tags, forgetting and sweeps come: nothing is read that began before, or in the quarantine of, the last
+    /// removal of one of its tags.
+    #[test]
+    fn nothing_is_served_that_is_older_than_a_removal_of_one_of_its_tags(steps in tag_steps(), log in 1..6usize) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let (_, gate) = gate(LOG).await;
+            let gate = gate.with_tag_log(log);
+            let mut tokens: [Option<(Token, usize)>; 4] = [None; 4];
+            let mut removed = [None::<(usize, Instant)>; 6];
+            let mut stored: [Option<(usize, Instant, Vec<u8>)>; 4] = Default::default();
+            for (now, step) in steps.into_iter().enumerate() {
+                match step {
+                    TagStep::Begin(key) => tokens[usize::from(key)] = Some((token(&gate, &format!("user:{key}")), now)),
+                    TagStep::Store(key, tags) => {
+                        let Some((token, begun)) = tokens[usize::from(key)].take() else { continue };
+                        let names: Vec<String> = tags.iter().map(|tag| format!("tag:{tag}")).collect();
+                        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                        if store_tagged(&gate, &format!("user:{key}"), &token, &now.to_string(), &names).is_ok() {
+                            stored[usize::from(key)] = Some((begun, token.started, tags));
+                        }
+                    }
+                    TagStep::RemoveTag(tag) => {
+                        gate.remove_tag(&format!("tag:{tag}"), &[0], &origin());
+                        removed[usize::from(tag)] = Some((now, Instant::now()));
+                    }
+                    TagStep::Read(key) => {
+                        let name = format!("user:{key}");
+                        if gate.get(place(&name), &name, Instant::now()).is_none() { continue }
+                        let (begun, started, tags) = stored[usize::from(key)].as_ref().unwrap();
+                        for tag in tags {
+                            let Some((at, when)) = removed[usize::from(*tag)] else { continue };
+                            assert!(*begun > at && *started >= when + QUARANTINE, "{name} is older than tag:{tag}");
+                        }
+                    }
+                    TagStep::Sweep => gate.sweep().await,
+                    TagStep::Wait => advance(Duration::from_millis(60)).await,
+                }
+            }
+        });
+    }
 }

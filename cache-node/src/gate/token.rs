@@ -15,6 +15,8 @@ pub struct Token {
     pub generation: u64,
     /// The acquisition of the key's slot.
     pub acquisition: u64,
+    /// The number of the last removal of a tag.
+    pub tags: u64,
 }
 
 /// A logged removal.
@@ -41,6 +43,10 @@ pub struct View {
     pub acquired: Option<(u64, Instant)>,
     /// Whether the node can prove that it still is a member (R6).
     pub live: bool,
+    /// The last removal of one of the value's tags; its number is one of tags.
+    pub tagged: Option<Logged>,
+    /// The newest removal of a tag that had to be forgotten; `None` for a value without tags.
+    pub tags_forgotten: Option<Logged>,
 }
 
 /// Why a filled value was served but not stored.
@@ -52,6 +58,15 @@ pub enum Refused {
     /// The fill began so soon after a removal that the database may have shown it the old row.
     #[error("the fill began within the quarantine of a removal")]
     Quarantine,
+    /// One of the value's tags was removed since the fill began.
+    #[error("a tag of the value was removed since the fill began")]
+    TagRemoved,
+    /// The value has more tags than its group allows.
+    #[error("the value has too many tags")]
+    TooManyTags,
+    /// The value has a row that a tag can't be made of.
+    #[error("a tag of the value can't be told")]
+    UnreadableTag,
     /// The log of removals no longer reaches back to the fill's beginning.
     #[error("the log of removals does not reach back to the fill's beginning")]
     LogOverrun,
@@ -68,14 +83,26 @@ pub enum Refused {
 
 impl Refused {
     /// All reasons, for metrics.
-    pub const ALL: [Self; 6] =
-        [Self::Removed, Self::Quarantine, Self::LogOverrun, Self::Flushed, Self::SlotLost, Self::Fenced];
+    pub const ALL: [Self; 9] = [
+        Self::Removed,
+        Self::Quarantine,
+        Self::TagRemoved,
+        Self::TooManyTags,
+        Self::UnreadableTag,
+        Self::LogOverrun,
+        Self::Flushed,
+        Self::SlotLost,
+        Self::Fenced,
+    ];
 
     /// The reason as a metric's label.
     pub fn label(self) -> &'static str {
         match self {
             Self::Removed => "removed",
             Self::Quarantine => "quarantine",
+            Self::TagRemoved => "tag_removed",
+            Self::TooManyTags => "too_many_tags",
+            Self::UnreadableTag => "unreadable_tag",
             Self::LogOverrun => "log_overrun",
             Self::Flushed => "flushed",
             Self::SlotLost => "slot_lost",
@@ -92,7 +119,8 @@ pub fn may_store(token: &Token, view: &View, quarantine: Duration) -> Result<(),
     if unsettled(view, quarantine).is_some_and(|until| token.started < until) {
         return Err(Refused::Quarantine);
     }
-    if view.forgotten.is_some_and(|forgotten| token.started < forgotten.at + quarantine) {
+    let forgotten = [view.forgotten, view.tags_forgotten];
+    if forgotten.iter().flatten().any(|forgotten| token.started < forgotten.at + quarantine) {
         return Err(Refused::LogOverrun);
     }
     Ok(())
@@ -115,17 +143,23 @@ pub fn not_overtaken(token: &Token, view: &View) -> Result<(), Refused> {
     if view.removed.is_some_and(|removed| removed.seq > token.seq) {
         return Err(Refused::Removed);
     }
-    if view.forgotten.is_some_and(|forgotten| forgotten.seq > token.seq) {
+    if view.tagged.is_some_and(|removed| removed.seq > token.tags) {
+        return Err(Refused::TagRemoved);
+    }
+    if view.forgotten.is_some_and(|forgotten| forgotten.seq > token.seq)
+        || view.tags_forgotten.is_some_and(|forgotten| forgotten.seq > token.tags)
+    {
         return Err(Refused::LogOverrun);
     }
     Ok(())
 }
 
-/// Until when the database may still show the row from before the last removal, flush or acquisition of the slot (R2).
+/// Until when the database may still show the row from before the last removal of the key or a tag, flush or acquisition of the slot (R2).
 pub fn unsettled(view: &View, quarantine: Duration) -> Option<Instant> {
     let removed = view.removed.map(|removed| removed.at);
     let acquired = view.acquired.map(|(_, at)| at);
-    removed.max(view.flushed).max(acquired).map(|at| at + quarantine)
+    let tagged = view.tagged.map(|removed| removed.at);
+    removed.max(view.flushed).max(acquired).max(tagged).map(|at| at + quarantine)
 }
 
 #[cfg(test)]
@@ -140,7 +174,7 @@ mod tests {
     /// A token taken at 1000 ms, and a view in which nothing stands in its way.
     fn calm() -> (Instant, Token, View) {
         let zero = Instant::now();
-        let token = Token { seq: 7, started: zero + ms(1000), generation: 3, acquisition: 5 };
+        let token = Token { seq: 7, started: zero + ms(1000), generation: 3, acquisition: 5, tags: 4 };
         let view = View {
             removed: Some(Logged { seq: 7, at: zero + ms(900) }),
             forgotten: Some(Logged { seq: 6, at: zero + ms(900) }),
@@ -148,6 +182,8 @@ mod tests {
             flushed: Some(zero + ms(900)),
             acquired: Some((5, zero + ms(900))),
             live: true,
+            tagged: Some(Logged { seq: 4, at: zero + ms(900) }),
+            tags_forgotten: Some(Logged { seq: 3, at: zero + ms(900) }),
         };
         (zero, token, view)
     }
@@ -171,6 +207,22 @@ mod tests {
             Err(Refused::Removed),
         );
         check(|zero, view| view.removed = Some(Logged { seq: 8, at: zero }), Err(Refused::Removed));
+    }
+
+    #[test]
+    fn a_removal_of_a_tag_refuses_as_one_of_the_key_does_by_numbers_of_its_own() {
+        let tagged =
+            |seq, at| move |zero, view: &mut View| view.tagged = Some(Logged { seq, at: zero + ms(at) });
+        check(tagged(5, 0), Err(Refused::TagRemoved));
+        check(tagged(5, 5000), Err(Refused::TagRemoved));
+        check(tagged(4, 901), Err(Refused::Quarantine));
+        check(tagged(4, 900), Ok(()));
+        let forgotten = |seq, at| {
+            move |zero, view: &mut View| view.tags_forgotten = Some(Logged { seq, at: zero + ms(at) })
+        };
+        check(forgotten(5, 0), Err(Refused::LogOverrun));
+        check(forgotten(4, 901), Err(Refused::LogOverrun));
+        check(|_, view| (view.tagged, view.tags_forgotten) = (None, None), Ok(()));
     }
 
     #[test]

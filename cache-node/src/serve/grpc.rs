@@ -137,7 +137,14 @@ impl Cache for Service {
 
     async fn remove(&self, request: Request<v1::RemoveRequest>) -> Result<Response<v1::RemoveReply>, Status> {
         let request = request.into_inner();
-        let removed = self.0.remove(&request.keys, hop(request.forwarded)).await?;
+        if !request.tags.is_empty() {
+            self.0.remove_tags(&request.tags, hop(request.forwarded)).await?;
+        }
+        let removed = if request.keys.is_empty() && !request.tags.is_empty() {
+            0
+        } else {
+            self.0.remove(&request.keys, hop(request.forwarded)).await?
+        };
         Ok(Response::new(v1::RemoveReply { removed, epoch: self.0.epoch().0 }))
     }
 

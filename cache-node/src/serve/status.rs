@@ -17,7 +17,7 @@ impl Error {
         match self {
             Self::Key(error) if matches!(**error, catalog::KeyError::NoGroup { .. }) => Code::NotFound,
             Self::Key(_) | Self::KeyTooLong { .. } | Self::TooManyKeys { .. } => Code::InvalidArgument,
-            Self::UnknownGroup { .. } => Code::NotFound,
+            Self::UnknownGroup { .. } | Self::UnknownTag { .. } => Code::NotFound,
             Self::Fill(error) => match error {
                 loader::Error::Deadline { .. } => Code::DeadlineExceeded,
                 loader::Error::Overloaded { .. } => Code::ResourceExhausted,

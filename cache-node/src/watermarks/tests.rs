@@ -153,7 +153,8 @@ fn a_reader_never_claims_a_change_for_an_entry_that_lacks_it() {
         for version in 0..CHANGES {
             let (token, _) = gate.token(place).expect("the slot is held");
             let value = Some(bytes::Bytes::copy_from_slice(&version.to_le_bytes()));
-            let filled = Filled { key: "user:1".into(), value, ttl: Duration::from_mins(10) };
+            let filled =
+                Filled { key: "user:1".into(), value, ttl: Duration::from_mins(10), tags: Box::default() };
             assert!(gate.store_filled(&token, place, filled, || true).is_ok());
             std::thread::yield_now();
             let changed = node.now() + 1;

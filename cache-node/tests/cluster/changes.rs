@@ -12,6 +12,7 @@ pub(crate) fn removal(epoch: Epoch, key: &str) -> Apply {
     Apply {
         epoch,
         remove: vec![key.to_owned()],
+        remove_tags: Vec::new(),
         flush: Vec::new(),
         origin: "shop/0@42".into(),
         watermarks: None,

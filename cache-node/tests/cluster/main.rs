@@ -15,3 +15,4 @@ mod source;
 mod stack;
 mod stale;
 mod storm;
+mod tags;

@@ -101,6 +101,7 @@ async fn a_node_remembers_what_happened_to_a_key_and_where_it_came_from() {
     let apply = |origin: &str| Apply {
         epoch,
         remove: vec![key.clone()],
+        remove_tags: Vec::new(),
         flush: vec!["user".into()],
         origin: origin.into(),
         watermarks: None,

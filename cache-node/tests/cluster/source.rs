@@ -67,7 +67,13 @@ impl Handover for Service {
             request.keys.contains(key) || request.slots.contains(&slot)
         });
         let entries = wanted
-            .map(|(key, value)| v1::Entry { key, value: Some(value.into()), age_ms: 1000, ttl_ms: 60_000 })
+            .map(|(key, value)| v1::Entry {
+                key,
+                value: Some(value.into()),
+                age_ms: 1000,
+                ttl_ms: 60_000,
+                tags: None,
+            })
             .collect();
         let (epoch, done) = (request.epoch, request.done);
         source.asked.lock().push(request);

@@ -75,6 +75,7 @@ fn removed(catalog: &Catalog, database: &str, table: &str, row: &[(&str, &str)])
     let rules = catalog.table(database, table).unwrap();
     rules.map(Op::Insert, None, Some(&Row(row)), &mut |effect| match effect {
         Effect::Remove(key) => keys.push(key),
+        Effect::RemoveTag(tag) => keys.push(format!("tag {tag}")),
         Effect::Flush { group, .. } => {
             keys.push(format!("flush {}", catalog.groups()[usize::from(group.0)].name));
         }
@@ -159,6 +160,7 @@ fn people_see_which_table_invalidates_what() {
         .into_iter()
         .map(|row| match row.effect {
             Use::Keys(keys) => format!("{} -> {keys}", row.table),
+            Use::Tags { tag, .. } => format!("{} -> tag {tag}", row.table),
             Use::Flush => format!("{} -> all of {}", row.table, row.group),
             Use::Ignored => format!("{} ignored", row.table),
         })
@@ -221,6 +223,7 @@ fn value(kind: &crate::ParamType) -> BoxedStrategy<Value> {
         }
         P::Time => parsed(kind, "-?[0-8]?[0-9]{2}:[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,6})?"),
         P::Uuid => any::<[u8; 16]>().prop_map(Value::Uuid).boxed(),
+        P::Compared => "[a-z]{1,8}".prop_map(|text| Value::Str(format!("'{text}").into())).boxed(),
         P::Hex => prop::collection::vec(any::<u8>(), 1..20).prop_map(Value::Bytes).boxed(),
     }
 }

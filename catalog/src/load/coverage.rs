@@ -1,20 +1,31 @@
 //! Rules from queries, and whether each table that a query reads is covered.
 
+use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::groups::Draft;
 use crate::catalog::{Declared, Origin};
 use crate::group::GroupId;
-use crate::query::{TableName, TableRef};
+use crate::param::ParamType;
+use crate::query::{Partner, TableColumn, TableName, TableRef};
 use crate::report::Collector;
 use crate::rules::pattern::Pattern;
-use crate::rules::{Ops, Rule};
-use crate::template::Template;
+use crate::rules::{Ops, Rule, TagRule};
+use crate::template::{Param, Piece, Template};
 
 /// All rules, and what is deliberately not covered.
 pub(super) struct Covered {
     pub(super) rules: Vec<Declared>,
+    /// By group: the tags that its entries carry for its joins.
+    pub(super) derived: HashMap<GroupId, Vec<Derived>>,
     pub(super) ignored: Vec<(TableName, GroupId)>,
+}
+
+/// A tag that a join has, and the SQL of its parts.
+pub(super) struct Derived {
+    pub(super) template: Template,
+    pub(super) exprs: Vec<String>,
 }
 
 /// Derives rules from the groups' queries. A table that no rule covers and no group ignores is a problem.
@@ -22,6 +33,7 @@ pub(super) fn cover(drafts: &[Draft], written: Vec<Vec<Declared>>, problems: &mu
     let mut rules: Vec<Declared> = written.into_iter().flatten().collect();
     let written = rules.len();
     let mut ignored = Vec::new();
+    let mut derived: HashMap<GroupId, Vec<Derived>> = HashMap::new();
     for draft in drafts {
         if draft.look_aside {
             look_aside(draft, &rules[..written], problems);
@@ -39,26 +51,81 @@ pub(super) fn cover(drafts: &[Draft], written: Vec<Vec<Declared>>, problems: &mu
                 .any(|declared| declared.rule.groups.contains(&draft.id) && declared.pattern.matches(table));
             for place in places() {
                 match derive(template, place) {
-                    Ok(rule) => add(&mut rules, written, draft.id, table, rule),
-                    Err(_) if covered => {}
-                    Err(param) => {
-                        let message = format!(
-                            "{}: a changed row of {table} does not tell the key: no column of it must equal {{{param}}}",
-                            draft.title()
-                        );
-                        let remedy = format!(
-                            "join it by a column that equals {{{param}}}, or add a [[rule]] for {table} with keys or \
-                             groups = [{:?}], or accept stale values with ignore = [\"{table}\"]",
-                            draft.name.as_ref().map_or("..", |(name, _)| name)
-                        );
-                        problems.error(at, message, remedy);
-                        break;
+                    Ok((keys, when_changed)) => {
+                        add(&mut rules, written, draft.id, table, (Some(keys), None), when_changed);
                     }
+                    Err(_) if covered => {}
+                    Err(param) => match &place.partner {
+                        Ok(partner) => {
+                            let tags = tag_rule(table, partner, &draft.places);
+                            if let Some(joining) = &tags.joining {
+                                warn_of_join(draft, table, joining, at, problems);
+                            }
+                            let tag =
+                                Derived { template: tags.template.clone(), exprs: partner.exprs.clone() };
+                            derived.entry(draft.id).or_default().push(tag);
+                            let when_changed = place.used.clone().unwrap_or_default();
+                            add(&mut rules, written, draft.id, table, (None, Some(tags)), when_changed);
+                        }
+                        Err(reason) => {
+                            let message = format!(
+                                "{}: a changed row of {table} does not tell the key: no column of it must equal {{{param}}}; \
+                                 nor can a tag tell: {reason}",
+                                draft.title()
+                            );
+                            let remedy = format!(
+                                "join it by a column that equals {{{param}}}, or add a [[rule]] for {table} with keys, tags or \
+                                 groups = [{:?}], or accept stale values with ignore = [\"{table}\"]",
+                                draft.name.as_ref().map_or("..", |(name, _)| name)
+                            );
+                            problems.error(at, message, remedy);
+                            break;
+                        }
+                    },
                 }
             }
         }
     }
-    Covered { rules, ignored }
+    Covered { rules, derived, ignored }
+}
+
+/// How changes of a joined table find the entries that show their rows: `shop.products.id={id}`. The same columns of a table
+/// make the same tag in all groups.
+fn tag_rule(table: &TableName, partner: &Partner, places: &[TableRef]) -> TagRule {
+    let columns: Vec<&str> = partner.columns.iter().map(|column| &**column).collect();
+    let name = format!("{table}.{}=", columns.join(",")).to_lowercase();
+    let mut pieces = vec![Piece::Literal(name.as_str().into())];
+    for index in 0..columns.len() {
+        if index > 0 {
+            pieces.push(Piece::Literal(":".into()));
+        }
+        pieces.push(Piece::Param(index));
+    }
+    let shown: Vec<String> = columns.iter().map(|column| format!("{{{column}}}")).collect();
+    let params = columns.iter().map(|column| Param { name: (*column).into(), kind: ParamType::Compared });
+    let template = Template::new(&format!("{name}{}", shown.join(":")), pieces, params.collect())
+        .expect("':' is in no part");
+    let against = partner.against.iter().filter_map(|(place, column)| {
+        Some(TableColumn { table: places.get(*place)?.table.clone(), column: column.clone() })
+    });
+    TagRule { template, joining: partner.joining.clone(), against: against.collect() }
+}
+
+/// A plain JOIN has a price that who writes it should know.
+fn warn_of_join(
+    draft: &Draft,
+    table: &TableName,
+    joining: &[Box<str>],
+    at: &Range<usize>,
+    problems: &mut Collector<'_>,
+) {
+    let message = format!(
+        "{}: a new row of {table}, or a change of its {}, flushes the group: it may join rows that no entry shows yet",
+        draft.title(),
+        joining.join(" or ")
+    );
+    let remedy = format!("write LEFT JOIN if rows without partner may show, or a [[rule]] for {table}");
+    problems.warn(at, message, remedy);
 }
 
 /// A group without a query says what makes it stale: by a written rule, or that nothing does.
@@ -96,11 +163,13 @@ fn add(
     written: usize,
     group: GroupId,
     table: &TableName,
-    (keys, when_changed): (Template, Vec<Box<str>>),
+    (keys, tags): (Option<Template>, Option<TagRule>),
+    when_changed: Vec<Box<str>>,
 ) {
     let same = |declared: &&mut Declared| {
         let named = matches!(&declared.pattern, Pattern::Table(known) if known.is(table));
-        named && declared.rule.groups == [group] && declared.rule.keys.as_ref() == Some(&keys)
+        let same = declared.rule.keys == keys && declared.rule.tags == tags;
+        named && declared.rule.groups == [group] && same
     };
     if let Some(known) = rules[written..].iter_mut().find(same) {
         let mut rule = Rule::clone(&known.rule);
@@ -114,7 +183,7 @@ fn add(
         known.rule = Arc::new(rule);
         return;
     }
-    let rule = Rule { on: Ops::ALL, when_changed, keys: Some(keys), groups: vec![group] };
+    let rule = Rule { on: Ops::ALL, when_changed, keys, tags, groups: vec![group] };
     rules.push(Declared {
         pattern: Pattern::Table(table.clone()),
         origin: Origin::Query,

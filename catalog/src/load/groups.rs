@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
+use super::coverage::Derived;
 use super::fields::{Fields, Placed};
 use crate::codec::Compress;
 use crate::group::{Group, GroupId, Rows};
 use crate::query::{Query, TableName, TableRef};
 use crate::report::{Collector, did_you_mean};
 use crate::rules::pattern::Pattern;
+use crate::tagging::{DEFAULT_MAX_TAGS, Tag, TagSource, Tagging};
 use crate::template::Template;
 use crate::template::overlap::overlap;
 
@@ -21,6 +23,9 @@ const DEFAULT_NEGATIVE_TTL: Duration = Duration::from_secs(30);
 const DEFAULT_JITTER: f64 = 0.1;
 /// Longer is a mistake more likely than a wish.
 const MAX_TTL: Duration = Duration::from_hours(366 * 24);
+
+/// Each tag of an entry takes 8 bytes, and a moment at each hit.
+const MOST_TAGS: usize = 10_000;
 
 /// A group as far as it could be read.
 pub(super) struct Draft {
@@ -44,6 +49,9 @@ pub(super) struct Draft {
     max_value: Option<u64>,
     compress: Option<Compress>,
     compress_above: Option<u64>,
+    /// Written tags, each with its place.
+    pub(super) tags: Vec<Placed<Template>>,
+    max_tags: usize,
 }
 
 impl Draft {
@@ -136,6 +144,8 @@ impl Draft {
         let max_value = fields.size("max_value", problems).map(|(size, _)| size);
         let compress = compress(&title, fields.text("compress", problems), problems);
         let compress_above = fields.size("compress_above", problems).map(|(size, _)| size);
+        let tags = tags(&title, &mut fields, query.as_ref(), look_aside, problems);
+        let max_tags = max_tags(&title, &mut fields, problems);
         let ignored = ignored(&title, &mut fields, query.as_ref(), look_aside, database, problems);
         let span = fields.span().clone();
         fields.finish(problems);
@@ -159,6 +169,8 @@ impl Draft {
             max_value,
             compress,
             compress_above,
+            tags,
+            max_tags,
         }
     }
 
@@ -172,8 +184,23 @@ impl Draft {
         self.name.as_ref().map_or_else(|| "[[group]]".to_owned(), |(name, _)| format!("group {name}"))
     }
 
-    pub(super) fn build(self) -> Option<Group> {
+    /// The group; `derived` are the tags that its joins have.
+    pub(super) fn build(mut self, derived: Vec<Derived>) -> Option<Group> {
+        let written = self.tags.into_iter().map(|(template, _)| Tag {
+            sources: template.params().iter().map(|param| TagSource::Named(param.name.clone())).collect(),
+            template,
+        });
+        let mut tags: Vec<Tag> = written.collect();
+        for Derived { template, exprs } in derived {
+            let (query, _) = self.query.as_mut()?;
+            let sources = exprs.iter().map(|expr| TagSource::Hidden(query.hide(expr))).collect();
+            let tag = Tag { template, sources };
+            if !tags.contains(&tag) {
+                tags.push(tag);
+            }
+        }
         Some(Group {
+            tagging: Tagging { tags, max_tags: self.max_tags },
             id: self.id,
             name: Arc::from(self.name?.0),
             template: self.template?.0,
@@ -203,6 +230,58 @@ fn compress(title: &str, written: Option<Placed<String>>, problems: &mut Collect
         problems.error(&at, format!("{title}: compress = {text:?} is unknown"), remedy);
     }
     compress
+}
+
+/// The tags that a group writes: over columns of its result.
+fn tags(
+    title: &str,
+    fields: &mut Fields<'_, '_>,
+    query: Option<&Placed<Query>>,
+    look_aside: bool,
+    problems: &mut Collector<'_>,
+) -> Vec<Placed<Template>> {
+    let mut tags = Vec::new();
+    for (text, at) in fields.list("tags", problems) {
+        if look_aside {
+            let message = format!("{title}: tags are made of the rows of a query, and it has none");
+            problems.error(&at, message, "remove them, or write a query");
+            continue;
+        }
+        let template = match Template::parse(&text) {
+            Ok(template) => template,
+            Err(error) => {
+                problems.error(&at, format!("{title}: tag {text:?}: {error}"), "");
+                continue;
+            }
+        };
+        let columns = query.and_then(|(query, _)| query.columns());
+        for param in template.params() {
+            let Some(columns) = columns else { continue };
+            if columns.iter().any(|column| column.eq_ignore_ascii_case(&param.name)) {
+                continue;
+            }
+            let message = format!("{title}: tag {text:?}: its query selects no column {}", param.name);
+            let remedy = match did_you_mean(&param.name, columns.iter().map(|column| &**column)) {
+                Some(near) => format!("did you mean {{{near}}}? Else add {} to the SELECT", param.name),
+                None => format!("add {} to the SELECT", param.name),
+            };
+            problems.error(&at, message, remedy);
+        }
+        tags.push((template, at));
+    }
+    tags
+}
+
+/// How many tags an entry may have.
+#[expect(clippy::cast_sign_loss, reason = "it is in a range of positive numbers")]
+fn max_tags(title: &str, fields: &mut Fields<'_, '_>, problems: &mut Collector<'_>) -> usize {
+    let Some((number, at)) = fields.number("max_tags", problems) else { return DEFAULT_MAX_TAGS };
+    if number.fract() == 0.0 && (1.0..=MOST_TAGS as f64).contains(&number) {
+        return number as usize;
+    }
+    let message = format!("{title}: max_tags = {number} is no number of tags");
+    problems.error(&at, message, format!("write a whole number from 1 to {MOST_TAGS}"));
+    DEFAULT_MAX_TAGS
 }
 
 /// A template in which each parameter has its own name.

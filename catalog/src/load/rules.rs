@@ -11,7 +11,7 @@ use crate::catalog::{Declared, Origin};
 use crate::group::GroupId;
 use crate::report::{Collector, did_you_mean};
 use crate::rules::pattern::Pattern;
-use crate::rules::{Ops, Rule};
+use crate::rules::{Ops, Rule, TagRule};
 use crate::template::overlap::overlap;
 use crate::template::{RawTemplate, Template};
 
@@ -42,20 +42,31 @@ pub(super) fn read(
     }
     let when_changed: Vec<Box<str>> = when_changed.into_iter().map(|(column, _)| column.into()).collect();
 
-    let mut parts: Vec<(Option<Template>, Vec<GroupId>)> = Vec::new();
+    let mut parts: Vec<(Option<Template>, Option<TagRule>, Vec<GroupId>)> = Vec::new();
     let keys = fields.list("keys", problems);
+    let tags = fields.list("tags", problems);
     let names = fields.list("groups", problems);
-    if keys.is_empty() && names.is_empty() {
-        let remedy =
-            "add keys = [\"user:{user_id}\"] with columns as parameters, or groups = [\"user\"] to flush";
+    if keys.is_empty() && tags.is_empty() && names.is_empty() {
+        let remedy = "add keys = [\"user:{user_id}\"] or tags with columns as parameters, or groups = [\"user\"] to flush";
         problems.error(fields.span(), format!("{title} does nothing"), remedy);
     }
     for (text, at) in keys {
         match key(&text, drafts) {
-            Ok(Some((template, groups))) => parts.push((Some(template), groups)),
+            Ok(Some((template, groups))) => parts.push((Some(template), None, groups)),
             Ok(None) => {}
             Err((message, remedy)) => {
                 problems.error(&at, format!("{title}: key {text:?}: {message}"), remedy);
+            }
+        }
+    }
+    for (text, at) in tags {
+        match tag(&text, drafts) {
+            Ok((template, groups)) => {
+                let tags = TagRule { template, joining: None, against: Vec::new() };
+                parts.push((None, Some(tags), groups));
+            }
+            Err((message, remedy)) => {
+                problems.error(&at, format!("{title}: tag {text:?}: {message}"), remedy);
             }
         }
     }
@@ -73,15 +84,15 @@ pub(super) fn read(
         problems.error(&at, format!("{title}: there is no group {name}"), remedy);
     }
     if !groups.is_empty() {
-        parts.push((None, groups));
+        parts.push((None, None, groups));
     }
     let origin = Origin::Rule(problems.line(fields.span().start));
     fields.finish(problems);
     let pattern = pattern?;
-    let declare = |(keys, groups): (Option<Template>, Vec<GroupId>)| Declared {
+    let declare = |(keys, tags, groups)| Declared {
         pattern: pattern.clone(),
         origin,
-        rule: Arc::new(Rule { on, when_changed: when_changed.clone(), keys, groups }),
+        rule: Arc::new(Rule { on, when_changed: when_changed.clone(), keys, tags, groups }),
     };
     Some(parts.into_iter().map(declare).collect())
 }
@@ -169,4 +180,43 @@ fn key(text: &str, drafts: &[Draft]) -> Result<Option<KeyOf>, (String, String)> 
             .to_owned(),
     };
     Err(("no group has such keys".to_owned(), remedy))
+}
+
+/// A tag of groups, its types theirs.
+fn tag(text: &str, drafts: &[Draft]) -> Result<(Template, Vec<GroupId>), (String, String)> {
+    let raw = RawTemplate::parse(text).map_err(|error| (error, String::new()))?;
+    let all = || drafts.iter().flat_map(|draft| draft.tags.iter().map(move |(tag, _)| (draft, tag)));
+    let kinds = |tag: &Template| tag.params().iter().map(|param| param.kind.clone()).collect::<Vec<_>>();
+    let agrees = |tag: &Template| {
+        raw.same_shape(tag)
+            && raw
+                .params()
+                .zip(tag.params())
+                .all(|((_, kind), param)| kind.is_none_or(|kind| *kind == param.kind))
+    };
+    let Some((_, first)) = all().find(|(_, tag)| agrees(tag)) else {
+        if let Some((draft, tag)) = all().find(|(_, tag)| raw.same_shape(tag)) {
+            let message = format!("its types are not those of {tag} of {}", draft.title());
+            return Err((message, "remove the types, they are taken from the group".to_owned()));
+        }
+        let known: Vec<&str> = all().map(|(_, tag)| tag.text()).collect();
+        let remedy = match did_you_mean(text, known.iter().copied()) {
+            Some(near) => format!("did you mean {near}, with columns as parameters?"),
+            None => "give the groups that it is for tags = [..] of that form".to_owned(),
+        };
+        return Err(("no group has such tags".to_owned(), remedy));
+    };
+    let kinds_of_first = kinds(first);
+    if let Some((draft, other)) = all().find(|(_, tag)| agrees(tag) && kinds(tag) != kinds_of_first) {
+        let message = format!("it could be {first} or {other} of {}", draft.title());
+        return Err((message, "give its parameters the types of the one that is meant".to_owned()));
+    }
+    let mut next = kinds_of_first.into_iter();
+    let mut fill = raw.clone();
+    fill.set_kinds(|| next.next());
+    let typed =
+        fill.typed(|name| Err(format!("{{{name}}} has no type"))).map_err(|error| (error, String::new()))?;
+    let mut groups: Vec<GroupId> = all().filter(|(_, tag)| agrees(tag)).map(|(draft, _)| draft.id).collect();
+    groups.dedup();
+    Ok((typed, groups))
 }

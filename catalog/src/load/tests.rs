@@ -70,13 +70,14 @@ fn templates_that_share_keys_name_both_groups() {
 
 #[test]
 fn a_table_that_does_not_tell_the_key_must_be_covered() {
-    let query = "SELECT o.id, p.title FROM shop.orders o JOIN shop.products p ON p.id = o.product_id WHERE o.id = {id}";
+    let query = "SELECT DISTINCT o.id, p.title FROM shop.orders o JOIN shop.products p ON p.id = o.product_id WHERE o.id = {id}";
     let group = format!("[[group]]\nname = \"order\"\nkey = \"order:{{id:u64}}\"\nquery = \"{query}\"\n");
     let found = problems(&group);
     assert_eq!(
         found,
         "f.toml:4: group order: a changed row of shop.products does not tell the key: no column of it must equal {id}; \
-         join it by a column that equals {id}, or add a [[rule]] for shop.products with keys or groups = [\"order\"], \
+         nor can a tag tell: it has a DISTINCT, so its result does not show which rows it joined; \
+         join it by a column that equals {id}, or add a [[rule]] for shop.products with keys, tags or groups = [\"order\"], \
          or accept stale values with ignore = [\"shop.products\"]"
     );
     for remedy in [
@@ -175,4 +176,100 @@ fn a_group_without_a_query_says_what_makes_it_stale() {
     }
     let derived = problems(&format!("{USER}rules = \"none\"\n"));
     assert!(derived.contains("rules follow from its query"), "{derived}");
+}
+
+const ORDERS: &str = "[[group]]\nname = \"orders\"\nkey = \"orders:{u:u64}\"\nrows = \"many\"\n\
+    query = \"SELECT id, product_id FROM shop.orders WHERE user_id = {u}\"\n";
+
+#[test]
+fn tags_are_made_of_columns_that_the_query_selects() {
+    let group = |line: &str| problems(&format!("{ORDERS}{line}\n"));
+    assert_eq!(group("tags = [\"product:{product_id:u64}\", \"order:{ID:u64}\"]"), "no problem: []");
+    assert!(
+        group("tags = [\"product:{colour:u64}\"]")
+            .contains("its query selects no column colour; add colour to the SELECT")
+    );
+    assert!(
+        group("tags = [\"product:{product_i:u64}\"]")
+            .contains("did you mean {product_id}? Else add product_i")
+    );
+    assert!(
+        group("tags = [\"product:{product_id}\"]").contains("write {product_id:u64}"),
+        "it needs its type"
+    );
+    assert!(group("max_tags = 0").contains("write a whole number from 1 to 10000"));
+    assert!(group("max_tags = 1.5").contains("is no number of tags"));
+    let aside = "[[group]]\nname = \"a\"\nkey = \"a:{id:u64}\"\nrules = \"none\"\ntags = [\"b:{id:u64}\"]\n";
+    assert!(problems(aside).contains("tags are made of the rows of a query"));
+}
+
+#[test]
+fn tags_of_rules_are_tags_of_groups() {
+    let tagged = format!("{ORDERS}tags = [\"product:{{product_id:u64}}\"]\n");
+    let rule = |body: &str| problems(&format!("{tagged}[[rule]]\ntable = \"shop.prices\"\n{body}\n"));
+    assert_eq!(rule("tags = [\"product:{item}\"]"), "no problem: []");
+    assert_eq!(rule("tags = [\"product:{item:u64}\"]"), "no problem: []");
+    assert!(rule("tags = [\"product:{item:str}\"]").contains("remove the types"));
+    assert!(rule("tags = [\"produkt:{item}\"]").contains("no group has such tags"));
+    assert!(rule("tags = [\"product:{item\"]").contains("no '}'"));
+    let two = format!(
+        "{tagged}[[group]]\nname = \"other\"\nkey = \"other:{{u:u64}}\"\ntags = [\"product:{{sku:str}}\"]\n\
+         query = \"SELECT sku FROM shop.orders WHERE user_id = {{u}}\"\n[[rule]]\ntable = \"shop.prices\"\n"
+    );
+    assert!(
+        problems(&format!("{two}tags = [\"product:{{item}}\"]\n")).contains("give its parameters the types")
+    );
+    let catalog = Catalog::parse("f.toml", &format!("{two}tags = [\"product:{{item:str}}\"]\n")).unwrap();
+    assert_eq!(catalog.carriers("product:a"), [catalog.group("other").unwrap().id]);
+    assert_eq!(catalog.carriers("product:7").len(), 2);
+    assert_eq!(catalog.carriers("product:7:8"), []);
+}
+
+#[test]
+fn a_rule_with_tags_covers_a_table_and_takes_the_place_of_what_is_derived() {
+    let group = "[[group]]\nname = \"orders\"\nkey = \"orders:{u:u64}\"\ntags = [\"product:{product_id:u64}\"]\n\
+        query = \"SELECT DISTINCT o.product_id, p.name FROM shop.orders o JOIN shop.products p ON p.id = o.product_id WHERE o.user_id = {u}\"\n";
+    assert!(problems(group).contains("shop.products does not tell"));
+    assert_eq!(
+        problems(&format!("{group}[[rule]]\ntable = \"shop.products\"\ntags = [\"product:{{id}}\"]\n")),
+        "no problem: []"
+    );
+}
+
+#[test]
+fn what_no_tag_covers_says_why() {
+    let why = |select: &str, from: &str, rest: &str| {
+        problems(&format!(
+            "[[group]]\nname = \"o\"\nkey = \"o:{{u:u64}}\"\nquery = \"SELECT {select} FROM shop.orders o {from} WHERE o.user_id = {{u}} {rest}\"\n"
+        ))
+    };
+    let join = "JOIN shop.products p ON p.id = o.product_id";
+    let left = "LEFT JOIN shop.products p ON p.id = o.product_id";
+    assert!(why("o.id", left, "ORDER BY o.id LIMIT 5").starts_with("no problem"));
+    assert!(
+        why("o.id, p.name", join, "ORDER BY p.name LIMIT 5").starts_with("no problem"),
+        "a warning alone"
+    );
+    for (select, from, rest, expected) in [
+        ("COUNT(*)", join, "", "it groups or aggregates rows"),
+        ("DISTINCT o.id", join, "", "it has a DISTINCT"),
+        ("o.id", join, "GROUP BY o.id", "it groups or aggregates rows"),
+        ("o.id", join, "LIMIT 5 OFFSET 5", "it has an OFFSET"),
+        ("o.id", join, "LIMIT 5, 5", "it has an OFFSET"),
+        ("o.id", join, "AND EXISTS (SELECT 1 FROM shop.products x WHERE x.id = p.id)", "it has a subquery"),
+        ("o.id", left, "AND p.active = 1", "a condition looks at p.active"),
+        ("o.id", left, "ORDER BY p.name LIMIT 5", "a condition looks at p.name"),
+        ("o.id", left, "AND active = 1", "looks at a column without its table"),
+        ("o.id, p.name", join, "ORDER BY 2 LIMIT 5", "looks at a column without its table"),
+        ("o.id", "LEFT JOIN shop.products p ON p.id > o.product_id", "", "no column of p must equal one"),
+        ("o.id", "RIGHT JOIN shop.products p ON p.id = o.product_id", "", "only JOIN and LEFT JOIN"),
+        ("o.id", "JOIN shop.products p USING (product_id)", "", "USING does not name the tables"),
+        ("o.id", "JOIN (SELECT id FROM shop.products) p ON p.id = o.product_id", "", "it has a subquery"),
+    ] {
+        let found = why(select, from, rest);
+        assert!(
+            found.contains("nor can a tag tell") && found.contains(expected),
+            "{expected}\nnot in\n{found}"
+        );
+    }
 }

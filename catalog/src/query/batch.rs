@@ -24,6 +24,8 @@ pub enum Dialect {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchedQuery {
     head: String,
+    /// Where FROM begins in `head`.
+    from: usize,
     tail: String,
     params: Vec<usize>,
     key_columns: Vec<String>,
@@ -45,9 +47,16 @@ impl BatchedQuery {
         &self.params
     }
 
-    /// Names of the added last columns of the result: one for each of [`params`](Self::params), in that order.
+    /// Names of the added columns of the result: one for each of [`params`](Self::params), in that order. They come after the
+    /// query's own columns and before those of [`Query::hidden`](super::Query::hidden).
     pub fn key_columns(&self) -> &[String] {
         &self.key_columns
+    }
+
+    /// Selects one more column.
+    pub(super) fn select(&mut self, column: &str) {
+        self.head.insert_str(self.from, column);
+        self.from += column.len();
     }
 
     /// The batched form, where one statement gives the same rows as one for each key: a plain select whose WHERE has
@@ -97,12 +106,11 @@ impl BatchedQuery {
         let left =
             if columns.len() == 1 { columns[0].to_owned() } else { format!("({})", columns.join(", ")) };
         let (first, _) = &parts[0];
-        let head = format!(
-            "{}{} {}{left} IN (",
-            text[..from].trim_end_matches(' '),
-            added.concat(),
-            &text[from..first.0.start]
-        );
+        let mut head = format!("{}{} ", text[..from].trim_end_matches(' '), added.concat());
+        let select = head.len();
+        head.push_str(&text[from..first.0.start]);
+        head.push_str(&left);
+        head.push_str(" IN (");
         let mut tail = ")".to_owned();
         let mut at = first.0.end;
         for ((range, _), _) in &parts[1..] {
@@ -112,7 +120,7 @@ impl BatchedQuery {
         }
         tail.push_str(&text[at..]);
         let params = parts.into_iter().map(|(_, param)| param).collect();
-        Some(Self { head, tail, params, key_columns })
+        Some(Self { head, from: select, tail, params, key_columns })
     }
 }
 

@@ -8,11 +8,12 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use sqlparser::ast::{Query, Statement};
+use sqlparser::ast::{Expr, Query, SelectItem, SetExpr, Statement};
 use sqlparser::dialect::MySqlDialect;
 use sqlparser::parser::Parser;
 
 use super::TableName;
+use super::joins::{Partner, partners};
 use super::used::UsedColumns;
 use super::walk::Walk;
 
@@ -23,6 +24,8 @@ pub(crate) struct Analysis {
     pub(crate) tables: Vec<TableRef>,
     /// The statement.
     pub(crate) query: Box<Query>,
+    /// The names of the result's columns; `None` where a `*` hides them.
+    pub(crate) columns: Option<Vec<Box<str>>>,
 }
 
 /// One place where a table is read.
@@ -33,6 +36,8 @@ pub(crate) struct TableRef {
     pub(crate) columns: Vec<Option<Box<str>>>,
     /// The columns that the query reads of it; `None`: it can't be told, so all.
     pub(crate) used: Option<Vec<Box<str>>>,
+    /// The tag of a result's rows that covers its changes, or why there is none.
+    pub(crate) partner: Result<Partner, String>,
 }
 
 /// One side of an equality.
@@ -65,16 +70,40 @@ pub(crate) fn analyze(
     let used = UsedColumns::of(&query);
     let (places, equalities) = walk.finish();
     let total = places.len();
+    let aliases: Vec<&str> = places.iter().map(|(_, alias)| alias.as_str()).collect();
+    let partners = partners(&query, &aliases);
     let tables = places
-        .into_iter()
+        .iter()
+        .zip(partners)
         .enumerate()
-        .map(|(place, (table, alias))| {
+        .map(|(place, ((table, alias), partner))| {
             let classes = Classes::of(&equalities, place);
             let columns = (0..param_count).map(|param| classes.column(place, param)).collect();
-            TableRef { used: used.of_place(&alias, total), table, columns }
+            TableRef { used: used.of_place(alias, total), table: table.clone(), columns, partner }
         })
         .collect();
-    Ok(Analysis { tables, query })
+    let columns = result_columns(&query.body);
+    Ok(Analysis { tables, query, columns })
+}
+
+/// The names of a result's columns; `None` where a `*` hides them.
+fn result_columns(body: &SetExpr) -> Option<Vec<Box<str>>> {
+    let select = match body {
+        SetExpr::Select(select) => select,
+        SetExpr::Query(query) => return result_columns(&query.body),
+        SetExpr::SetOperation { left, .. } => return result_columns(left),
+        _ => return None,
+    };
+    let name = |item: &SelectItem| match item {
+        SelectItem::UnnamedExpr(Expr::Identifier(name)) => Some(name.value.as_str().into()),
+        SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => {
+            parts.last().map(|name| name.value.as_str().into())
+        }
+        SelectItem::UnnamedExpr(expr) => Some(expr.to_string().into()),
+        SelectItem::ExprWithAlias { alias, .. } => Some(alias.value.as_str().into()),
+        _ => None,
+    };
+    select.projection.iter().map(name).collect()
 }
 
 fn parse(sql: &str) -> Result<Box<Query>, String> {

@@ -16,7 +16,7 @@ impl RowImage for Row<'_> {
 fn table(on: Ops, when_changed: &[&str], keys: Option<&str>) -> TableRules {
     let keys = keys.map(|text| Template::parse(text).unwrap());
     let when_changed = when_changed.iter().map(|column| (*column).into()).collect();
-    TableRules::new(vec![Arc::new(Rule { on, when_changed, keys, groups: vec![GroupId(3)] })])
+    TableRules::new(vec![Arc::new(Rule { on, when_changed, keys, tags: None, groups: vec![GroupId(3)] })])
 }
 
 fn effects(
@@ -34,6 +34,7 @@ fn effects(
         &mut |effect| {
             found.push(match effect {
                 Effect::Remove(key) => key,
+                Effect::RemoveTag(tag) => format!("tag {tag}"),
                 Effect::Flush { group, reason } => format!("flush {group} {}", reason.label()),
             });
         },

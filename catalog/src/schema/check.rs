@@ -114,8 +114,11 @@ impl Check<'_> {
             for column in declared.rule.when_changed.iter().filter(|column| table.column(column).is_none()) {
                 self.no_column(&who, table, column, line);
             }
-            for param in declared.rule.keys.iter().flat_map(Template::params) {
+            for param in declared.rule.template().into_iter().flat_map(Template::params) {
                 match table.column(&param.name) {
+                    Some(column) if param.kind == ParamType::Compared => {
+                        self.compared(&who, table, column, declared, line);
+                    }
                     Some(column) => self.part(&who, table, column, &param.kind, line),
                     None => self.no_column(&who, table, &param.name, line),
                 }
@@ -163,6 +166,42 @@ impl Check<'_> {
         }
         if let (ParamType::Str(filters), Some(collation)) = (kind, &column.collation) {
             self.collation(who, &name, filters, collation, mysql_kind, line);
+        }
+    }
+
+    /// A column that a join compares: both sides must be written alike in the tag.
+    fn compared(&mut self, who: &str, table: &Table, column: &Field, declared: &Declared, line: usize) {
+        let family = |column: &Field| match MysqlType::new(&column.mysql_type).kind() {
+            kind if !ParamType::Compared.accepts(kind) => None,
+            Kind::Char | Kind::Text => Some("text"),
+            _ => Some("number"),
+        };
+        let name = format!("{}.{}.{}", table.database, table.name, column.name);
+        let remedy = format!(
+            "write tags = [..] with typed parameters in the group and a [[rule]] for {}.{} with the same tags",
+            table.database, table.name
+        );
+        let Some(own) = family(column) else {
+            let message = format!(
+                "{who}: its JOIN compares {name}, {}: no tag is derived of such columns",
+                column.mysql_type
+            );
+            self.error(line, message, remedy);
+            return;
+        };
+        let template = declared.rule.tags.as_ref().map(|tags| (&tags.template, &tags.against));
+        let at = template.and_then(|(template, _)| template.param(&column.name.to_lowercase()));
+        let other = at.and_then(|at| template.and_then(|(_, against)| against.get(at)));
+        let Some(other) = other else { return };
+        let found = self.schema.table(&other.table).and_then(|table| table.column(&other.column));
+        if let Some(found) = found
+            && family(found) != Some(own)
+        {
+            let message = format!(
+                "{who}: its JOIN compares {name}, {}, with {other}, {}: no tag is derived of columns of two kinds",
+                column.mysql_type, found.mysql_type
+            );
+            self.error(line, message, remedy);
         }
     }
 
@@ -222,7 +261,7 @@ impl Check<'_> {
                         .iter()
                         .filter(|table| declared.pattern.matches(&table.table_name()))
                     {
-                        for param in declared.rule.keys.iter().flat_map(Template::params) {
+                        for param in declared.rule.template().into_iter().flat_map(Template::params) {
                             let Some(column) = table.column(&param.name) else { continue };
                             if MysqlType::new(&column.mysql_type).is_large() {
                                 let message = format!(

@@ -74,7 +74,7 @@ impl ParamType {
             Self::U64 => DIGIT,
             Self::I64 | Self::Date => SIGNED,
             Self::Bool => LOWER,
-            Self::Str(_) => TEXT,
+            Self::Str(_) | Self::Compared => TEXT,
             Self::Decimal | Self::Time => NUMBER,
             Self::DateTime => MOMENT,
             Self::Uuid => UUID,

@@ -77,7 +77,7 @@ fn steps_of(kind: &ParamType, steps: &mut Vec<Step>) {
     match kind {
         ParamType::U64 => times(DIGIT, 1),
         ParamType::I64 | ParamType::Decimal => times(SIGNED, 1),
-        ParamType::Str(_) => times(TEXT, 1),
+        ParamType::Str(_) | ParamType::Compared => times(TEXT, 1),
         ParamType::Bool => {}
         ParamType::Hex => times(HEX, 2),
         ParamType::Date => {
@@ -106,7 +106,7 @@ fn steps_of(kind: &ParamType, steps: &mut Vec<Step>) {
     match kind {
         ParamType::U64 | ParamType::I64 => steps.push(Step::Star(DIGIT)),
         ParamType::Decimal => steps.push(Step::Star(NUMBER)),
-        ParamType::Str(_) => steps.push(Step::Star(TEXT)),
+        ParamType::Str(_) | ParamType::Compared => steps.push(Step::Star(TEXT)),
         ParamType::Bool => steps.extend([Step::One(kind.charset()), Step::Star(kind.charset())]),
         ParamType::Hex => steps.push(Step::Star(HEX)),
         ParamType::DateTime | ParamType::Time => steps.push(Step::Star(FRACTION)),

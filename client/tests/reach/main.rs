@@ -303,6 +303,7 @@ async fn peers_bring_the_acknowledgement_back() {
     let apply = Apply {
         epoch: Epoch(4),
         remove: vec!["user:1".to_owned(), "user:2".to_owned()],
+        remove_tags: Vec::new(),
         flush: vec![],
         origin: "shop/0@17".to_owned(),
         watermarks: None,

@@ -6,10 +6,26 @@ use serde_json::json;
 
 use crate::{cli::Ended, output::Output};
 
-pub(crate) async fn del(client: &Client, keys: &[String], output: &Output) -> anyhow::Result<Ended> {
+pub(crate) async fn del(
+    client: &Client,
+    keys: &[String],
+    tags: &[String],
+    output: &Output,
+) -> anyhow::Result<Ended> {
+    if !tags.is_empty() {
+        client.remove_tags(tags).await.context("remove tags on every node")?;
+        if keys.is_empty() {
+            if output.json {
+                output.value(&json!({ "tags": tags }))?;
+            } else {
+                output.line(format!("removed what carries {}, on every node", tags.join(", ")))?;
+            }
+            return Ok(Ended::Done);
+        }
+    }
     let removed = client.remove(keys).await.context("remove from every node")?;
     if output.json {
-        output.value(&json!({ "keys": keys.len(), "removed": removed }))?;
+        output.value(&json!({ "keys": keys.len(), "tags": tags, "removed": removed }))?;
     } else {
         output.line(match removed {
             0 => "nothing to remove: not in memory on any node".to_owned(),

@@ -148,6 +148,10 @@ fn describe(group: &Group, uses: &[TableUse], output: &Output) -> anyhow::Result
     for use_ in uses.iter().filter(|use_| use_.group == group.name) {
         output.line(format!("  {} {} {}", use_.table, output.dim("->"), effect(use_)))?;
     }
+    if !group.tagging.is_empty() {
+        let tags: Vec<&str> = group.tagging.tags.iter().map(|tag| tag.template.text()).collect();
+        output.line(format!("  {} {}", output.dim("entries carry"), tags.join(", ")))?;
+    }
     Ok(())
 }
 
@@ -155,6 +159,7 @@ fn describe(group: &Group, uses: &[TableUse], output: &Output) -> anyhow::Result
 fn effect(use_: &TableUse) -> String {
     let mut text = match &use_.effect {
         Use::Keys(template) => format!("removes {template}"),
+        Use::Tags { tag, .. } => format!("removes what carries {tag}"),
         Use::Flush => "flushes the group".to_owned(),
         Use::Ignored => "nothing, ignored".to_owned(),
     };
@@ -162,6 +167,9 @@ fn effect(use_: &TableUse) -> String {
         text += ", when ";
         text += &use_.when_changed.join(" or ");
         text += " changed";
+    }
+    if let Use::Tags { flush: Some(columns), .. } = &use_.effect {
+        text += &format!("; flushes the group for a new row, or when {} changed", columns.join(" or "));
     }
     match use_.origin {
         Origin::Query | Origin::Ignore => text,
@@ -174,8 +182,13 @@ fn object(group: &Group, uses: &[TableUse]) -> Value {
         .iter()
         .filter(|use_| use_.group == group.name)
         .map(|use_| {
-            let (effect, keys) = match &use_.effect {
+            let flush = match &use_.effect {
+                Use::Tags { flush, .. } => flush.as_ref(),
+                _ => None,
+            };
+            let (effect, template) = match &use_.effect {
                 Use::Keys(template) => ("keys", Some(template)),
+                Use::Tags { tag, .. } => ("tags", Some(tag)),
                 Use::Flush => ("flush", None),
                 Use::Ignored => ("ignore", None),
             };
@@ -185,7 +198,8 @@ fn object(group: &Group, uses: &[TableUse]) -> Value {
                 Origin::Ignore => ("ignore", None),
             };
             json!({
-                "table": use_.table, "effect": effect, "keys": keys, "when_changed": use_.when_changed,
+                "table": use_.table, "effect": effect, "keys": template.filter(|_| effect == "keys"),
+                "tags": template.filter(|_| effect == "tags"), "flush_when_joined": flush, "when_changed": use_.when_changed,
                 "origin": origin, "line": line,
             })
         })
@@ -197,5 +211,6 @@ fn object(group: &Group, uses: &[TableUse]) -> Value {
         "ttl_seconds": group.ttl.as_secs_f64(),
         "negative_ttl_seconds": group.negative_ttl.as_secs_f64(),
         "tables": tables,
+        "tags": group.tagging.tags.iter().map(|tag| tag.template.text()).collect::<Vec<_>>(),
     })
 }

@@ -122,7 +122,7 @@ impl Shop {
         let values = source.load(&keys[0].group, &keys).await?;
         Ok(values
             .into_iter()
-            .map(|value| value.map(|json| String::from_utf8(json.to_vec()).unwrap()))
+            .map(|value| value.value.map(|json| String::from_utf8(json.to_vec()).unwrap()))
             .collect())
     }
 

@@ -11,7 +11,7 @@ use super::payload::Payload;
 /// Phases in their order; each is acknowledged as a whole before the next is sent.
 pub(super) type Route = Arc<[Vec<NodeId>]>;
 
-/// Keys and groups that go the same way.
+/// Keys, tags and groups that go the same way.
 #[derive(Debug)]
 pub(super) struct Path {
     pub(super) route: Route,
@@ -36,20 +36,22 @@ struct Routes {
 const UNKNOWN: u16 = u16::MAX;
 
 impl Planner {
-    /// Sorts keys and groups into paths. Every key and group is on exactly one path; a path without phases is one that
+    /// Sorts keys, tags and groups into paths. Every one of them is on exactly one path; a path without phases is one that
     /// nobody has to acknowledge.
     pub(super) fn paths(
         &self,
         ring: &Arc<Ring>,
         confirmed: &dyn Fn(&NodeId) -> Option<Epoch>,
         keys: Vec<Arc<str>>,
+        tags: Vec<Arc<str>>,
         groups: Vec<Arc<str>>,
     ) -> Vec<Path> {
         let plan = Plan::new(ring, confirmed);
         let settled = plan.everyone().is_none();
         let mut paths = Vec::new();
-        if !groups.is_empty() {
-            paths.push(Path { route: plan.flush_phases().into(), payload: Payload::new(Vec::new(), groups) });
+        if !groups.is_empty() || !tags.is_empty() {
+            let payload = Payload::new(Vec::new(), tags, groups);
+            paths.push(Path { route: plan.flush_phases().into(), payload });
         }
         let mut cache = self.routes.lock();
         if !cache.as_ref().is_some_and(|routes| Arc::ptr_eq(&routes.ring, ring) && routes.settled == settled)
@@ -67,7 +69,10 @@ impl Planner {
             by_route[route].push(key);
         }
         for (route, keys) in by_route.into_iter().enumerate().filter(|(_, keys)| !keys.is_empty()) {
-            paths.push(Path { route: routes.known[route].clone(), payload: Payload::new(keys, []) });
+            paths.push(Path {
+                route: routes.known[route].clone(),
+                payload: Payload::new(keys, Vec::new(), []),
+            });
         }
         paths
     }

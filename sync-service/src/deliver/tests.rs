@@ -178,6 +178,7 @@ impl Stage {
     fn deliver(&self, keys: Vec<String>) -> tokio::task::JoinHandle<()> {
         let removals = Removals {
             keys: keys.into_iter().map(Into::into).collect(),
+            tags: Vec::new(),
             groups: Vec::new(),
             origin: "shop/0@1".into(),
         };
@@ -434,6 +435,7 @@ async fn large_batches_are_split_and_flushes_reach_every_node() {
     let keys: Vec<_> = (0..25).map(|nth| stage.key_of("a", nth)).collect();
     let removals = Removals {
         keys: keys.iter().map(|key| key.as_str().into()).collect(),
+        tags: Vec::new(),
         groups: vec!["user".into()],
         origin: "shop/0@1".into(),
     };
@@ -518,4 +520,60 @@ async fn news_of_watermarks_travel_with_the_next_request_once() {
     let told = asked[0].watermarks.as_ref().expect("the news");
     assert_eq!((told.clock, told.partitions.len(), told.all.len()), (7, 1, 1));
     assert_eq!(asked[1].watermarks, None);
+}
+
+const TAGGED: &str = "[[group]]\nname = \"user\"\nkey = \"user:{id:u64}\"\ntags = [\"product:{product_id:u64}\"]\n\
+    query = \"SELECT id, product_id FROM shop.users WHERE id = {id}\"\n";
+
+#[tokio::test(start_paused = true)]
+async fn the_removal_of_a_tag_goes_to_all_nodes_in_the_order_in_which_values_travel() {
+    let stage = Stage::new(&["a", "b", "c"], 2);
+    let removals =
+        Removals { tags: vec!["product:7".into()], origin: "shop/0@1".into(), ..Removals::default() };
+    stage.fakes.hold("b");
+    let delivery = stage.deliver_all(removals.clone());
+    stage.fakes.wait_asked("b", 1).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let tags = |node: &str| {
+        stage.fakes.asked(node).iter().filter(|apply| apply.remove_tags == ["product:7"]).count()
+    };
+    assert_eq!(
+        (tags("a"), tags("b"), tags("c")),
+        (1, 1, 1),
+        "nobody is asked again before all have applied it"
+    );
+    stage.fakes.release("b");
+    delivery.await.expect("delivered");
+    assert_eq!((tags("a"), tags("b"), tags("c")), (3, 3, 3), "as all nodes, as owners, as replicas");
+    stage.deliver_all(removals).await.expect("delivered");
+    assert_eq!((tags("a"), tags("b"), tags("c")), (5, 5, 5), "all have confirmed the epoch");
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_tags_are_split_among_requests_as_keys_are() {
+    let stage = Stage::new(&["a"], 1);
+    stage.settle().await;
+    let before = stage.fakes.asked("a").len();
+    let names: Vec<String> = (0..25).map(|n| format!("product:{n}")).collect();
+    let removals = Removals {
+        tags: names.iter().map(|tag| tag.as_str().into()).collect(),
+        origin: "shop/0@1".into(),
+        ..Removals::default()
+    };
+    stage.deliver_all(removals).await.expect("delivered");
+    let asked = stage.fakes.asked("a").split_off(before);
+    assert!(asked.iter().all(|apply| apply.remove_tags.len() <= 10));
+    let sent: Vec<String> = asked.iter().flat_map(|apply| apply.remove_tags.clone()).collect();
+    assert_eq!(sent, names);
+}
+
+#[test]
+fn tags_that_pile_up_become_flushes_of_the_groups_that_carry_them() {
+    let catalog = Catalog::parse("freshline.toml", TAGGED).expect("a catalog");
+    let payload = Payload::new(Vec::new(), vec!["product:7".into(), "product:8".into()], []);
+    assert_eq!(payload.keys(), 2);
+    assert_eq!(payload.collapse(&catalog), 1);
+    let Content { keys, tags, groups } = payload.content();
+    assert!(keys.is_empty() && tags.is_empty());
+    assert_eq!(groups.into_iter().collect::<Vec<_>>(), ["user".into()]);
 }

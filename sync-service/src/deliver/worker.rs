@@ -14,7 +14,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::payload::Payload;
+use super::payload::{Content, Payload};
 use super::{Nodes, Place};
 use crate::metrics::NodeLabel;
 
@@ -192,15 +192,16 @@ impl Worker {
         let mut pack = Vec::new();
         let (mut keys, mut bytes) = (0, 0);
         while let Some(send) = queue.sends.front() {
-            let (more, _) = send.payload.content();
-            let size: usize = more.iter().map(|key| key.len() + 4).sum();
-            let full = keys + more.len() > self.nodes.limits.request_keys
+            let content = send.payload.content();
+            let more = content.len();
+            let size: usize = content.keys.iter().chain(content.tags.iter()).map(|key| key.len() + 4).sum();
+            let full = keys + more > self.nodes.limits.request_keys
                 || bytes + size > self.nodes.limits.request_bytes;
             if !pack.is_empty() && full {
                 break;
             }
-            (keys, bytes) = (keys + more.len(), bytes + size);
-            queue.keys = queue.keys.saturating_sub(more.len());
+            (keys, bytes) = (keys + more, bytes + size);
+            queue.keys = queue.keys.saturating_sub(more);
             let send = queue.sends.pop_front().expect("the front was just seen");
             queue.under_way.push(send.payload.clone());
             pack.push(send);
@@ -225,7 +226,7 @@ impl Worker {
             let mut last = None;
             let mut failure = None;
             for apply in parts {
-                let (keys, flushes) = (apply.remove.len(), apply.flush.len());
+                let (keys, flushes) = (apply.remove.len() + apply.remove_tags.len(), apply.flush.len());
                 let answer = nodes.appliers.apply(&self.member, apply, limits.request_timeout);
                 tokio::pin!(answer);
                 let answered = tokio::select! {
@@ -300,29 +301,26 @@ impl Worker {
         let origin = pack.last().map_or_else(String::new, |send| send.origin.to_string());
         let mut flush = BTreeSet::new();
         let mut parts = Vec::new();
-        let (mut remove, mut bytes) = (Vec::new(), 0);
+        let empty = || Apply { epoch, origin: origin.clone(), ..Apply::default() };
+        let (mut part, mut bytes) = (empty(), 0);
         for send in pack {
-            let (keys, groups) = send.payload.content();
+            let Content { keys, tags, groups } = send.payload.content();
             flush.extend(groups);
-            for key in keys.iter() {
-                if remove.len() >= limits.request_keys
-                    || (bytes + key.len() > limits.request_bytes && !remove.is_empty())
-                {
-                    parts.push(Apply {
-                        epoch,
-                        remove: std::mem::take(&mut remove),
-                        flush: Vec::new(),
-                        origin: origin.clone(),
-                        watermarks: None,
-                    });
+            for (name, is_tag) in
+                keys.iter().map(|key| (key, false)).chain(tags.iter().map(|tag| (tag, true)))
+            {
+                let count = part.remove.len() + part.remove_tags.len();
+                if count >= limits.request_keys || (bytes + name.len() > limits.request_bytes && count > 0) {
+                    parts.push(std::mem::replace(&mut part, empty()));
                     bytes = 0;
                 }
-                bytes += key.len() + 4;
-                remove.push(key.to_string());
+                bytes += name.len() + 4;
+                let names = if is_tag { &mut part.remove_tags } else { &mut part.remove };
+                names.push(name.to_string());
             }
         }
-        let flush: Vec<_> = flush.iter().map(ToString::to_string).collect();
-        parts.push(Apply { epoch, remove, flush, origin, watermarks: None });
+        part.flush = flush.iter().map(ToString::to_string).collect();
+        parts.push(part);
         parts
     }
 

@@ -424,3 +424,78 @@ proptest! {
         prop_assert_eq!(outcome.keys.into_iter().collect::<std::collections::BTreeSet<_>>(), wanted);
     }
 }
+
+#[test]
+fn a_row_of_a_joined_table_removes_its_tag_and_one_that_comes_to_a_plain_join_flushes() {
+    const JOINS: &str = r#"
+[[group]]
+name = "left"
+key = "left:{u:u64}"
+query = "SELECT o.id, p.name FROM shop.orders o LEFT JOIN shop.products p ON p.id = o.product_id WHERE o.user_id = {u}"
+
+[[group]]
+name = "plain"
+key = "plain:{u:u64}"
+query = "SELECT o.id, p.name FROM shop.orders o JOIN shop.products p ON p.id = o.product_id WHERE o.user_id = {u}"
+
+[[group]]
+name = "written"
+key = "written:{u:u64}"
+query = "SELECT id, sku FROM shop.stock WHERE id = {u}"
+tags = ["sku:{sku:str|lower}"]
+
+[[rule]]
+table = "shop.skus"
+tags = ["sku:{code}"]
+when_changed = ["title"]
+"#;
+    let catalog = Arc::new(Catalog::parse("freshline.toml", JOINS).expect("a catalog"));
+    let metrics = PipelineMetrics::register(&mut prometheus_client::registry::Registry::default());
+    let mut mapper = Mapper::new(catalog, "UTC".parse().expect("a zone"), metrics, OnCanalRestart::Trust);
+    let mut map = |table: &str, kind: &str, types: &str, data: &str, old: &str| {
+        let message = format!(
+            r#"{{"id":1,"database":"shop","table":"{table}","pkNames":["id"],"isDdl":false,"type":"{kind}","es":1795210057115,"ts":1795210057116,"sql":"","mysqlType":{types},"sqlType":{{}},"data":[{data}],"old":{old}}}"#
+        );
+        let offsets = Offsets::new();
+        let mut builder = BatchBuilder::default();
+        builder.push(&offsets, "shop", 0, 0, Some(1_795_210_057_115), None, Some(message.as_bytes()));
+        let found = mapper.map(&builder.finish(&offsets));
+        assert_eq!(found.letters, [], "{message}");
+        let names = |names: &[Arc<str>]| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        (names(&found.removals.keys), names(&found.removals.tags), names(&found.removals.groups))
+    };
+    let expect = |keys: &str, tags: &str, groups: &str| (keys.to_owned(), tags.to_owned(), groups.to_owned());
+    let product = r#"{"id":"bigint unsigned","name":"varchar(50)"}"#;
+    let seven = r#"{"id":"7","name":"Pen"}"#;
+    assert_eq!(
+        map("products", "UPDATE", product, seven, r#"[{"name":"Pencil"}]"#),
+        expect("", "shop.products.id=7", ""),
+        "one tag for both groups"
+    );
+    assert_eq!(map("products", "INSERT", product, seven, "null"), expect("", "shop.products.id=7", "plain"));
+    assert_eq!(map("products", "DELETE", product, seven, "null"), expect("", "shop.products.id=7", ""));
+    assert_eq!(
+        map("products", "UPDATE", product, seven, r#"[{"id":"6"}]"#),
+        expect("", "shop.products.id=6 shop.products.id=7", "plain")
+    );
+    let order = r#"{"id":"bigint","user_id":"bigint","product_id":"bigint"}"#;
+    assert_eq!(
+        map("orders", "INSERT", order, r#"{"id":"1","user_id":"3","product_id":"7"}"#, "null"),
+        expect("left:3 plain:3", "", ""),
+    );
+    // What a tag can't be made of flushes: the loader stores nothing with such a tag either.
+    let text = r#"{"id":"varchar(50)","name":"varchar(50)"}"#;
+    assert_eq!(
+        map("products", "UPDATE", text, r#"{"id":"Bär","name":"Pen"}"#, r#"[{"name":"Pencil"}]"#),
+        expect("", "", "left plain")
+    );
+    let sku = r#"{"code":"varchar(20)","title":"varchar(20)","stock":"int"}"#;
+    let row = r#"{"code":"A-1","title":"Pen","stock":"1"}"#;
+    assert_eq!(map("skus", "UPDATE", sku, row, r#"[{"title":"Pencil"}]"#), expect("", "sku:a-1", ""));
+    assert_eq!(map("skus", "UPDATE", sku, row, r#"[{"stock":"2"}]"#), expect("", "", ""));
+    assert_eq!(
+        map("skus", "UPDATE", sku, row, r#"[{"code":"B-2"}]"#),
+        expect("", "sku:b-2 sku:a-1", ""),
+        "before and after"
+    );
+}

@@ -183,3 +183,55 @@ pub(crate) async fn rule_with_when_changed_spares_other_updates(stack: &Stack) {
     sql(&database, "UPDATE orders SET total = 10.00 WHERE id = 10").await;
     cluster.until_everywhere("sum:1", &json!({ "total": "110.00" })).await;
 }
+
+pub(crate) async fn joined_rows_reach_the_lists_that_show_them(stack: &Stack) {
+    let name = "t_join";
+    let database = stack
+        .database(
+            name,
+            &[
+                "CREATE TABLE products (id BIGINT UNSIGNED PRIMARY KEY, name VARCHAR(50) NOT NULL)",
+                "CREATE TABLE cart (id INT PRIMARY KEY, user_id BIGINT UNSIGNED NOT NULL, product_id BIGINT UNSIGNED, KEY (user_id))",
+                "INSERT INTO products VALUES (7, 'Pen'), (8, 'Ink')",
+                "INSERT INTO cart VALUES (1, 1, 7), (2, 1, 8), (3, 2, 7), (4, 2, 9), (5, 3, NULL)",
+            ],
+        )
+        .await;
+    let catalog = format!(
+        r#"
+[[group]]
+name = "cart"
+key = "cart:{{user_id:u64}}"
+query = "SELECT c.id, p.name FROM {name}.cart c LEFT JOIN {name}.products p ON p.id = c.product_id WHERE c.user_id = {{user_id}} ORDER BY c.id"
+rows = "many"
+ttl = "10m"
+"#
+    );
+    let cluster = Cluster::start(stack, name, 3, &catalog).await;
+    let list = |rows: &[(u64, Value)]| {
+        json!(rows.iter().map(|(id, name)| json!({ "id": id, "name": name })).collect::<Vec<_>>())
+    };
+    let three = list(&[(5, Value::Null)]);
+    for (key, expected) in [
+        ("cart:1", list(&[(1, json!("Pen")), (2, json!("Ink"))])),
+        ("cart:2", list(&[(3, json!("Pen")), (4, Value::Null)])),
+        ("cart:3", three.clone()),
+    ] {
+        cluster.until_everywhere(key, &expected).await;
+    }
+    // One product that two users' carts show, which its row does not tell.
+    sql(&database, "UPDATE products SET name = 'Pencil' WHERE id = 7").await;
+    cluster.until_everywhere("cart:1", &list(&[(1, json!("Pencil")), (2, json!("Ink"))])).await;
+    cluster.until_everywhere("cart:2", &list(&[(3, json!("Pencil")), (4, Value::Null)])).await;
+    // A partner that comes later, and one that goes.
+    sql(&database, "INSERT INTO products VALUES (9, 'Cap')").await;
+    cluster.until_everywhere("cart:2", &list(&[(3, json!("Pencil")), (4, json!("Cap"))])).await;
+    sql(&database, "DELETE FROM products WHERE id = 8").await;
+    cluster.until_everywhere("cart:1", &list(&[(1, json!("Pencil")), (2, Value::Null)])).await;
+    assert_eq!(
+        cluster.nodes[0].get("cart:3").await.unwrap().outcome(),
+        Outcome::Hit,
+        "what shows none of them stays"
+    );
+    assert_eq!(cluster.nodes[0].value("cart:3").await.unwrap(), three);
+}

@@ -54,7 +54,7 @@ impl Case {
 /// What the gate is shown, and what it knows.
 fn shown(&Case([live, holds, removed, lost, after_removal, after_acquisition]): &Case) -> (Token, View) {
     let acquisition = if lost { ENDED } else { ACQUISITION };
-    let token = Token { seq: 7, started: at(1000), generation: 1, acquisition };
+    let token = Token { seq: 7, started: at(1000), generation: 1, acquisition, tags: 0 };
     let removed = if removed {
         Logged { seq: 8, at: at(1050) }
     } else {
@@ -67,6 +67,8 @@ fn shown(&Case([live, holds, removed, lost, after_removal, after_acquisition]): 
         flushed: None,
         acquired: holds.then(|| (ACQUISITION, at(if after_acquisition { 950 } else { 0 }))),
         live,
+        tagged: None,
+        tags_forgotten: None,
     };
     (token, view)
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use catalog::{Catalog, Group, Key};
-use loader::{Error, RowSource};
+use loader::{Error, Loaded, RowSource};
 use parking_lot::Mutex;
 use rand::{Rng as _, rngs::SmallRng, seq::IndexedRandom as _};
 use tokio::time::sleep;
@@ -60,7 +60,7 @@ pub(crate) struct Rows {
 
 #[async_trait]
 impl RowSource for Rows {
-    async fn load(&self, group: &Arc<Group>, keys: &[Key]) -> Result<Vec<Option<Bytes>>, Error> {
+    async fn load(&self, group: &Arc<Group>, keys: &[Key]) -> Result<Vec<Loaded>, Error> {
         let (before, after) = {
             let (pace, mut rng) = (*self.pace.lock(), self.rng.lock());
             let slow = |rng: &mut SmallRng| {
@@ -80,7 +80,7 @@ impl RowSource for Rows {
             .await;
         sleep(Duration::from_millis(after)).await;
         let many = &*group.name == "orders";
-        Ok(rows.into_iter().map(|version| render(many, version)).collect())
+        Ok(rows.into_iter().map(|version| render(many, version).into()).collect())
     }
 }
 

@@ -167,3 +167,28 @@ keys = ["order:{id}"]
     schema.tables[1].view = true;
     assert_eq!(check(&catalog, &schema).to_string(), "");
 }
+
+#[test]
+fn a_tag_of_a_join_needs_columns_of_one_kind_that_it_can_be_made_of() {
+    let catalog = Catalog::parse(
+        "f.toml",
+        "[[group]]\nname = \"o\"\nkey = \"o:{u:u64}\"\nquery = \"SELECT o.id, p.name FROM shop.orders o \
+         LEFT JOIN shop.products p ON p.code = o.code WHERE o.user_id = {u}\"\n",
+    )
+    .unwrap();
+    let found = |own: &str, other: &str| {
+        let orders = vec![field("id", "bigint"), field("user_id", "bigint unsigned"), field("code", other)];
+        let products = vec![field("code", own), field("name", "varchar(20)")];
+        let tables = vec![table("shop", "orders", orders), table("shop", "products", products)];
+        check(&catalog, &Schema { tables, logs_cascades: true, ..Schema::default() }).to_string()
+    };
+    assert_eq!(found("bigint unsigned", "int"), "");
+    assert_eq!(found("decimal(10,2)", "year"), "");
+    assert_eq!(found("varchar(20)", "text"), "");
+    let mixed = found("bigint", "varchar(20)");
+    assert!(mixed.contains("shop.products.code, bigint, with shop.orders.code, varchar(20)"), "{mixed}");
+    for bad in ["binary(16)", "double", "date", "enum('a')"] {
+        let found = found(bad, bad);
+        assert!(found.contains("no tag is derived of such columns; write tags = [..]"), "{found}");
+    }
+}

@@ -1,0 +1,43 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// A key's value as the database showed it, and the tags that it is found by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// JSON, or `None` when there is no such row.
+    pub value: Option<Bytes>,
+    /// The tags of its rows, each once; or why they can't be told, so that the value must not be stored.
+    pub tags: Result<Arc<[Arc<str>]>, Untagged>,
+}
+
+/// Why the tags of a value can't be told.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Untagged {
+    /// There are more than the group's `max_tags`.
+    #[error("the value has more than {limit} tags; raise the group's max_tags, or select fewer rows")]
+    TooMany {
+        /// The group's limit.
+        limit: usize,
+    },
+    /// A column's value can be no part of a tag.
+    #[error(transparent)]
+    Unreadable(#[from] catalog::BadTag),
+}
+
+impl Untagged {
+    /// A short name from a closed set, for metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::TooMany { .. } => "too_many_tags",
+            Self::Unreadable(_) => "unreadable_tag",
+        }
+    }
+}
+
+/// A value without tags, of a group that has none.
+impl From<Option<Bytes>> for Loaded {
+    fn from(value: Option<Bytes>) -> Self {
+        Self { value, tags: Ok(Arc::default()) }
+    }
+}

@@ -1,0 +1,262 @@
+//! The tags that joins derive, against brute force on SQLite: whenever a change makes the answer for a key differ, it must remove
+//! the key, or a tag that the entry carries, or flush the group.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use catalog::{Catalog, Column, Effect, Key, Op, RowImage};
+use loader::{Loaded, RowSource, Untagged, sqlite::Sqlite};
+use sqlx::{AssertSqlSafe, Connection, Row as _, SqliteConnection, sqlite::SqliteConnectOptions};
+
+const SCHEMA: &str = "
+    CREATE TABLE orders(id INTEGER PRIMARY KEY, user_id INT NOT NULL, product_id INT, sku TEXT COLLATE NOCASE, qty INT);
+    CREATE TABLE products(id INTEGER PRIMARY KEY, category_id INT, sku TEXT COLLATE NOCASE, name TEXT, active INT);
+    CREATE TABLE categories(id INTEGER PRIMARY KEY, title TEXT);";
+
+const QUERIES: [&str; 16] = [
+    "SELECT o.id, p.name FROM orders o LEFT JOIN products p ON p.id = o.product_id WHERE o.user_id = {u} ORDER BY o.id",
+    "SELECT o.id, p.name FROM orders o LEFT JOIN products p ON o.product_id = p.id AND p.active = 1 WHERE o.user_id = {u} ORDER BY o.id",
+    "SELECT o.id, p.name FROM orders o JOIN products p ON p.id = o.product_id WHERE o.user_id = {u} ORDER BY o.id",
+    "SELECT o.id, p.name FROM orders o, products p WHERE p.id = o.product_id AND p.active = 1 AND o.user_id = {u} ORDER BY o.id",
+    "SELECT o.*, p.name, c.title FROM orders o LEFT JOIN products p ON p.id = o.product_id LEFT JOIN categories c ON c.id = p.category_id WHERE o.user_id = {u} ORDER BY o.id",
+    "SELECT o.id, c.title FROM orders o JOIN products p ON p.id = o.product_id LEFT JOIN categories c ON c.id = p.category_id WHERE o.user_id = {u} ORDER BY o.id",
+    "SELECT o.id, c.title FROM orders o JOIN products p ON p.id = o.product_id JOIN categories c ON c.id = p.category_id WHERE o.user_id = {u} ORDER BY o.id",
+    "SELECT o.id, p.name FROM orders o LEFT JOIN products p ON p.id = o.product_id WHERE o.user_id = {u} ORDER BY o.id LIMIT 2",
+    "SELECT o.id, p.name FROM orders o JOIN products p ON p.id = o.product_id WHERE o.user_id = {u} ORDER BY o.id DESC LIMIT 2",
+    "SELECT o.id, p.name FROM orders o JOIN products p ON p.id = o.product_id WHERE o.user_id = {u} ORDER BY p.name, o.id LIMIT 2",
+    // Many partners of one row.
+    "SELECT o.id, p.id AS product FROM orders o LEFT JOIN products p ON p.category_id = o.product_id WHERE o.user_id = {u} ORDER BY o.id, p.id",
+    "SELECT o.id, p.id AS product FROM orders o JOIN products p ON p.category_id = o.product_id WHERE o.user_id = {u} ORDER BY o.id, p.id",
+    "SELECT o.id, p.name FROM orders o LEFT JOIN products p ON p.sku = o.sku WHERE o.user_id = {u} ORDER BY o.id, p.id",
+    "SELECT o.id, p.name FROM orders o LEFT JOIN products p ON p.sku = o.sku AND p.id = o.product_id WHERE o.user_id = {u} ORDER BY o.id, p.id",
+    // One table twice; the joined table first.
+    "SELECT o.id, a.name, b.name AS other FROM orders o LEFT JOIN products a ON a.id = o.product_id LEFT JOIN products b ON b.id = o.qty WHERE o.user_id = {u} ORDER BY o.id",
+    "SELECT p.name, o.id FROM products p JOIN orders o ON o.product_id = p.id WHERE o.user_id = {u} AND o.qty > 0 ORDER BY o.id",
+];
+const USERS: u64 = 3;
+
+fn catalog() -> Catalog {
+    let mut text = "[catalog]\ndatabase = \"shop\"\n".to_owned();
+    for (index, query) in QUERIES.iter().enumerate() {
+        for rows in ["one", "many"] {
+            text += &format!(
+                "[[group]]\nname = \"{rows}_{index}\"\nkey = \"{rows}:{index}:{{u:u64}}\"\nquery = \"{query}\"\nrows = \"{rows}\"\n"
+            );
+        }
+    }
+    Catalog::parse("test.toml", &text).unwrap_or_else(|report| panic!("{report}"))
+}
+
+/// Column by column: text, or `None` for NULL.
+type Image = BTreeMap<String, Option<String>>;
+
+struct Shown<'a>(&'a Image);
+
+impl RowImage for Shown<'_> {
+    fn column(&self, name: &str) -> Column<'_> {
+        match self.0.get(&name.to_lowercase()) {
+            None => Column::Missing,
+            Some(None) => Column::Null,
+            Some(Some(text)) => Column::Text { text, mysql_type: None },
+        }
+    }
+}
+
+/// A small generator: the same numbers for the same seed.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end
+    }
+
+    /// SQL for a value: few different ones, so that rows join.
+    fn value(&mut self, column: &str) -> String {
+        match column {
+            "user_id" => (1 + self.below(USERS)).to_string(),
+            "sku" => ["NULL", "''", "'a'", "'A'", "'b '", "'7'"][self.below(6) as usize].to_owned(),
+            "name" | "title" => format!("'{}'", ["x", "y", "z"][self.below(3) as usize]),
+            "active" => self.below(2).to_string(),
+            _ if self.below(5) == 0 => "NULL".to_owned(),
+            _ => self.below(4).to_string(),
+        }
+    }
+}
+
+async fn image(database: &mut SqliteConnection, table: &str, id: u64) -> Option<Image> {
+    let columns = columns(table);
+    let casts: Vec<String> = columns.iter().map(|column| format!("CAST({column} AS TEXT)")).collect();
+    let sql = format!("SELECT {} FROM {table} WHERE id = {id}", casts.join(", "));
+    let row = sqlx::query(AssertSqlSafe(sql)).fetch_optional(database).await.unwrap()?;
+    Some(columns.iter().enumerate().map(|(at, column)| ((*column).to_owned(), row.get(at))).collect())
+}
+
+fn columns(table: &str) -> &'static [&'static str] {
+    match table {
+        "orders" => &["id", "user_id", "product_id", "sku", "qty"],
+        "products" => &["id", "category_id", "sku", "name", "active"],
+        _ => &["id", "title"],
+    }
+}
+
+/// Changes one row at random; returns its table and its images.
+async fn change(
+    database: &mut SqliteConnection,
+    dice: &mut Dice,
+) -> Option<(&'static str, Op, Option<Image>, Option<Image>)> {
+    let table = ["orders", "products", "products", "categories"][dice.below(4) as usize];
+    let id = dice.below(if table == "orders" { 12 } else { 4 });
+    let before = image(database, table, id).await;
+    let rest = &columns(table)[1..];
+    let (sql, now) = match (&before, dice.below(4)) {
+        (None, _) => {
+            let values: Vec<String> = rest.iter().map(|column| dice.value(column)).collect();
+            (format!("INSERT INTO {table} VALUES ({id}, {})", values.join(", ")), Some(id))
+        }
+        (Some(_), 0) => (format!("DELETE FROM {table} WHERE id = {id}"), None),
+        (Some(_), 1) => {
+            let other = dice.below(4);
+            (format!("UPDATE OR IGNORE {table} SET id = {other} WHERE id = {id}"), Some(other))
+        }
+        (Some(_), _) => {
+            let column = rest[dice.below(rest.len() as u64) as usize];
+            (format!("UPDATE {table} SET {column} = {} WHERE id = {id}", dice.value(column)), Some(id))
+        }
+    };
+    let changed = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *database).await.unwrap().rows_affected();
+    let after = match now {
+        Some(now) if changed > 0 => image(database, table, now).await,
+        _ => None,
+    };
+    let op = match (&before, &after) {
+        (None, Some(_)) => Op::Insert,
+        (Some(_), None) if changed > 0 => Op::Delete,
+        (Some(old), Some(new)) if old != new => Op::Update,
+        _ => return None,
+    };
+    Some((table, op, before, after))
+}
+
+async fn load(source: &Sqlite, catalog: &Catalog) -> BTreeMap<String, Loaded> {
+    let mut all = BTreeMap::new();
+    for group in catalog.groups() {
+        let prefix = group.name.replace('_', ":");
+        let keys: Vec<Key> =
+            (1..=USERS).map(|user| catalog.resolve(&format!("{prefix}:{user}")).unwrap()).collect();
+        let loaded = source.load(group, &keys).await.unwrap();
+        all.extend(keys.iter().map(|key| key.text.to_string()).zip(loaded));
+    }
+    all
+}
+
+async fn open(file: &Path) -> SqliteConnection {
+    let options = SqliteConnectOptions::new().filename(file).create_if_missing(true);
+    SqliteConnection::connect_with(&options).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_makes_an_answer_differ_hits_its_key_or_a_tag_that_it_carries() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("shop.db");
+    let mut database = open(&file).await;
+    sqlx::raw_sql(SCHEMA).execute(&mut database).await.unwrap();
+    let catalog = Arc::new(catalog());
+    let source = Sqlite::open(&file, &catalog).unwrap();
+    source.ready().await.unwrap();
+    let (mut by_key, mut by_tag, mut by_flush, mut spared) = (0, 0, 0, 0);
+    for seed in 1..=6u64 {
+        let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut cached = load(&source, &catalog).await;
+        for step in 0..80 {
+            let Some((table, op, before, after)) = change(&mut database, &mut dice).await else { continue };
+            let (mut keys, mut tags, mut groups) = (Vec::new(), Vec::new(), Vec::new());
+            let (old, new) = (before.as_ref().map(Shown), after.as_ref().map(Shown));
+            catalog.table("shop", table).unwrap().map(
+                op,
+                old.as_ref().map(|image| image as &dyn RowImage),
+                new.as_ref().map(|image| image as &dyn RowImage),
+                &mut |effect| match effect {
+                    Effect::Remove(key) => keys.push(key),
+                    Effect::RemoveTag(tag) => tags.push(tag),
+                    Effect::Flush { group, .. } => groups.push(group),
+                },
+            );
+            for (text, fresh) in load(&source, &catalog).await {
+                let entry = &cached[&text];
+                let carried = entry.tags.as_ref().unwrap();
+                let key = catalog.resolve(&text).unwrap();
+                let hit = if keys.contains(&text) {
+                    by_key += 1;
+                    true
+                } else if groups.contains(&key.group.id) {
+                    by_flush += 1;
+                    true
+                } else if carried.iter().any(|tag| tags.iter().any(|removed| **tag == **removed)) {
+                    by_tag += 1;
+                    true
+                } else {
+                    spared += 1;
+                    false
+                };
+                if hit {
+                    cached.insert(text, fresh);
+                } else {
+                    assert_eq!(
+                        entry.value, fresh.value,
+                        "seed {seed}, step {step}: {text} differs after {op:?} of {table}, {before:?} to {after:?}; it carries \
+                         {carried:?}, removed were {keys:?} {tags:?} {groups:?}"
+                    );
+                }
+            }
+        }
+    }
+    // It must not be true for the wrong reason.
+    assert!(by_key > 100 && by_tag > 1000 && by_flush > 1000, "{by_key} {by_tag} {by_flush}");
+    assert!(spared > 2 * (by_key + by_tag + by_flush), "{spared} of {}", by_key + by_tag + by_flush + spared);
+}
+
+#[tokio::test]
+async fn written_tags_are_made_of_each_row_and_too_many_or_unreadable_ones_are_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("shop.db");
+    let mut database = open(&file).await;
+    sqlx::raw_sql(SCHEMA).execute(&mut database).await.unwrap();
+    sqlx::raw_sql(
+        "INSERT INTO orders VALUES (1, 1, 7, 'A', 1), (2, 1, 7, 'b', 1), (3, 1, NULL, 'c', 1), (4, 1, 9, NULL, 1), (5, 2, -1, 'x', 1)",
+    )
+    .execute(&mut database)
+    .await
+    .unwrap();
+    let group = |name: &str, columns: &str, tags: &str, more: &str| {
+        format!(
+            "[[group]]\nname = \"{name}\"\nkey = \"{name}:{{u:u64}}\"\nrows = \"many\"\ntags = [{tags}]\n{more}\n\
+             query = \"SELECT {columns} FROM shop.orders WHERE user_id = {{u}} ORDER BY id\"\n"
+        )
+    };
+    let text = group("plain", "id, product_id", "\"product:{product_id:u64}\"", "")
+        + &group("star", "*", "\"product:{product_id:u64}\", \"sku:{SKU:str|lower}\"", "")
+        + &group("few", "id", "\"order:{id:u64}\"", "max_tags = 2")
+        + &group("lost", "*", "\"product:{product:u64}\"", "");
+    let catalog = Arc::new(Catalog::parse("test.toml", &text).unwrap_or_else(|report| panic!("{report}")));
+    let source = Sqlite::open(&file, &catalog).unwrap();
+    let load = async |text: &str| {
+        let key = catalog.resolve(text).unwrap();
+        source.load(&key.group, std::slice::from_ref(&key)).await.map(|mut loaded| loaded.remove(0))
+    };
+    let tags =
+        |loaded: &Loaded| loaded.tags.as_ref().unwrap().iter().map(ToString::to_string).collect::<Vec<_>>();
+    let plain = load("plain:1").await.unwrap();
+    assert_eq!(tags(&plain), ["product:7", "product:9"], "NULL makes no tag, and each is there once");
+    assert_eq!(tags(&load("star:1").await.unwrap()), ["product:7", "product:9", "sku:a", "sku:b", "sku:c"]);
+    assert_eq!(tags(&load("plain:3").await.unwrap()), Vec::<String>::new());
+    let few = load("few:1").await.unwrap();
+    assert_eq!(few.tags, Err(Untagged::TooMany { limit: 2 }));
+    assert!(few.value.is_some(), "it is served all the same");
+    let unreadable = load("plain:2").await.unwrap().tags.unwrap_err();
+    assert_eq!(unreadable.label(), "unreadable_tag");
+    assert!(unreadable.to_string().contains("{product_id} of tag product:{product_id:u64}"), "{unreadable}");
+    let lost = load("lost:1").await.unwrap_err().to_string();
+    assert!(lost.contains("the result has no column product"), "{lost}");
+}
