@@ -50,9 +50,9 @@ enum Measurement {
     Get(get::Options),
     /// Canal messages decoded and mapped to keys per second on one core, against `serde_json` reading them
     Decode(decode::Options),
-    /// The node's store beside quick_cache, moka and foyer: bytes for each entry, gets and inserts per second
+    /// The node's store beside `quick_cache`, moka and foyer: bytes for each entry, gets and inserts per second
     Store(store::Options),
-    /// Hit ratio of each eviction policy by trace, beside moka, quick_cache and the optimum
+    /// Hit ratio of each eviction policy by trace, beside moka, `quick_cache` and the optimum
     Hits(hits::Options),
     /// Size and speed of each codec for JSON rows
     Compression(compression::Options),

@@ -162,14 +162,14 @@ fn one(who: Who, options: &Options) -> Figures {
         count as f64 / begun.elapsed().as_secs_f64()
     };
     let (insert_1, insert_2) = (fill(1), fill(2));
-    let full: Arc<dyn Cache> = Arc::from(who.make(count as u64 / 4 * 180, count / 4));
-    keys[..count].iter().for_each(|key| full.insert(&Arc::from(&**key), value()));
+    let crowded: Arc<dyn Cache> = Arc::from(who.make(count as u64 / 4 * 180, count / 4));
+    keys[..count].iter().for_each(|key| crowded.insert(&Arc::from(&**key), value()));
     let next = AtomicU64::new(0);
     let begun = Instant::now();
     while begun.elapsed() < slice {
         for _ in 0..1000 {
             let n = next.fetch_add(1, Relaxed) as usize;
-            full.insert(&Arc::from(&*keys[(count + n) % keys.len()]), value());
+            crowded.insert(&Arc::from(&*keys[(count + n) % keys.len()]), value());
         }
     }
     let insert_full = next.load(Relaxed) as f64 / begun.elapsed().as_secs_f64();

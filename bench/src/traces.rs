@@ -90,6 +90,7 @@ fn mixed(len: usize, keys: usize) -> Trace {
         0..60 => zipf.draw(&mut random) as u64,
         60..90 => {
             // The younger, the likelier.
+            #[expect(clippy::cast_sign_loss, reason = "none of it is negative")]
             let back = (random.share().powi(3) * 0.05 * keys as f64) as u64;
             newest.saturating_sub(back)
         }

@@ -159,6 +159,10 @@ impl Node {
                 tracing::debug!(node = %self.id, tag, "asked to remove a tag that no group of the catalog has");
             } else {
                 self.gate.remove_tag(tag, &groups, origin);
+                // Whose entries carry it is not known: Redis clients that hold entries of these groups are told to drop them.
+                for group in groups {
+                    self.resp.invalidated_group(group);
+                }
             }
         }
         self.metrics.tag_removes.inc_by(tags.len() as u64);

@@ -357,13 +357,13 @@ impl Node {
                 Ok(Some(self.answer(read, outcome.unwrap_or(Outcome::Shared))))
             }
             Ok(Miss::NotHeld) => Ok(None),
-            Err(error) => match self.stale_instead(key, place, options, &error) {
-                Some(answer) => Ok(Some(answer)),
-                None => {
-                    group.errors.inc();
-                    Err(error)
+            Err(error) => {
+                if let Some(answer) = self.stale_instead(key, place, options, &error) {
+                    return Ok(Some(answer));
                 }
-            },
+                group.errors.inc();
+                Err(error)
+            }
         }
     }
 

@@ -7,6 +7,12 @@
 //! Requests of one connection are answered in their order. Hits are answered where they are read, without a wait; the misses of
 //! pipelined requests wait together, and all replies of what was read at once are written at once.
 
+#![expect(
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "lengths and numbers of connections are small"
+)]
+
 pub mod codec;
 
 mod client;

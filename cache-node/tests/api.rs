@@ -1,6 +1,6 @@
 //! The HTTP port against its own document: schemathesis makes up requests, good and bad ones, and checks every answer.
 //!
-//! It comes from PyPI; `./test.sh api` installs it. `FRESHLINE_API=required` makes a missing one a failure, `off` leaves the test out and says
+//! It comes from `PyPI`; `./test.sh api` installs it. `FRESHLINE_API=required` makes a missing one a failure, `off` leaves the test out and says
 //! so. `FRESHLINE_API_EXAMPLES` asks for more requests, `FRESHLINE_API_SEED` repeats a run.
 
 #[path = "cluster/stack.rs"]
@@ -28,13 +28,13 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let found = match std::env::var("FRESHLINE_API").as_deref() {
         Ok("off") => Err("FRESHLINE_API=off".to_owned()),
-        Ok("required") => match schemathesis() {
-            Some(found) => Ok(found),
-            None => {
+        Ok("required") => {
+            let Some(found) = schemathesis() else {
                 eprintln!("schemathesis {VERSION} is missing; run `./test.sh api`, which installs it");
                 return ExitCode::FAILURE;
-            }
-        },
+            };
+            Ok(found)
+        }
         Err(_) | Ok("") => {
             schemathesis().ok_or_else(|| format!("no schemathesis {VERSION}; `./test.sh api` installs it"))
         }

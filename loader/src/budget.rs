@@ -4,6 +4,8 @@
 //! is far above, the budget shrinks in proportion; when reads fail it shrinks at once; when all is well and the budget is used up, it grows
 //! step by step. It never exceeds `max`, whatever it sees.
 
+#![expect(clippy::cast_sign_loss, clippy::cast_possible_wrap, reason = "limits are small and not negative")]
+
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;

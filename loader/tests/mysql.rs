@@ -524,11 +524,10 @@ ttl = "10m"
     );
     let mut most = 0;
     while loads.iter().any(|load| !load.is_finished()) {
-        let now: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(running.clone()))
-            .fetch_one(&mut shop.connection)
-            .await
-            .unwrap();
-        most = most.max(now);
+        // The list has all statements of all, and MySQL refuses it while one of them has a character that its table can't hold.
+        let now =
+            sqlx::query_scalar(sqlx::AssertSqlSafe(running.clone())).fetch_one(&mut shop.connection).await;
+        most = most.max(now.unwrap_or(0));
     }
     for load in loads {
         assert!(load.await.unwrap().unwrap().is_some());

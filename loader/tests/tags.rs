@@ -1,6 +1,8 @@
 //! The tags that joins derive, against brute force on SQLite: whenever a change makes the answer for a key differ, it must remove
 //! the key, or a tag that the entry carries, or flush the group.
 
+use std::fmt::Write as _;
+
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use catalog::{Catalog, Column, Effect, Key, Op, RowImage};
@@ -38,7 +40,8 @@ fn catalog() -> Catalog {
     let mut text = "[catalog]\ndatabase = \"shop\"\n".to_owned();
     for (index, query) in QUERIES.iter().enumerate() {
         for rows in ["one", "many"] {
-            text += &format!(
+            let _ = write!(
+                text,
                 "[[group]]\nname = \"{rows}_{index}\"\nkey = \"{rows}:{index}:{{u:u64}}\"\nquery = \"{query}\"\nrows = \"{rows}\"\n"
             );
         }

@@ -62,6 +62,7 @@ fn outcome(format: KafkaFormat, param: &str, value: &Value) -> (BTreeSet<String>
         Effect::Remove(key) => {
             keys.insert(key);
         }
+        Effect::RemoveTag(tag) => panic!("no group has tags: {tag}"),
         Effect::Flush { .. } => flushed = true,
     });
     (keys, flushed)

@@ -179,8 +179,9 @@ impl Gate {
         wanted: impl Fn(&Stamp) -> bool,
         mut take: impl FnMut(&Arc<str>, &Entry) -> bool,
     ) -> Option<Cursor> {
-        let given =
-            |stamp: &Stamp, expires| self.runs(stamp, expires, now) && wanted(stamp) && self.may_give(stamp).is_ok();
+        let given = |stamp: &Stamp, expires| {
+            self.runs(stamp, expires, now) && wanted(stamp) && self.may_give(stamp).is_ok()
+        };
         self.store.page_of(from, count, given, |key, entry| {
             self.tags.check(entry.tags.as_ref()).is_err()
                 || self.in_time(entry.clone(), now).is_none_or(|entry| take(key, &entry))

@@ -121,7 +121,12 @@ async fn values_of_a_group_that_says_so_are_compressed_by_every_way_in_and_read_
     let (filled, small) = (token(&gate, "user:1"), token(&gate, "user:2"));
     store(&gate, "user:1", &filled, &row).unwrap();
     store(&gate, "user:2", &small, &row[..1000]).unwrap();
-    let set = Filled { key: "user:3".into(), value: Some(row.clone().into()), ttl: Duration::from_mins(1) };
+    let set = Filled {
+        key: "user:3".into(),
+        value: Some(row.clone().into()),
+        ttl: Duration::from_mins(1),
+        tags: Box::default(),
+    };
     assert_eq!(gate.store_set(&token(&gate, "user:3"), place("user:3"), set, || true), Ok(Inserted::Stored));
     let standing = Standing { live: true, epoch: Epoch(5), confirmed: Epoch(5) };
     let pulled = token(&gate, "user:4");
@@ -662,7 +667,7 @@ async fn a_value_of_a_tagged_group_is_pulled_with_its_tags_or_not_at_all() {
 async fn what_a_tag_ended_is_swept_out_and_its_story_is_told() {
     let slots = Arc::new(Slots::new("a".into()));
     slots.set(SLOT, true);
-    let bounds = Bounds { memory: 1 << 20, negative_share: 0.1, max_value: 1024 };
+    let bounds = Bounds { memory: 1 << 20, negative_share: 0.1, eviction: Eviction::default() };
     let store = Store::new(bounds, &mut Registry::default()).with_recorder(Arc::new(Recorder::new(1000)));
     let gate = Gate::new(store, slots, 1, QUARANTINE, LOG).with_tag_log(4);
     advance(QUARANTINE).await;
@@ -676,8 +681,8 @@ async fn what_a_tag_ended_is_swept_out_and_its_story_is_told() {
     advance(Duration::from_secs(1)).await;
     gate.sweep().await;
     assert_eq!(gate.store().sizes().entries, 90);
-    let story = gate.recorder().of(place("user:3"));
-    assert_eq!((story[0].what, &*story[0].detail), ("removed", "shop/0@1 by tag product:3"));
+    let told_of = gate.recorder().of(place("user:3"));
+    assert_eq!((told_of[0].what, &*told_of[0].detail), ("removed", "shop/0@1 by tag product:3"));
     let (at, told) = gate.last_removal(place("user:3")).unwrap();
     assert_eq!((&*told, Instant::now() - at), ("shop/0@1 by tag product:3", Duration::from_secs(1)));
     // More than the gate remembers, each swept for: nothing else is lost.

@@ -14,11 +14,14 @@ use super::{
     session::{Session, Silence, Track},
 };
 
+/// Whether a command fits so many words.
+type Fits = fn(usize) -> bool;
+
 impl Session {
     pub(super) fn client_command(&mut self, arguments: Arguments<'_>) {
         let part = arguments.get(1).unwrap_or_default();
         let count = arguments.len();
-        let parts: [(&str, fn(usize) -> bool); 15] = [
+        let parts: [(&str, Fits); 15] = [
             ("id", |count| count == 2),
             ("getname", |count| count == 2),
             ("setname", |count| count == 3),

@@ -22,7 +22,7 @@ impl Session {
                 .find(|name| is(part, name));
             return match known {
                 Some(name) => {
-                    self.error(&format!("ERR wrong number of arguments for 'cluster|{name}' command"))
+                    self.error(&format!("ERR wrong number of arguments for 'cluster|{name}' command"));
                 }
                 None => self.error(&error::unknown_part("CLUSTER", part)),
             };

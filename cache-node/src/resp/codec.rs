@@ -312,7 +312,9 @@ mod tests {
 
     const LIMITS: Limits = Limits { argument: 1 << 20, request: 4 << 20, authenticated: true };
 
-    fn parse(bytes: &[u8]) -> Result<Option<(usize, Vec<Vec<u8>>)>, ProtocolError> {
+    type Parsed = Option<(usize, Vec<Vec<u8>>)>;
+
+    fn parse(bytes: &[u8]) -> Result<Parsed, ProtocolError> {
         let mut parser = Parser::default();
         let length = parser.parse(bytes, &LIMITS)?;
         Ok(length.map(|length| (length, parser.arguments(bytes).from(0).map(<[u8]>::to_vec).collect())))

@@ -46,7 +46,7 @@ pub(super) async fn run(
     let session = Session::new(node.clone(), client.clone());
     let mut connection =
         Connection { stream, buffer: BytesMut::with_capacity(READ), parser: Parser::default(), session };
-    if let Err(error) = connection.serve(&close).await {
+    if let Err(error) = Box::pin(connection.serve(&close)).await {
         tracing::debug!(node = %node.id, client = client.id, %address, %error, "a Redis client's connection ended");
     }
 }
@@ -81,7 +81,7 @@ impl Connection {
         let (mut closed, mut killed) =
             (std::pin::pin!(close.cancelled()), std::pin::pin!(client.close.cancelled()));
         loop {
-            self.answer().await?;
+            Box::pin(self.answer()).await?;
             self.flush().await?;
             if self.session.ends {
                 return self.stream.shutdown().await;
@@ -123,7 +123,7 @@ impl Connection {
                 Next::First => {
                     // What was asked before must be answered before; then it is asked again.
                     self.settle().await?;
-                    used = self.again(used).await?;
+                    used = Box::pin(self.again(used)).await?;
                 }
                 Next::Slow(slow) => {
                     let node = self.session.node.clone();

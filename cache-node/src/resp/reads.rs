@@ -95,16 +95,15 @@ impl Session {
         }
         let (incarnation, now) = (self.node.life.incarnation(), Instant::now());
         let entry = self.node.gate.peek(place, &key.text, now);
-        match entry.filter(|entry| entry.value.is_some() && self.node.life.vouches_for(incarnation)) {
-            Some(entry) => {
-                let left = entry.expires.saturating_duration_since(now).as_millis() as u64;
-                self.reply.integer(i64::try_from((left + unit / 2) / unit).unwrap_or(i64::MAX));
-            }
-            None => {
-                self.reply.integer(-2);
-                if tracked != Tracked::No {
-                    self.not_kept(&key);
-                }
+        if let Some(entry) =
+            entry.filter(|entry| entry.value.is_some() && self.node.life.vouches_for(incarnation))
+        {
+            let left = entry.expires.saturating_duration_since(now).as_millis() as u64;
+            self.reply.integer(i64::try_from((left + unit / 2) / unit).unwrap_or(i64::MAX));
+        } else {
+            self.reply.integer(-2);
+            if tracked != Tracked::No {
+                self.not_kept(&key);
             }
         }
     }

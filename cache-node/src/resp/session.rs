@@ -52,6 +52,7 @@ pub(super) struct Session {
 
 /// How a connection tracks.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of CLIENT TRACKING")]
 pub(super) struct Track {
     pub(super) broadcast: bool,
     pub(super) opt_in: bool,

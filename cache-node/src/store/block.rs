@@ -100,9 +100,9 @@ impl<'a> Incoming<'a> {
     pub(super) fn write(&self, base: Base, blob: Option<u32>, into: &mut Vec<u8>) {
         let Entry { stamp, filled, expires, tags, value } = self.entry;
         let codec = self.packed.map_or(0, |packed| packed.codec.number());
-        let flags = u8::from(value.is_some()) * VALUE
-            | u8::from(blob.is_some()) * LARGE
-            | u8::from(tags.is_some()) * TAGGED
+        let flags = (u8::from(value.is_some()) * VALUE)
+            | (u8::from(blob.is_some()) * LARGE)
+            | (u8::from(tags.is_some()) * TAGGED)
             | codec << CODEC;
         into.clear();
         into.push(flags);
@@ -160,7 +160,7 @@ impl Meta {
         let mut wide = [0; 8];
         wide[..TIME].copy_from_slice(&time);
         let filled = i64::from_le_bytes(wide);
-        let expires = filled + rest.number() as i64;
+        let expires = filled + rest.number().cast_signed();
         let group = rest.number() as u16;
         let stamp = Stamp { group, slot, generation: rest.number(), acquisition: rest.number() };
         let len = rest.number() as usize;

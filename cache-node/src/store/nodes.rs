@@ -42,6 +42,7 @@ impl Node {
 
 /// All nodes of a shard.
 #[derive(Debug)]
+#[expect(clippy::struct_field_names, reason = "nodes are what it has")]
 pub(crate) struct Nodes {
     nodes: Vec<Node>,
     free: u32,

@@ -497,8 +497,8 @@ impl Shard {
         let Some((bytes, plain)) = packed else { return };
         let (counted, sign) = (&mut self.compressed, if comes { 1 } else { -1 });
         counted.entries = counted.entries.wrapping_add_signed(sign);
-        counted.bytes = counted.bytes.wrapping_add_signed(sign * bytes as i64);
-        counted.plain_bytes = counted.plain_bytes.wrapping_add_signed(sign * plain as i64);
+        counted.bytes = counted.bytes.wrapping_add_signed(sign * (bytes as u64).cast_signed());
+        counted.plain_bytes = counted.plain_bytes.wrapping_add_signed(sign * (plain as u64).cast_signed());
     }
 
     /// Has the budget know what table, nodes and policy take now.

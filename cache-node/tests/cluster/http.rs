@@ -55,7 +55,7 @@ async fn send(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]
         body.len()
     );
     for (name, value) in headers {
-        request.push_str(&format!("{name}: {value}\r\n"));
+        request += &[name, ": ", value, "\r\n"].concat();
     }
     request.push_str("\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();

@@ -5,7 +5,7 @@ mod topology;
 mod tracking;
 mod wire;
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, fmt::Write as _, time::Duration};
 
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -79,7 +79,7 @@ impl Redis {
         let words: Vec<&str> = words.split_whitespace().collect();
         let mut bytes = format!("*{}\r\n", words.len());
         for word in words {
-            bytes.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+            let _ = write!(bytes, "${}\r\n{word}\r\n", word.len());
         }
         self.send(bytes.as_bytes()).await;
     }
@@ -135,7 +135,7 @@ impl Redis {
             "_" => Value::Null,
             "$" | "=" if number() < 0 => Value::Null,
             "$" | "=" => {
-                let mut bytes = vec![0; number() as usize + 2];
+                let mut bytes = vec![0; usize::try_from(number()).unwrap() + 2];
                 self.stream.read_exact(&mut bytes).await.unwrap();
                 bytes.truncate(bytes.len() - 2);
                 bulk(String::from_utf8_lossy(&bytes).trim_start_matches("txt:"))

@@ -41,6 +41,7 @@ ttl   = "50ms"
 ttl_jitter = 0.0
 "#;
 
+#[expect(clippy::unnecessary_wraps, reason = "what the database is told to fail with")]
 fn down() -> Option<loader::Error> {
     Some(loader::Error::Unavailable("the database is down".into()))
 }

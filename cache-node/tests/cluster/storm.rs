@@ -13,7 +13,7 @@ use bytes::Bytes;
 use cache_node::{Hop, Node};
 use catalog::{Group, Key};
 use client::Outcome;
-use loader::{Limits, Loader, RowSource};
+use loader::{Limits, Loaded, Loader, RowSource};
 use tokio::time::{Instant, sleep};
 
 use crate::stack::Stack;
@@ -32,13 +32,14 @@ struct Slow {
 
 #[async_trait]
 impl RowSource for Slow {
-    async fn load(&self, _: &Arc<Group>, keys: &[Key]) -> Result<Vec<Option<Bytes>>, loader::Error> {
+    async fn load(&self, _: &Arc<Group>, keys: &[Key]) -> Result<Vec<Loaded>, loader::Error> {
         let running = self.running.fetch_add(1, SeqCst) + 1;
         self.most.fetch_max(running, SeqCst);
         self.reads.fetch_add(1, SeqCst);
         sleep(Duration::from_millis(5)).await;
         self.running.fetch_sub(1, SeqCst);
-        Ok(keys.iter().map(|key| Some(Bytes::from(format!("{{\"key\":\"{}\"}}", key.text)))).collect())
+        let row = |key: &Key| Some(Bytes::from(format!("{{\"key\":\"{}\"}}", key.text)));
+        Ok(keys.iter().map(|key| Loaded::from(row(key))).collect())
     }
 }
 
@@ -105,7 +106,7 @@ async fn a_flush_under_load_never_costs_the_database_more_than_its_budget() {
             }
             (asked, hits) = (now_asked, now_hits);
         }
-        assert!(flushed.elapsed() < Duration::from_secs(60), "the hit ratio does not come back");
+        assert!(flushed.elapsed() < Duration::from_mins(1), "the hit ratio does not come back");
     }
     let back = flushed.elapsed();
     stop.store(true, SeqCst);

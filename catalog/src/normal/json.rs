@@ -17,7 +17,6 @@ impl ParamType {
             Self::Str(_) | Self::Date | Self::DateTime | Self::Time | Self::Uuid | Self::Hex if is_number => {
                 Err(self.bad(text))
             }
-            Self::Str(_) | Self::Date | Self::DateTime | Self::Time => self.of_text(text),
             Self::Uuid if param::read_uuid(text).is_some() => self.of_text(text),
             Self::Uuid => match base64(text) {
                 Some(bytes) if bytes.len() == 16 => self.of_bytes(&bytes),
@@ -28,6 +27,14 @@ impl ParamType {
                 (Some(bytes), None) | (None, Some(bytes)) => self.of_bytes(&bytes),
                 _ => Err(self.bad(text)),
             },
+            // Of a text column or a number's: what can be read as a number is one by the number's rules, and what may be a packed one is none.
+            Self::Compared
+                if is_number || plain(text.trim_matches(' ')).is_some_and(|plain| is_decimal(&plain)) =>
+            {
+                self.of_json_number(text.trim_matches(' '), form)
+            }
+            Self::Compared if form == JsonForm::Packed && base64(text).is_some() => Err(self.bad(text)),
+            Self::Str(_) | Self::Date | Self::DateTime | Self::Time | Self::Compared => self.of_text(text),
             Self::U64 | Self::I64 | Self::Bool | Self::Decimal => self.of_json_number(text, form),
         }
     }
@@ -49,13 +56,21 @@ impl ParamType {
                     let number: i64 = plain.parse().map_err(|_| self.bad(text))?;
                     return self.of_number(&number.cast_unsigned().to_string());
                 }
-                Self::Decimal => return Err(self.bad(text)),
+                Self::Decimal | Self::Compared => return Err(self.bad(text)),
                 _ => {}
             },
             _ => {}
         }
-        if *self == Self::Decimal { self.of_text(&plain) } else { self.of_number(&plain) }
+        if matches!(self, Self::Decimal | Self::Compared) {
+            self.of_text(&plain)
+        } else {
+            self.of_number(&plain)
+        }
     }
+}
+
+fn is_decimal(text: &str) -> bool {
+    param::canonical_decimal(text).is_some()
 }
 
 /// A number without an exponent.

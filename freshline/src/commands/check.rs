@@ -169,7 +169,9 @@ fn effect(use_: &TableUse) -> String {
         text += " changed";
     }
     if let Use::Tags { flush: Some(columns), .. } = &use_.effect {
-        text += &format!("; flushes the group for a new row, or when {} changed", columns.join(" or "));
+        text += "; flushes the group for a new row, or when ";
+        text += &columns.join(" or ");
+        text += " changed";
     }
     match use_.origin {
         Origin::Query | Origin::Ignore => text,

@@ -17,6 +17,8 @@ pub struct Told {
     pub what: What,
     /// The keys that it would remove, each once, in the order in which its rows name them.
     pub keys: Vec<Arc<str>>,
+    /// The tags whose entries it would remove, each once.
+    pub tags: Vec<Arc<str>>,
     /// The groups that it would flush, each with the reason's name in metrics and logs.
     pub flushes: Vec<(Arc<str>, &'static str)>,
 }
@@ -69,7 +71,7 @@ impl Mapper {
         let groups = self.catalog.groups();
         let flushes = stale.groups.iter();
         let flushes = flushes.map(|(group, reason)| (groups[usize::from(group.0)].name.clone(), *reason));
-        Told { table, what, flushes: flushes.collect(), keys: stale.keys }
+        Told { table, what, flushes: flushes.collect(), keys: stale.keys, tags: stale.tags }
     }
 }
 

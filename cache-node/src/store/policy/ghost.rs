@@ -39,7 +39,10 @@ impl Ghost {
 
     /// Takes one out; returns whether it was there.
     pub(super) fn remove(&mut self, print: u32) -> bool {
-        self.seen.find_entry(mixed(print), |(found, _)| *found == print).map(|found| found.remove()).is_ok()
+        self.seen
+            .find_entry(mixed(print), |(found, _)| *found == print)
+            .map(hashbrown::hash_table::OccupiedEntry::remove)
+            .is_ok()
     }
 
     /// Forgets the oldest.

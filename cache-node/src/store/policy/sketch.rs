@@ -1,4 +1,4 @@
-//! How often a key was asked for of late, about: counters of 4 bits, four for each key, halved after a while (TinyLFU).
+//! How often a key was asked for of late, about: counters of 4 bits, four for each key, halved after a while (`TinyLFU`).
 
 #[derive(Debug)]
 pub(super) struct Sketch {

@@ -157,7 +157,7 @@ async fn clients_say_who_they_are_and_may_be_silent() {
     redis.request("GET user:2").await;
     assert_eq!(redis.ask("PING hello").await, bulk("hello"));
     let Value::Array(commands) = redis.ask("COMMAND").await else { panic!("COMMAND is an array") };
-    assert_eq!(redis.ask("COMMAND COUNT").await, Value::Int(commands.len() as i64));
+    assert_eq!(redis.ask("COMMAND COUNT").await, Value::Int(i64::try_from(commands.len()).unwrap()));
     assert_eq!(redis.ask("COMMAND GETKEYS MGET a b").await, Value::Array(vec![bulk("a"), bulk("b")]));
     let Value::Bulk(info) = redis.ask("INFO").await else { panic!("INFO is text") };
     assert!(info.contains("redis_version:7.") && info.contains("cluster_enabled:1"), "{info}");

@@ -73,7 +73,9 @@ async fn the_ring_is_told_as_a_cluster_whose_slots_are_all_served() {
     }
     let ring = a.node.ring();
     let expected: BTreeMap<String, i64> = [&a, &b]
-        .map(|running| (running.member.resp.clone(), ring.owned_by(&running.member.id) as i64))
+        .map(|running| {
+            (running.member.resp.clone(), i64::try_from(ring.owned_by(&running.member.id)).unwrap())
+        })
         .into();
     assert_eq!(owned, expected);
     let Value::Bulk(id) = redis.ask("CLUSTER MYID").await else { panic!("an id is text") };

@@ -7,12 +7,19 @@ use crate::config::Effective;
 fn the_guide_lists_every_field_of_the_shared_sections() {
     let guide = include_str!("../../../../docs/configuration.md");
     let section = |path: &str, defaults: String| {
-        let title = format!("\n## `[{path}]`");
-        let (_, text) = guide.split_once(&title).unwrap_or_else(|| panic!("the guide has no section {path}"));
+        let titles = [format!("\n## `[{path}]`"), format!("\n### `[{path}]`")];
+        let (_, text) = titles
+            .iter()
+            .find_map(|title| guide.split_once(title))
+            .unwrap_or_else(|| panic!("the guide has no section {path}"));
         let text = text.split("\n## ").next().unwrap();
+        let text = text.split("\n### ").next().unwrap();
         let table: toml::Table = toml::from_str(&defaults).unwrap();
         let fields = path.split('.').fold(&table, |table, part| table[part].as_table().unwrap());
-        for (field, value) in fields {
+        // Those with a title of their own have a table of their own.
+        let apart = |field: &str| guide.contains(&format!("\n### `[{path}.{field}]`"));
+        let fields: Vec<_> = fields.iter().filter(|(field, _)| !apart(field)).collect();
+        for (field, value) in &fields {
             let row = text.lines().find(|line| line.starts_with(&format!("| `{field}` |")));
             let row = row.unwrap_or_else(|| panic!("the guide's section {path} lacks {field}"));
             let shown = row.split('|').nth(2).unwrap().trim();
@@ -33,6 +40,7 @@ fn the_guide_lists_every_field_of_the_shared_sections() {
     };
     section("cluster", Effective::default().with("cluster", &Cluster::default()).to_string());
     section("database", Effective::default().with("database", &Database::default()).to_string());
+    section("database.breaker", Effective::default().with("database", &Database::default()).to_string());
     section("source.kafka", Effective::default().with("source.kafka", &KafkaSource::default()).to_string());
     section("client", Effective::default().with("client", &ClientSection::default()).to_string());
     section("telemetry", Effective::default().with("telemetry", &Telemetry::default()).to_string());

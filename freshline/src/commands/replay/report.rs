@@ -18,6 +18,8 @@ pub(super) struct Report<'a> {
     tables: &'a BTreeMap<String, Changes>,
     groups: BTreeMap<Arc<str>, Removed>,
     fan_out: FanOut,
+    /// How often what carries each tag would be removed.
+    tags: &'a BTreeMap<Arc<str>, u64>,
     flushes: Vec<Flush<'a>>,
     ignored: &'a BTreeMap<&'static str, u64>,
     undecodable: Undecodable<'a>,
@@ -87,6 +89,7 @@ impl<'a> Report<'a> {
                 p99: quantile(0.99),
                 max: side.fan_out.max(),
             },
+            tags: &side.tags,
             flushes: side
                 .flushes
                 .iter()
@@ -120,6 +123,11 @@ impl<'a> Report<'a> {
                 let counts = [removed.keys, removed.removals, removed.flushes];
                 [group.to_string()].into_iter().chain(counts.map(|count| count.to_string())).collect()
             }),
+        )?;
+        section(
+            output,
+            &["tag", "removals of what carries it"],
+            self.tags.iter().map(|(tag, times)| vec![tag.to_string(), times.to_string()]),
         )?;
         section(
             output,

@@ -88,6 +88,8 @@ pub(super) struct Side {
     replay: Replay,
     /// Distinct keys, and how often each would be removed.
     pub(super) keys: HashMap<Arc<str>, u64>,
+    /// Distinct tags, and how often what carries each would be removed.
+    pub(super) tags: BTreeMap<Arc<str>, u64>,
     /// Flushes by group and reason.
     pub(super) flushes: BTreeMap<(Arc<str>, &'static str), u64>,
     /// Keys for each message that has rows of tables with rules.
@@ -97,13 +99,23 @@ pub(super) struct Side {
 impl Side {
     pub(super) fn new(catalog: Arc<Catalog>, replay: Replay) -> Self {
         let fan_out = Histogram::new(3).expect("three digits are within the histogram's range");
-        Self { catalog, replay, keys: HashMap::new(), flushes: BTreeMap::new(), fan_out }
+        Self {
+            catalog,
+            replay,
+            keys: HashMap::new(),
+            tags: BTreeMap::new(),
+            flushes: BTreeMap::new(),
+            fan_out,
+        }
     }
 
     pub(super) fn note(&mut self, message: &Message<'_>) -> Told {
         let told = self.replay.message(message);
         for key in &told.keys {
             *self.keys.entry(key.clone()).or_default() += 1;
+        }
+        for tag in &told.tags {
+            *self.tags.entry(tag.clone()).or_default() += 1;
         }
         for flush in &told.flushes {
             *self.flushes.entry(flush.clone()).or_default() += 1;
