@@ -174,8 +174,9 @@ impl Link {
             Ok(None) => (Error::silent(self.id.as_str(), waited), false),
             Ok(Some(Err(status))) => {
                 let local = is_local(&status);
+                // Cancelled with time left is a connection that broke under the call: somebody else may be asked.
                 let over = matches!(status.code(), Code::Cancelled | Code::DeadlineExceeded)
-                    && (local || waited + CLOSE >= left);
+                    && waited + CLOSE >= left;
                 let error = if over {
                     Error::timed_out(self.id.as_str(), waited)
                 } else {
