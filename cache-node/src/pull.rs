@@ -53,6 +53,8 @@ impl Node {
             Wanted::Slots { slots, cursor } => self.give_slots(slots, *cursor, request.max_bytes).await,
             Wanted::Done => {
                 tracing::debug!(node = %self.id, taker = %request.node, epoch = request.epoch.0, "taker is done");
+                // Not while a ring is being taken over: its epoch may be told already, and who waits not yet be written down.
+                let _no_new_ring = self.turns.lock();
                 self.departures.done(&request.node, request.epoch);
                 (Vec::new(), 0)
             }

@@ -112,9 +112,11 @@ impl Node {
     /// Tells a node that nothing more is asked of it. One that isn't told, since the ring changes meanwhile, is told by the next ring: it
     /// is no source of that one.
     async fn say_done(&self, incoming: &Incoming, member: &Member) {
-        let done = self.warm.request(incoming, Wanted::Done);
-        if let Err(error) = self.peers.pull(member, done, PAGE_WAIT).await {
-            tracing::debug!(node = %self.id, member = %member.id, %error, "not told that this node is done");
+        for failures in 1..=RETRIES {
+            let done = self.warm.request(incoming, Wanted::Done);
+            let Err(error) = self.peers.pull(member, done, PAGE_WAIT).await else { return };
+            tracing::debug!(node = %self.id, member = %member.id, %error, failures, "not told that this node is done");
+            sleep(RETRY * failures).await;
         }
     }
 

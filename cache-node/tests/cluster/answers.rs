@@ -66,13 +66,12 @@ async fn many_keys_come_back_in_order_each_with_its_own_result() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_owner_that_is_gone_costs_speed_and_no_answer() {
     let stack = Stack::new();
-    let (a, b) = (stack.start("a").await, stack.start("b").await);
+    let (a, mut b) = (stack.start("a").await, stack.start("b").await);
     let keys = b.keys(3);
     for key in &keys {
         stack.database.put(key, row(key, 1));
     }
-    b.served.abort(); // as a crash: its lease has not ended
-    let _ = b.served.await;
+    b.crash().await;
     let answer = a.node.get(&keys[0], Hop::First).await.unwrap();
     assert_eq!((answer.outcome, &*answer.node), (Outcome::ReadThrough, "a"));
     for result in a.node.get_many(&keys, Hop::First).await.unwrap() {

@@ -168,8 +168,8 @@ async fn a_set_leaves_a_value_alone_that_was_read_later() {
     let key = a.key();
     let token = miss(&a.node, &key).await;
     // The store tells ages in whole milliseconds, rounded up: what was read within the same one is as old.
-    let taken = std::time::Instant::now();
-    while taken.elapsed() < Duration::from_millis(2) {
+    let since = std::time::Instant::now();
+    while since.elapsed() < Duration::from_millis(2) {
         tokio::task::yield_now().await;
     }
     stack.database.put(&key, row(&key, 2));

@@ -68,7 +68,7 @@ async fn a_forwarded_request_at_a_replica_asks_the_database_and_not_the_owner() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_fills_by_itself_while_its_owner_is_gone_and_others_ask_it_then() {
     let stack = Stack::with_replicas(2);
-    let (a, _b, c) = (stack.start("a").await, stack.start("b").await, stack.start("c").await);
+    let (mut a, _b, c) = (stack.start("a").await, stack.start("b").await, stack.start("c").await);
     let ring = c.node.ring();
     let key = (0..10_000).map(|id| format!("user:{id}")).find(|key| {
         let mut holders = ring.holders(slot_of(key)).map(|member| member.id.as_str());
@@ -76,8 +76,7 @@ async fn a_replica_fills_by_itself_while_its_owner_is_gone_and_others_ask_it_the
     });
     let key = key.unwrap();
     stack.database.put(&key, row(&key, 1));
-    a.served.abort(); // as a crash: its lease has not ended
-    let _ = a.served.await;
+    a.crash().await;
     let first = c.node.get(&key, Hop::First).await.unwrap();
     assert_eq!((first.outcome, &*first.node), (Outcome::Miss, "b"));
     let again = c.node.get(&key, Hop::First).await.unwrap();

@@ -8,7 +8,10 @@ use client::Peers;
 use daemon::admin::Readiness;
 use loader::{Limits, Loader, memory::Memory};
 use ring::{Epoch, Member, MemberState, Membership as _, NodeId, memory::Registry, slot_of};
-use tokio::task::JoinHandle;
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) const CATALOG: &str = r#"
@@ -42,6 +45,18 @@ pub(crate) struct Running {
     pub(crate) http: SocketAddr,
     pub(crate) stop: CancellationToken,
     pub(crate) served: JoinHandle<anyhow::Result<()>>,
+    ports: Ports,
+}
+
+/// What serves a node's ports, connections included.
+struct Ports(Option<Runtime>);
+
+impl Drop for Ports {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Stack {
@@ -89,8 +104,10 @@ impl Stack {
         let registry = daemon::metrics::shared();
         let node = Node::start(self.config.clone(), made_of, &mut registry.lock());
         let (readiness, stop) = (Readiness::new(), CancellationToken::new());
-        let serving = tokio::spawn(server.serve(node.clone(), registry, readiness.clone(), stop.clone()));
-        Running { node, member, readiness, http, stop, served: serving }
+        // In a runtime of its own, which can end with all connections.
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let serving = runtime.spawn(server.serve(node.clone(), registry, readiness.clone(), stop.clone()));
+        Running { node, member, readiness, http, stop, served: serving, ports: Ports(Some(runtime)) }
     }
 
     /// What a node is made of, and its ports.
@@ -128,6 +145,13 @@ impl Running {
     /// A key that this node owns now.
     pub(crate) fn key(&self) -> String {
         self.keys(1).remove(0)
+    }
+
+    /// Ends its ports and all connections at once, as a crash would. Its lease has not ended.
+    pub(crate) async fn crash(&mut self) {
+        let runtime = self.ports.0.take().expect("it crashes once");
+        let ended = tokio::task::spawn_blocking(|| runtime.shutdown_timeout(Duration::from_secs(20)));
+        ended.await.expect("it ends");
     }
 
     /// Stops it as a signal would, and waits until it has ended.
