@@ -185,7 +185,7 @@ pub(crate) async fn rule_with_when_changed_spares_other_updates(stack: &Stack) {
 }
 
 pub(crate) async fn joined_rows_reach_the_lists_that_show_them(stack: &Stack) {
-    let name = "t_join";
+    let name = "t_joined_rows";
     let database = stack
         .database(
             name,
