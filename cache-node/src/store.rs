@@ -1,9 +1,9 @@
 //! What a node keeps in memory: values and negative entries, bounded by bytes.
 //!
-//! Values and negative entries live in two instances of the same structure ([`part`]), each with a share of memory of its own, so
+//! Values and negative entries live in two instances of the same structure (`part`), each with a share of memory of its own, so
 //! that a scan of missing keys can't push out real values. Each instance is split into shards, each behind a lock of its own; a
-//! hit takes the lock for reading only. A shard ([`shard`]) is a table of nodes ([`nodes`]), an arena of blocks ([`arena`]) that hold the
-//! entries ([`block`]), and a policy that says who goes ([`policy`]). What all shards of an instance take is counted in one budget.
+//! hit takes the lock for reading only. A shard (`shard`) is a table of nodes (`nodes`), an arena of blocks (`arena`) that hold the
+//! entries (`block`), and a policy that says who goes (`policy`). What all shards of an instance take is counted in one budget.
 //!
 //! An entry carries the [`Stamp`] under which it was filled. Whoever reads shows a check of stamps: a flush of a group
 //! or the loss of a slot ends the validity of all entries at once by changing what the check says, and the sweeper

@@ -20,7 +20,9 @@ pub struct Small {
 impl Small {
     /// Starts both and waits until MySQL answers.
     pub async fn start(name: &str) -> Small {
-        let network = format!("freshline-{}-{name}", std::process::id());
+        // A host name has 63 characters at most.
+        let short: String = name.chars().take(24).collect();
+        let network = format!("freshline-{}-{short}", std::process::id());
         let (mysql, etcd) = tokio::join!(
             Server::start(images::image(images::MYSQL), &network, "mysql", 3306, |request, _| request),
             Server::start(images::image(images::ETCD), &network, "etcd", 2379, |request, _| request),

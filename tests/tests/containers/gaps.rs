@@ -80,7 +80,7 @@ async fn kill(cluster: &mut Cluster) {
 }
 
 /// Waits until the nodes keep what they fill again.
-async fn cached(cluster: &Cluster, key: &str) {
+pub(crate) async fn cached(cluster: &Cluster, key: &str) {
     wait::until(&format!("{key} to be kept"), Duration::from_secs(30), async || {
         cluster.nodes[0].get(key).await.map_err(|status| status.to_string())?;
         match cluster.nodes[0].explain(key).await.map_err(|status| status.to_string())?.entry {
