@@ -5,7 +5,7 @@ use sqlx::MySqlPool;
 use crate::{
     images,
     server::Server,
-    stack::{connect, mysql_url, wait_for_mysql},
+    stack::{make_database, mysql_url, wait_for_mysql},
 };
 
 /// One of each.
@@ -43,16 +43,6 @@ impl Small {
 
     /// Makes a database and runs `statements` in it.
     pub async fn database(&self, name: &str, statements: &[&str]) -> MySqlPool {
-        let root = connect(self.mysql.port, "").await.expect("MySQL answers");
-        sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
-            .execute(&root)
-            .await
-            .expect("a new database");
-        let pool = connect(self.mysql.port, name).await.expect("MySQL answers");
-        for statement in statements {
-            let done = sqlx::query(sqlx::AssertSqlSafe(*statement)).execute(&pool).await;
-            done.unwrap_or_else(|error| panic!("{statement}: {error}"));
-        }
-        pool
+        make_database(self.mysql.port, name, statements).await
     }
 }

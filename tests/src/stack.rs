@@ -120,17 +120,7 @@ impl Stack {
     pub async fn database(&self, name: &str, statements: &[&str]) -> MySqlPool {
         assert!(name.starts_with("t_"), "Canal's filter follows t_*");
         self.topic(name).await;
-        let root = connect(self.mysql.port, "").await.expect("MySQL answers");
-        sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
-            .execute(&root)
-            .await
-            .expect("a new database");
-        let pool = connect(self.mysql.port, name).await.expect("MySQL answers");
-        for statement in statements {
-            let done = sqlx::query(sqlx::AssertSqlSafe(*statement)).execute(&pool).await;
-            done.unwrap_or_else(|error| panic!("{statement}: {error}"));
-        }
-        pool
+        make_database(self.mysql.port, name, statements).await
     }
 
     /// Makes a topic.
@@ -187,6 +177,21 @@ impl Stack {
         })
         .await;
     }
+}
+
+/// Makes a database on the MySQL of this port, and runs `statements` in it.
+pub(crate) async fn make_database(port: u16, name: &str, statements: &[&str]) -> MySqlPool {
+    let root = connect(port, "").await.expect("MySQL answers");
+    sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
+        .execute(&root)
+        .await
+        .expect("a new database");
+    let pool = connect(port, name).await.expect("MySQL answers");
+    for statement in statements {
+        let done = sqlx::query(sqlx::AssertSqlSafe(*statement)).execute(&pool).await;
+        done.unwrap_or_else(|error| panic!("{statement}: {error}"));
+    }
+    pool
 }
 
 /// Starts etcd's members, each of which knows all the others by their names on the network.
