@@ -49,11 +49,14 @@ impl Context {
                 list.set_partition_offset(&partition.topic, partition.number, Offset::Offset(place))?;
             }
         }
-        match consumer.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => consumer.incremental_assign(list)?,
-            _ => consumer.assign(list)?,
+        let assigned = &self.shared.metrics.assigned;
+        if let RebalanceProtocol::Cooperative = consumer.rebalance_protocol() {
+            consumer.incremental_assign(list)?;
+            assigned.inc_by(count(list));
+        } else {
+            consumer.assign(list)?;
+            assigned.set(count(list));
         }
-        self.count(consumer);
         self.shared.look.store(true, Ordering::Relaxed);
         self.shared.health.assigned(!partitions.is_empty());
         Ok(())
@@ -154,18 +157,22 @@ impl Context {
             let names: Vec<_> = partitions.iter().map(ToString::to_string).collect();
             info!(partitions = ?names, "partitions given up");
         }
-        match consumer.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => consumer.incremental_unassign(list)?,
-            _ => consumer.unassign()?,
+        // From here on nothing may be asked of the consumer: if it is being closed, this was the last thing that its group waited for,
+        // and a question to a group that is gone is never answered.
+        let assigned = &self.shared.metrics.assigned;
+        if let RebalanceProtocol::Cooperative = consumer.rebalance_protocol() {
+            consumer.incremental_unassign(list)?;
+            assigned.dec_by(count(list));
+        } else {
+            consumer.unassign()?;
+            assigned.set(0);
         }
-        self.count(consumer);
         Ok(())
     }
+}
 
-    fn count(&self, consumer: &Consumer) {
-        let assigned = consumer.assignment().map_or(0, |assigned| assigned.count());
-        self.shared.metrics.assigned.set(i64::try_from(assigned).unwrap_or(i64::MAX));
-    }
+fn count(list: &TopicPartitionList) -> i64 {
+    i64::try_from(list.count()).unwrap_or(i64::MAX)
 }
 
 fn partitions(list: &TopicPartitionList) -> Vec<Partition> {
