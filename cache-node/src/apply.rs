@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     error::Error,
+    mirror::Of,
     node::{Hop, Node},
 };
 
@@ -24,6 +25,7 @@ impl Node {
         self.flush_known(&request.flush, &origin);
         self.remove_tags_here(&request.remove_tags, &origin);
         let removed = self.remove_here(&request.remove, &origin);
+        self.end_mirrors_of(&request.remove, &request.flush, &request.origin).await;
         if let Some(watermarks) = &request.watermarks {
             self.watermarks.note(watermarks);
         }
@@ -57,6 +59,7 @@ impl Node {
             }
         }
         let removed = self.remove_here(keys, &Arc::from("request"));
+        self.end_mirrors_of(keys, &[], "request").await;
         if hop == Hop::Forwarded {
             return Ok(removed);
         }
@@ -64,6 +67,7 @@ impl Node {
         let others = self.spread(remove).await?;
         for _ in 0..self.more_rounds() {
             self.remove_here(keys, &Arc::from("request"));
+            self.end_mirrors_of(keys, &[], "request").await;
             self.spread(remove).await?;
         }
         Ok(removed + others.into_iter().sum::<u64>())
@@ -113,11 +117,13 @@ impl Node {
             groups
         };
         self.flush_known(groups, &Arc::from("request"));
+        self.end_mirrors_of(&[], groups, "request").await;
         if hop == Hop::First {
             let flush = |member: Member| async move { self.peers.flush(&member, groups).await };
             self.spread(flush).await?;
             for _ in 0..self.more_rounds() {
                 self.flush_known(groups, &Arc::from("request"));
+                self.end_mirrors_of(&[], groups, "request").await;
                 self.spread(flush).await?;
             }
         }
@@ -140,10 +146,14 @@ impl Node {
         for key in keys {
             // First the log, then the sharing: a fill that begins in between knows of the removal, and is detached
             // without need; one that began before is detached (R3).
-            removed += u64::from(self.gate.remove(key, origin));
+            let found = self.gate.remove(key, origin);
+            removed += u64::from(found);
             self.fills.detach(key);
             // After both: who reads the key from here on does not get the old value.
             self.resp.removed(key);
+            if found {
+                self.reload(key);
+            }
         }
         self.metrics.removes.inc_by(keys.len() as u64);
         self.metrics.removes_hit.inc_by(removed);
@@ -166,6 +176,18 @@ impl Node {
             }
         }
         self.metrics.tag_removes.inc_by(tags.len() as u64);
+    }
+
+    /// Waits until no other node serves these keys, or keys of these groups, from a mirror. What has tags is in none. What is acknowledged holds there too.
+    async fn end_mirrors_of(&self, keys: &[String], groups: &[String], origin: &str) {
+        if !keys.is_empty() {
+            self.end_mirrors(Of::Keys(keys), origin).await;
+        }
+        if !groups.is_empty() {
+            let numbers: Vec<u16> =
+                groups.iter().filter_map(|name| self.catalog.group(name)).map(|group| group.id.0).collect();
+            self.end_mirrors(Of::Groups(&numbers), origin).await;
+        }
     }
 
     /// Flushes the groups that this node's catalog has; of others it can hold nothing.

@@ -7,6 +7,10 @@ use daemon::config::{ByteSize, Layers, Problems, Secret, is_host_port};
 use serde::{Deserialize, Serialize};
 
 use crate::{compress::Compression, store::Eviction};
+/// Keys that can be hot at most.
+const MOST_HOT: usize = 512;
+/// The longest lease of a mirror.
+const LONGEST_MIRROR: Duration = Duration::from_secs(10);
 
 /// How a node is run. Every field has a default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -88,6 +92,20 @@ pub struct Config {
     /// Default: 50 ms; zero asks the database at once.
     #[serde(with = "daemon::config::duration")]
     pub pull_wait: Duration,
+    /// How long another node may serve a hot key of this one's from a mirror, and this one asks to: so long a mirror that can't be reached
+    /// delays the delivery of a removal. The same for all nodes. Default: 1 s; zero keeps and grants none.
+    #[serde(with = "daemon::config::duration")]
+    pub mirror_lease: Duration,
+    /// Reads per second from which on a key is hot. Default: 100.
+    pub hot_rate: f64,
+    /// Keys that are hot at most. Default: 128; 0 counts no reads.
+    pub hot_keys: usize,
+    /// One read of so many is counted. Default: 16.
+    pub hot_sample: u32,
+    /// The last share of its TTL in which a hot key is filled again before it expires, 0 to below 1. Default: 0, which is off.
+    pub refresh_ahead: f64,
+    /// Fills at once that no reader waits for: reloads and refreshes. Default: 16.
+    pub background_fills: usize,
     /// How long the node goes on serving after it has left the ring, so that routing notices. Default: 2 s.
     #[serde(with = "daemon::config::duration")]
     pub leave: Duration,
@@ -142,6 +160,12 @@ impl Default for Config {
             handover: Duration::from_secs(10),
             warm_rate: ByteSize(32 << 20),
             pull_wait: Duration::from_millis(50),
+            mirror_lease: Duration::from_secs(1),
+            hot_rate: 100.0,
+            hot_keys: 128,
+            hot_sample: 16,
+            refresh_ahead: 0.0,
+            background_fills: 16,
             leave: Duration::from_secs(2),
             grace: Duration::from_secs(10),
         }
@@ -198,6 +222,31 @@ impl Config {
         }
         if self.removal_log == 0 {
             bad("removal_log", "is 0, which would store nothing; write 1024 or more".into());
+        }
+        if !self.hot_rate.is_finite() || self.hot_rate < 0.0 {
+            bad("hot_rate", format!("is {}; write reads per second, like 100", self.hot_rate));
+        }
+        if self.hot_keys > MOST_HOT {
+            bad(
+                "hot_keys",
+                format!("is {}; write {MOST_HOT} or less: they are few by nature", self.hot_keys),
+            );
+        }
+        if self.hot_sample == 0 {
+            bad("hot_sample", "is 0; write 1 to count every read, or hot_keys = 0 to count none".into());
+        }
+        if !(0.0..1.0).contains(&self.refresh_ahead) {
+            bad("refresh_ahead", format!("is {}; write a share from 0 to below 1", self.refresh_ahead));
+        }
+        if self.background_fills == 0 {
+            bad("background_fills", "is 0, which would fill nothing; write 1 or more".into());
+        }
+        if self.mirror_lease > LONGEST_MIRROR {
+            let text = format!(
+                "is {:?}: a mirror that can't be reached would delay removals as long; write {LONGEST_MIRROR:?} or less",
+                self.mirror_lease
+            );
+            bad("mirror_lease", text);
         }
         for (field, value) in [
             ("sweep", self.sweep),

@@ -12,6 +12,7 @@
 
 mod grace;
 mod log;
+mod mirrors;
 mod pulls;
 mod set;
 mod tags;
@@ -33,8 +34,9 @@ use parking_lot::Mutex;
 use ring::rules::{self, Rule};
 use tokio::time::Instant;
 
+pub(crate) use self::mirrors::{Mirror, NotMirrored};
 pub(crate) use self::tags::hashes as tag_hashes;
-use self::{log::Log, tags::Tags};
+use self::{log::Log, mirrors::Mirrors, tags::Tags};
 pub use self::{
     pulls::{NotTaken, Offered, Room, Snapshot},
     token::{Logged, Refused, Token, View, may_store, not_overtaken, unsettled},
@@ -82,6 +84,7 @@ pub(crate) fn hash_bytes(key: &[u8]) -> u64 {
 #[derive(Debug)]
 pub struct Gate {
     store: Store,
+    mirrors: Mirrors,
     slots: Arc<Slots>,
     shards: Box<[Mutex<Log>]>,
     groups: Box<[Group]>,
@@ -109,8 +112,11 @@ struct Group {
 impl Gate {
     /// A gate to `store` for a catalog of `groups` groups.
     pub fn new(store: Store, slots: Arc<Slots>, groups: usize, quarantine: Duration, log: usize) -> Self {
+        // Mirrors are of few keys: what they take beside the store's own bound is a small part of it.
+        let mirrors = Mirrors::new(store.sizes().capacity / 64);
         Self {
             store,
+            mirrors,
             slots,
             shards: (0..SHARDS).map(|_| Mutex::new(Log::new(log.max(1)))).collect(),
             groups: (0..groups)
@@ -251,6 +257,7 @@ impl Gate {
         let at = Instant::now();
         log.push(hash, at, origin.clone());
         let found = self.store.remove(hash, key);
+        self.mirrors.remove(key);
         drop(log); // held until here: a fill's check must not come between the log and the removal
         if found {
             self.recorder().record_at(hash, at, What::Removed { origin: origin.clone() });

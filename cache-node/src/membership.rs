@@ -11,7 +11,7 @@ use std::{
 use ring::{Epoch, MemberState, Ring};
 use tokio::time::{Instant, timeout};
 
-use crate::{departures::Verdict, error::Error, node::Node, slots::Lost};
+use crate::{departures::Verdict, error::Error, mirror::Of, node::Node, slots::Lost};
 
 /// Pause before the first and at most before any new try to join.
 const RETRY: Duration = Duration::from_millis(100);
@@ -43,6 +43,9 @@ impl Node {
     pub async fn shutdown(&self, grace: Duration) {
         let begun = Instant::now();
         daemon::shutdown::drain(self.stop.clone(), self.tasks.clone(), grace).await;
+        // Before the lease is given back: from then on nobody asks this node whether a removal has taken effect.
+        self.mirrors.grants.close();
+        self.end_mirrors(Of::All, "leaves").await;
         let left = grace.saturating_sub(begun.elapsed()).max(Duration::from_secs(1));
         match timeout(left, self.life.registration().leave()).await {
             Ok(Ok(())) => tracing::info!(node = %self.id, "gave the lease back"),
@@ -59,6 +62,8 @@ impl Node {
         self.tasks.spawn(self.clone().sweep());
         self.tasks.spawn(self.clone().hand_over());
         self.tasks.spawn(self.clone().warm_up());
+        self.tasks.spawn(self.clone().count_hot_keys());
+        self.tasks.spawn(self.clone().fill_in_background());
     }
 
     /// Goes by a ring, if it is newer than the last one. What it takes from this node is no longer served or filled when
@@ -167,6 +172,7 @@ impl Node {
         let no_new_ring = self.turns.lock();
         self.slots.renew(incarnation, Instant::now());
         self.gate.store().clear();
+        self.gate.clear_mirrors();
         self.departures.end();
         drop(no_new_ring);
         self.resp.invalidated_all();
@@ -201,7 +207,11 @@ impl Node {
             };
             if let Some(epoch) = self.slots.unconfirmed() {
                 // What is stored from here on under an ended acquisition can't be reached, swept or not.
-                if self.stop.run_until_cancelled(self.gate.sweep()).await.is_none() {
+                let ended = async {
+                    self.gate.sweep().await;
+                    self.end_lost_mirrors().await;
+                };
+                if self.stop.run_until_cancelled(ended).await.is_none() {
                     return;
                 }
                 self.slots.confirm(epoch);

@@ -1,5 +1,6 @@
 //! What a node counts. Labels come from closed sets: groups of the catalog, reasons, causes; never keys.
 
+mod mirrors;
 mod pulls;
 
 use std::sync::atomic::AtomicU64;
@@ -16,7 +17,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-pub(crate) use self::pulls::PullMetrics;
+pub(crate) use self::{mirrors::MirrorMetrics, pulls::PullMetrics};
 use crate::gate::Refused;
 
 /// Why an entry left memory, other than by a removal.

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use catalog::{Catalog, Key};
+use catalog::{Catalog, Key, OnChange};
 use client::{Answer, Outcome, Peers, ReadOptions};
 use futures_util::future;
 use loader::Loader;
@@ -24,8 +24,10 @@ use crate::{
     error::Error,
     fill::{Fills, Miss, Read},
     gate::{self, Gate, Place},
+    hot::{self, Background, Hot},
     life::Life,
-    metrics::NodeMetrics,
+    metrics::{MirrorMetrics, NodeMetrics},
+    mirror::Mirrors,
     recorder::Recorder,
     resp::Resp,
     slots::Slots,
@@ -70,6 +72,11 @@ pub struct Node {
     pub(crate) fills: Arc<Fills>,
     pub(crate) warm: Arc<Warm>,
     pub(crate) departures: Departures,
+    pub(crate) hot: Hot,
+    pub(crate) background: Background,
+    /// Whether any group reloads.
+    pub(crate) reloads: bool,
+    pub(crate) mirrors: Arc<Mirrors>,
     pub(crate) life: Arc<Life>,
     pub(crate) membership: Arc<dyn Membership>,
     pub(crate) peers: Arc<Peers>,
@@ -128,6 +135,17 @@ impl Node {
             metrics.clone(),
         );
         let departures = Departures::new(config.handover);
+        let hot = Hot::new(&config, &parts.catalog, registry);
+        let mirrors = Mirrors::new(
+            parts.id.clone(),
+            config.mirror_lease,
+            gate.clone(),
+            life.clone(),
+            parts.peers.clone(),
+            tasks.clone(),
+            MirrorMetrics::register(registry, &parts.catalog),
+        );
+        let reloads = parts.catalog.groups().iter().any(|group| group.on_change == OnChange::Reload);
         let fills = Fills::new(
             gate.clone(),
             parts.loader,
@@ -150,6 +168,10 @@ impl Node {
             fills,
             warm,
             departures,
+            hot,
+            background: Background::new(),
+            reloads,
+            mirrors,
             life,
             membership: parts.membership,
             peers: parts.peers,
@@ -240,6 +262,11 @@ impl Node {
                 && !self.holds(place)
                 && let Some(owner) = ring.owner(slot_of(&key.text)).filter(|owner| owner.id != self.id)
             {
+                if let Some(answer) = self.mirror_hit(&ring, &key, place, strictest(&key, options)) {
+                    results[index] = Some(Ok(answer));
+                    continue;
+                }
+                self.passed_on(&ring, &key, place);
                 away.entry(owner.id.clone()).or_default().push((index, key));
             } else {
                 slow.push((index, key));
@@ -273,11 +300,18 @@ impl Node {
                 self.miss(key, place, hop, options).await?
             };
             if let Some(answer) = answer {
+                self.hot.read(place, key, hot::Read::Answered);
                 return Ok(answer);
             }
         }
         match hop {
-            Hop::First => self.forward(&ring, key, options).await,
+            Hop::First => {
+                if let Some(answer) = self.mirror_hit(&ring, key, place, bound) {
+                    return Ok(answer);
+                }
+                self.passed_on(&ring, key, place);
+                self.forward(&ring, key, options).await
+            }
             Hop::Forwarded if options.look_aside => Ok(self.give_nothing(key)),
             // The sender's ring and this node's disagree. The row itself is right whoever reads it.
             Hop::Forwarded => {
@@ -289,7 +323,7 @@ impl Node {
 
     /// Answers from memory, if this node holds the slot, has the entry, may speak for its memory, and can prove that the entry is
     /// fresh enough.
-    fn hit(&self, key: &Key, place: Place, bound: Option<Duration>) -> Option<Answer> {
+    pub(crate) fn hit(&self, key: &Key, place: Place, bound: Option<Duration>) -> Option<Answer> {
         self.remembered(key, place, bound).map(|fresh| self.answer_from_memory(key, fresh))
     }
 
@@ -297,7 +331,16 @@ impl Node {
     pub(crate) fn remembered(&self, key: &Key, place: Place, bound: Option<Duration>) -> Option<Fresh> {
         let incarnation = self.life.incarnation();
         match self.watermarks.look(&self.gate, place, &key.text, bound) {
-            Look::Fresh(fresh) => self.life.vouches_for(incarnation).then_some(fresh),
+            Look::Fresh(fresh) => {
+                if !self.life.vouches_for(incarnation) {
+                    return None;
+                }
+                self.hot.read(place, key, hot::Read::Answered);
+                if self.hot.is_due(place, &fresh.entry, Instant::now()) {
+                    self.refresh(key, place);
+                }
+                Some(fresh)
+            }
             Look::TooOld => {
                 self.metrics.too_old.inc();
                 None
@@ -383,7 +426,7 @@ impl Node {
         }
     }
 
-    fn answer_from_memory(&self, key: &Key, fresh: Fresh) -> Answer {
+    pub(crate) fn answer_from_memory(&self, key: &Key, fresh: Fresh) -> Answer {
         let Fresh { entry, as_of } = fresh;
         let group = self.metrics.group(key.group.id);
         let outcome = if entry.value.is_some() {

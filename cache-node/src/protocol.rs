@@ -96,6 +96,26 @@ pub fn may_give(departing_under: Option<u64>, owned_under: Option<u64>, stored_u
     departing_under == Some(stored_under) || owned_under == Some(stored_under)
 }
 
+/// Whether a node may grant a mirror of an entry to one that asks at epoch `asked`: like an answer to a pull, and as the slot's owner
+/// alone, of what it has as the owner. Asked after the grant is noted.
+///
+/// *A node that has lost the slot grants; it had ended its mirrors and confirms; the next removal passes it and its mirror by.*
+pub fn may_grant(
+    owner: Standing,
+    asked: Epoch,
+    owned_under: Option<u64>,
+    stored_under: u64,
+) -> Result<(), PullRefused> {
+    may_answer_pull(owner, asked)?;
+    if owned_under == Some(stored_under) { Ok(()) } else { Err(PullRefused::Moved) }
+}
+
+/// Whether a mirror whose lease lasts may be served: by a node that can prove its membership, does not hold the slot itself, and by whose
+/// ring the owner is still the one that granted it.
+pub fn may_serve_mirror(live: bool, holds: bool, same_owner: bool) -> bool {
+    live && !holds && same_owner
+}
+
 /// Whether a node keeps the values of what it has lost, to give them away, and so has not confirmed its epoch; else it drops them
 /// at once, and may take what others have lost. It can't do both (R10): it does what it has more of. `departing` counts all lost
 /// slots whose values it would keep, those of earlier rings too.
@@ -123,6 +143,19 @@ mod tests {
     fn only_a_departing_holder_and_the_owner_give() {
         assert!(may_give(Some(3), None, 3) && may_give(None, Some(3), 3));
         assert!(!may_give(None, None, 3) && !may_give(Some(2), Some(4), 3));
+    }
+
+    #[test]
+    fn only_the_owner_grants_mirrors_and_a_mirror_is_served_by_members_that_hold_nothing_themselves() {
+        let owner = standing(true, 5, 5);
+        assert_eq!(may_grant(owner, Epoch(5), Some(3), 3), Ok(()));
+        assert_eq!(may_grant(owner, Epoch(5), None, 3), Err(PullRefused::Moved), "a replica, or lost");
+        assert_eq!(may_grant(owner, Epoch(5), Some(4), 3), Err(PullRefused::Moved), "lost and gained again");
+        assert!(matches!(may_grant(owner, Epoch(6), Some(3), 3), Err(PullRefused::Behind { .. })));
+        assert_eq!(may_grant(standing(false, 5, 5), Epoch(5), Some(3), 3), Err(PullRefused::Fenced));
+        assert!(may_serve_mirror(true, false, true));
+        assert!(!may_serve_mirror(false, false, true));
+        assert!(!may_serve_mirror(true, true, true) && !may_serve_mirror(true, false, false));
     }
 
     #[test]

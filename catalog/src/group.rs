@@ -23,6 +23,16 @@ pub enum Rows {
     Many,
 }
 
+/// What a change does to the keys that it makes stale.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OnChange {
+    /// They leave memory; the next reader fills them.
+    #[default]
+    Remove,
+    /// They leave memory, and those that were in it are filled again in the background.
+    Reload,
+}
+
 /// A declared kind of cached value.
 #[derive(Debug)]
 pub struct Group {
@@ -54,6 +64,10 @@ pub struct Group {
     pub compress_above: Option<u64>,
     /// What its entries are tagged by.
     pub tagging: Tagging,
+    /// What a change does to its keys.
+    pub on_change: OnChange,
+    /// The last share of a hot key's TTL in which it is filled again ahead of its end, 0 to below 1; `None` leaves the node's.
+    pub refresh_ahead: Option<f64>,
 }
 
 impl fmt::Display for GroupId {

@@ -7,8 +7,9 @@ use ring::{Member, Membership, NodeId, Ring, Slot, slot_of};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    Answer, Config, Error, Explanation, History, NodeStats, Page, ReadOptions, Scan,
+    Answer, Config, Error, Explanation, History, Merged, NodeStats, Page, ReadOptions, Scan,
     attempts::Attempts,
+    hot,
     link::Link,
     peers::{self, Peers},
     routes::Routes,
@@ -239,6 +240,31 @@ impl Client {
             calls.push(self.stats_of(member, deadline));
         }
         join_all(calls).await
+    }
+
+    /// The keys that are read most, over all nodes or on one of them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoNodes`] if the ring has no such node.
+    pub async fn hot(&self, node: Option<&NodeId>, top: usize) -> Result<Merged, Error> {
+        let ring = self.ring();
+        let deadline = Instant::now() + self.config().deadline;
+        let mut calls = Vec::new();
+        for member in ring.members().iter().filter(|member| node.is_none_or(|node| member.id == *node)) {
+            calls.push(async move {
+                // More of each than are wanted of all: a key that is tenth everywhere may be the first of all.
+                let answer = match self.peers().link(&member.id, &member.grpc) {
+                    Ok(link) => hot::of(&link, deadline, top.saturating_mul(4)).await,
+                    Err(error) => Err(error),
+                };
+                (member.id.to_string(), answer)
+            });
+        }
+        if let Some(node) = node.filter(|_| calls.is_empty()) {
+            return Err(Error::NoNodes { reason: format!("{node} is no member") });
+        }
+        Ok(Merged::of(join_all(calls).await, top))
     }
 
     /// The ring as known now.

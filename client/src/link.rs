@@ -8,7 +8,7 @@ use std::{
 
 use proto::v1::{
     HeartbeatRequest, cache_client::CacheClient, handover_client::HandoverClient,
-    invalidation_client::InvalidationClient,
+    hot_keys_client::HotKeysClient, invalidation_client::InvalidationClient,
 };
 use ring::NodeId;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -31,6 +31,7 @@ pub(crate) struct Link {
     cache: CacheClient<Channel>,
     invalidation: InvalidationClient<Channel>,
     handover: HandoverClient<Channel>,
+    hot: HotKeysClient<Channel>,
     breaker: Breaker,
     metrics: Metrics,
     silence: Duration,
@@ -71,6 +72,9 @@ impl Link {
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_MESSAGE),
             invalidation: InvalidationClient::new(channel.clone())
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_MESSAGE),
+            hot: HotKeysClient::new(channel.clone())
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_MESSAGE),
             handover: HandoverClient::new(channel)
@@ -142,6 +146,19 @@ impl Link {
         F: Future<Output = Result<Response<R>, Status>>,
     {
         self.call(deadline, Some(self.silence), message, |request| send(self.handover.clone(), request)).await
+    }
+
+    /// Calls the `HotKeys` service.
+    pub(crate) async fn hot<Q, R, F>(
+        &self,
+        deadline: Instant,
+        message: Q,
+        send: impl FnOnce(HotKeysClient<Channel>, Request<Q>) -> F,
+    ) -> Result<R, Error>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        self.call(deadline, Some(self.silence), message, |request| send(self.hot.clone(), request)).await
     }
 
     /// One call within a deadline that the node is told too, given up before if the node is silent for as long as `silence` says. Feeds the breaker and does not ask it. Safe to drop: the node is told to

@@ -9,8 +9,8 @@ use ring::{Epoch, Member, NodeId, Ring};
 use tokio::time::Instant;
 
 use crate::{
-    Answer, Clock, Config, Error, Explanation, Heartbeat, HeartbeatReply, NodeStats, Page, Pull, Pulled,
-    ReadOptions, Scan, Set, Watermarks, link::Link, options::whole_millis, wire,
+    Answer, Clock, Config, Error, Explanation, Heartbeat, HeartbeatReply, HotKeys, Mirrored, NodeStats, Page,
+    Pull, Pulled, ReadOptions, Scan, Set, Watermarks, hot, link::Link, options::whole_millis, wire,
 };
 
 /// One multiplexed connection per node, each with its breaker.
@@ -187,6 +187,39 @@ impl Peers {
             .await?;
         meant(to, &reply.node)?;
         Ok(reply.into())
+    }
+
+    /// Asks a member for the keys that it is asked for most.
+    pub async fn hot(&self, to: &Member, top: usize) -> Result<HotKeys, Error> {
+        let link = self.admitted(to)?;
+        hot::of(&link, self.deadline(), top).await
+    }
+
+    /// Asks a key's owner for its value, and for a mirror of it that lasts for `lease`.
+    pub async fn mirror(
+        &self,
+        to: &Member,
+        from: &NodeId,
+        epoch: Epoch,
+        key: &str,
+        lease: Duration,
+    ) -> Result<Mirrored, Error> {
+        let link = self.admitted(to)?;
+        hot::mirror(&link, self.deadline(), from, epoch, key, lease).await
+    }
+
+    /// Ends a member's mirrors of keys. Always tries, whatever the breaker says. Safe to drop and to repeat.
+    pub async fn unmirror(
+        &self,
+        to: &Member,
+        from: &NodeId,
+        keys: &[String],
+        origin: &str,
+        timeout: Duration,
+    ) -> Result<(), Error> {
+        let link = self.link(&to.id, &to.grpc)?;
+        let answered = hot::unmirror(&link, Instant::now() + timeout, from, keys, origin).await?;
+        meant(to, &answered)
     }
 
     /// Drops the connections of members that are gone or have moved to another address. Calls under way end by themselves.

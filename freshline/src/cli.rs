@@ -247,6 +247,23 @@ Nodes on other machines are put under load only where --config names their clust
         connect: Connect,
     },
 
+    /// Print the keys that are read most, over all nodes
+    #[command(after_help = "\
+Examples:
+  freshline hot                       the 20 keys that are read most, with their share of all reads
+  freshline hot --top 5 --json
+  freshline hot --at node-2           as one node sees it")]
+    Hot {
+        /// How many keys
+        #[arg(long, value_name = "K", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+        top: u16,
+        /// Ask this node alone
+        #[arg(long, value_name = "NODE")]
+        at: Option<String>,
+        #[command(flatten)]
+        connect: Connect,
+    },
+
     /// Check a catalog, and with --database whether the live schema bears it
     #[command(after_help = "\
 Examples:
@@ -306,7 +323,8 @@ impl Command {
             | Self::Flush { connect, .. }
             | Self::Explain { connect, .. }
             | Self::Ring { connect }
-            | Self::Stats { connect, .. } => Some(connect),
+            | Self::Stats { connect, .. }
+            | Self::Hot { connect, .. } => Some(connect),
             Self::Verify(args) => Some(&mut args.connect),
             Self::Warm(args) => Some(&mut args.connect),
             Self::Bench(args) => Some(&mut args.connect),
@@ -367,6 +385,9 @@ pub(crate) async fn run(command: Command, output: &Output) -> anyhow::Result<End
         Command::Bench(args) => commands::bench(args, output).await,
         Command::Ring { connect } => commands::ring(&connect.client().await?, output),
         Command::Stats { groups, connect } => commands::stats(&connect.client().await?, groups, output).await,
+        Command::Hot { top, at, connect } => {
+            commands::hot(&connect.client().await?, at.as_deref(), top.into(), output).await
+        }
         Command::Check(args) => commands::check(&args, output).await,
         Command::Sql { sql, dir } => commands::sql(&sql, dir.as_deref(), output).await,
         Command::Completions { shell } => {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::{Epoch, Error, Member, MemberState, Membership, NodeId, Registration, Ring};
+use crate::{Epoch, Error, Member, MemberState, Membership, Moment, NodeId, Registration, Ring};
 
 /// The epoch of every fixed list.
 const EPOCH: Epoch = Epoch(1);
@@ -82,6 +82,14 @@ impl Registration for FixedRegistration {
 
     fn incarnation(&self) -> u64 {
         self.incarnation
+    }
+
+    fn moment(&self) -> Moment {
+        crate::etcd::host_moment()
+    }
+
+    fn is_inherited(&self) -> bool {
+        true
     }
 
     fn incarnations(&self) -> watch::Receiver<u64> {

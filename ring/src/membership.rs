@@ -1,12 +1,13 @@
 //! The two contracts: knowing the members, and being one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::{Epoch, Error, MemberState, Ring};
+use crate::{Epoch, Error, MemberState, Moment, Ring};
 
 /// Knows which members there are.
 ///
@@ -57,6 +58,23 @@ pub trait Registration: Send + Sync + 'static {
     /// task that empties the store has run.* The new incarnation is published before it is live, so the order of the two loads decides.
     fn live_as(&self, incarnation: u64, now: Instant) -> bool {
         self.live(now) && self.incarnation() == incarnation
+    }
+
+    /// This moment, by all the clocks that the lease is counted by.
+    fn moment(&self) -> Moment {
+        Moment::monotonic(Instant::now())
+    }
+
+    /// Whether the lease is provably alive and will be for `span` from `now` on, without another keep-alive. What a node grants to others
+    /// by virtue of its membership ends no later than that.
+    fn lasts(&self, now: Moment, span: Duration) -> bool {
+        self.live(now.monotonic) && self.live(now.monotonic + span)
+    }
+
+    /// Whether this place among the members can pass to another process without a lease that ends in between: then a process knows nothing
+    /// of what the one before it has granted.
+    fn is_inherited(&self) -> bool {
+        false
     }
 
     /// Tells each new incarnation.

@@ -21,11 +21,13 @@ pub enum Rule {
     Fencing,
     /// An offset is committed only after every change before it is acknowledged.
     CommitLast,
+    /// An owner acknowledges a removal only when its mirrors have, or their leases are over; and ends them before it confirms.
+    Mirrors,
 }
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Token,
         Self::Sharing,
         Self::Everyone,
@@ -33,6 +35,7 @@ impl Rule {
         Self::Leaving,
         Self::Fencing,
         Self::CommitLast,
+        Self::Mirrors,
     ];
 
     /// Its name in the design: `R1`, `R3` ... R4 has two parts.
@@ -45,6 +48,7 @@ impl Rule {
             Self::Leaving => "R5",
             Self::Fencing => "R6",
             Self::CommitLast => "R7",
+            Self::Mirrors => "mirrors",
         }
     }
 }

@@ -26,7 +26,7 @@ use std::time::Instant;
 use libtest_mimic::{Arguments, Trial};
 
 use model::configurations::{Configuration, LARGE, SMALL};
-use model::rules::{IMPLIED, IMPLIED_WIDELY, REMOVALS};
+use model::rules::{IMPLIED, IMPLIED_OF_MIRRORS, IMPLIED_WIDELY, REMOVALS};
 use model::search::{Figures, promise_holds, promise_holds_without, violation_is_found};
 
 fn main() -> ExitCode {
@@ -51,6 +51,11 @@ fn main() -> ExitCode {
             let name = format!("implied::{rule:?}::{}", named(configuration));
             trials.push(Trial::test(name, move || promise_holds_without(rule, configuration, &figures)));
         }
+    }
+    for (rule, configuration) in IMPLIED_OF_MIRRORS {
+        let figures = figures.clone();
+        let name = format!("implied::{rule:?}::{}", named(configuration));
+        trials.push(Trial::test(name, move || promise_holds_without(*rule, configuration, &figures)));
     }
     let off = wish == "off";
     if off {

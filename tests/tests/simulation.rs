@@ -21,6 +21,8 @@ mod batch;
 mod clock;
 #[path = "simulation/database.rs"]
 mod database;
+#[path = "simulation/direct.rs"]
+mod direct;
 #[path = "simulation/etcd.rs"]
 mod etcd;
 #[path = "simulation/figures.rs"]

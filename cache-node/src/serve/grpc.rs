@@ -18,6 +18,7 @@ use tonic_health::server::HealthReporter;
 use v1::{
     cache_server::{Cache, CacheServer},
     handover_server::{Handover, HandoverServer},
+    hot_keys_server::HotKeysServer,
     invalidation_server::{Invalidation, InvalidationServer},
 };
 
@@ -29,7 +30,13 @@ use crate::{
 
 /// All services of one node.
 #[derive(Debug, Clone)]
-struct Service(Arc<Node>);
+pub(super) struct Service(Arc<Node>);
+
+impl Service {
+    pub(super) fn node(&self) -> &Node {
+        &self.0
+    }
+}
 
 /// Serves until `close`, then waits for requests under way; the caller bounds that.
 pub(super) async fn serve(
@@ -96,6 +103,11 @@ fn services(node: Arc<Node>) -> Router {
         )
         .add_service(
             InvalidationServer::new(service.clone())
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_MESSAGE),
+        )
+        .add_service(
+            HotKeysServer::new(service.clone())
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_MESSAGE),
         )

@@ -19,7 +19,10 @@ use axum::{
     routing::{MethodRouter, get, post},
 };
 
-use self::problem::Problem;
+pub(super) use self::{
+    extract::{Asked, Params},
+    problem::Problem,
+};
 use crate::node::Node;
 
 /// Bytes of a body beside the value or the keys that it carries.
@@ -58,6 +61,7 @@ fn routes(value: usize, keys: usize) -> Vec<Route> {
         ("/v1/explain/{key}", "/v1/explain/{*key}", &["get"], get(inspect::explain)),
         ("/v1/scan", "/v1/scan", &["get"], get(inspect::scan)),
         ("/v1/stats", "/v1/stats", &["get"], get(inspect::stats)),
+        ("/v1/hot", "/v1/hot", &["get"], get(super::hot::hot)),
         ("/v1/ring", "/v1/ring", &["get"], get(inspect::ring)),
     ]
 }

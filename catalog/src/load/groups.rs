@@ -10,7 +10,7 @@ use toml::de::DeTable;
 use super::coverage::Derived;
 use super::fields::{Fields, Placed};
 use crate::codec::Compress;
-use crate::group::{Group, GroupId, Rows};
+use crate::group::{Group, GroupId, OnChange, Rows};
 use crate::query::{Query, TableName, TableRef};
 use crate::report::{Collector, did_you_mean};
 use crate::rules::pattern::Pattern;
@@ -52,6 +52,8 @@ pub(super) struct Draft {
     /// Written tags, each with its place.
     pub(super) tags: Vec<Placed<Template>>,
     max_tags: usize,
+    on_change: OnChange,
+    refresh_ahead: Option<f64>,
 }
 
 impl Draft {
@@ -146,6 +148,9 @@ impl Draft {
         let compress_above = fields.size("compress_above", problems).map(|(size, _)| size);
         let tags = tags(&title, &mut fields, query.as_ref(), look_aside, problems);
         let max_tags = max_tags(&title, &mut fields, problems);
+        let on_change = on_change(&title, look_aside, fields.text("on_change", problems), problems);
+        let refresh_ahead =
+            refresh_ahead(&title, look_aside, fields.number("refresh_ahead", problems), problems);
         let ignored = ignored(&title, &mut fields, query.as_ref(), look_aside, database, problems);
         let span = fields.span().clone();
         fields.finish(problems);
@@ -171,6 +176,8 @@ impl Draft {
             compress_above,
             tags,
             max_tags,
+            on_change,
+            refresh_ahead,
         }
     }
 
@@ -214,6 +221,8 @@ impl Draft {
             max_value: self.max_value,
             compress: self.compress,
             compress_above: self.compress_above,
+            on_change: self.on_change,
+            refresh_ahead: self.refresh_ahead,
         })
     }
 }
@@ -311,6 +320,47 @@ fn no_rules(
         problems.error(&at, message, "remove it; to miss the changes of a table write ignore = [..]");
     }
     Some(at)
+}
+
+/// What becomes of the keys that a change makes stale.
+fn on_change(
+    title: &str,
+    look_aside: bool,
+    written: Option<Placed<String>>,
+    problems: &mut Collector<'_>,
+) -> OnChange {
+    match written {
+        Some((text, at)) if text == "reload" && look_aside => {
+            let message = format!("{title}: on_change = \"reload\", but it has no query to load by");
+            problems.error(&at, message, "remove it: applications set the values of a look-aside group");
+            OnChange::Remove
+        }
+        Some((text, _)) if text == "reload" => OnChange::Reload,
+        Some((text, at)) if text != "remove" => {
+            let message = format!("{title}: on_change = {text:?} is unknown");
+            problems.error(&at, message, "write \"remove\" or \"reload\"");
+            OnChange::Remove
+        }
+        _ => OnChange::Remove,
+    }
+}
+
+/// The last share of a hot key's TTL in which it is filled again.
+fn refresh_ahead(
+    title: &str,
+    look_aside: bool,
+    written: Option<Placed<f64>>,
+    problems: &mut Collector<'_>,
+) -> Option<f64> {
+    let (share, at) = written?;
+    if look_aside {
+        let message = format!("{title}: refresh_ahead needs a query to load by, and it has none");
+        problems.error(&at, message, "remove it: applications set the values of a look-aside group");
+    } else if !(0.0..1.0).contains(&share) {
+        let message = format!("{title}: refresh_ahead = {share} is no share");
+        problems.error(&at, message, "write a number from 0 to below 1; 0.1 is the last tenth of the TTL");
+    }
+    Some(share)
 }
 
 fn positive(

@@ -273,3 +273,30 @@ fn what_no_tag_covers_says_why() {
         );
     }
 }
+
+#[test]
+fn what_a_change_does_and_how_far_ahead_hot_keys_are_filled_is_read_and_checked() {
+    let catalog =
+        Catalog::parse("f.toml", &format!("{USER}on_change = \"reload\"\nrefresh_ahead = 0.2\n")).unwrap();
+    let group = &catalog.groups()[0];
+    assert_eq!((group.on_change, group.refresh_ahead), (crate::OnChange::Reload, Some(0.2)));
+    let plain = Catalog::parse("f.toml", USER).unwrap();
+    assert_eq!(
+        (plain.groups()[0].on_change, plain.groups()[0].refresh_ahead),
+        (crate::OnChange::Remove, None)
+    );
+    let found = problems(&format!("{USER}on_change = \"refill\"\nrefresh_ahead = 1\n"));
+    assert!(
+        found.contains(
+            "f.toml:5: group user: on_change = \"refill\" is unknown; write \"remove\" or \"reload\""
+        ),
+        "{found}"
+    );
+    assert!(found.contains("f.toml:6: group user: refresh_ahead = 1 is no share"), "{found}");
+    let aside = "[[group]]\nname = \"user\"\nkey = \"user:{id:u64}\"\nrules = \"none\"\non_change = \"reload\"\nrefresh_ahead = 0.1\n";
+    let found = problems(aside);
+    assert!(
+        found.contains("it has no query to load by") && found.contains("refresh_ahead needs a query"),
+        "{found}"
+    );
+}

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::Moment;
+
 /// Not alive, and may be again.
 const ENDED: u64 = 0;
 /// Not alive, and never again.
@@ -52,14 +54,6 @@ impl Clocks for HostClocks {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
-}
-
-/// One moment on all clocks.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Moment {
-    pub(super) monotonic: Instant,
-    boot: u64,
-    wall: u64,
 }
 
 /// A deadline that readers check at the price of three atomic loads and two readings of the clock.
@@ -113,6 +107,16 @@ impl<C: Clocks> Alive<C> {
             && self.millis(now) < until
             && self.clocks.boot() < self.until_boot.load(Ordering::Acquire)
             && self.clocks.wall() < self.until_wall.load(Ordering::Acquire)
+    }
+
+    /// Whether the lease is provably alive now and will be for so long, by all clocks.
+    pub(super) fn lasts(&self, now: Moment, span: Duration) -> bool {
+        let until = self.until.load(Ordering::Acquire);
+        let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+        until != LEFT
+            && self.millis(now.monotonic).saturating_add(millis) < until
+            && now.boot.saturating_add(millis) < self.until_boot.load(Ordering::Acquire)
+            && now.wall.saturating_add(millis) < self.until_wall.load(Ordering::Acquire)
     }
 
     /// Notes that etcd has answered a request which was sent at `sent`, and that the lease lives for `ttl` from when etcd took it.

@@ -18,7 +18,7 @@ use super::Shared;
 use super::lease::Alive;
 use super::link;
 use super::view::encode;
-use crate::{Epoch, Error, Member, MemberState, Registration};
+use crate::{Epoch, Error, Member, MemberState, Moment, Registration};
 
 /// A node's registration in etcd, kept by a task of its own.
 ///
@@ -105,6 +105,14 @@ impl Registration for EtcdRegistration {
 
     fn incarnation(&self) -> u64 {
         self.own.incarnation.load(Ordering::Acquire)
+    }
+
+    fn moment(&self) -> Moment {
+        self.own.alive.moment()
+    }
+
+    fn lasts(&self, now: Moment, span: Duration) -> bool {
+        self.own.alive.lasts(now, span)
     }
 
     fn incarnations(&self) -> watch::Receiver<u64> {

@@ -11,7 +11,7 @@ use super::coverage::{Coverage, Seen};
 use super::decisions;
 use super::rings::{EPOCHS, Members, NODES, Rings, Set};
 use super::rules::Rule;
-use super::state::{Delivery, Entry, Fetch, Node, State};
+use super::state::{Delivery, Entry, Fetch, Mirror, Node, State};
 use super::steps::Step;
 
 /// The property that the protocol is for.
@@ -64,6 +64,46 @@ impl Cluster {
         })
     }
 
+    /// The mirror that the node serves.
+    fn serves_mirror(&self, state: &State, node: usize) -> Option<Mirror> {
+        let own = &state.nodes[node];
+        let mirror = own.mirror?;
+        // The life that the ring lists: one that began after it is not in it.
+        let born = state.nodes[mirror.from].born;
+        let same_life = born == mirror.life || born == 0 || born > own.view;
+        let same_owner = self.owner(state, own.view) == Some(mirror.from) && same_life;
+        let same_owner = same_owner || !self.holds_rule(Rule::MirrorOfOwnerNow);
+        decisions::serves_mirror(own, self.holds(state, node), same_owner).then_some(mirror)
+    }
+
+    /// The value that `from` grants a mirror of if `node` asks it now.
+    fn granted(&self, state: &State, node: usize, from: usize) -> Option<Set> {
+        let (asker, source) = (&state.nodes[node], &state.nodes[from]);
+        if self.owner(state, asker.view) != Some(from) {
+            return None;
+        }
+        let entry = source.entry?;
+        let owns = self.owner(state, source.view) == Some(from) && self.holds(state, from);
+        match decisions::grants(source, owns, asker.view, entry) {
+            Err(PullRefused::Moved) if self.out == Some(Rule::OwnerGrants) => {}
+            Err(_) => return None,
+            Ok(()) => {}
+        }
+        Some(entry.value)
+    }
+
+    /// Ends the mirror that `owner` granted to `node`, on both sides.
+    fn end_mirror(state: &mut State, owner: usize, node: usize) {
+        let own = &mut state.nodes[node];
+        own.mirror = own.mirror.filter(|mirror| mirror.from != owner);
+        own.mirroring = own.mirroring.filter(|mirror| mirror.from != owner);
+        let granted = &mut state.nodes[owner];
+        granted.grants &= !(1 << node);
+        for owed in granted.owed.iter_mut().flatten() {
+            *owed &= !(1 << node);
+        }
+    }
+
     /// Whether requests that come now would share the fetch though the database shows them more.
     fn is_shared(&self, state: &State, node: usize, fetch: Fetch) -> bool {
         let Node { live, removed_with, acquired_with, .. } = state.nodes[node];
@@ -80,6 +120,7 @@ impl Cluster {
         (0..NODES).filter(move |&node| {
             let Node { fill, pull, .. } = state.nodes[node];
             self.serves(state, node).is_some_and(|entry| lacks(entry.value))
+                || self.serves_mirror(state, node).is_some_and(|mirror| lacks(mirror.value))
                 || [fill, pull]
                     .into_iter()
                     .flatten()
@@ -152,6 +193,10 @@ impl Cluster {
         let unseen = state.logged & !state.visible;
         let node = &mut state.nodes[node];
         node.entry = None;
+        node.mirror = None;
+        if let Some(mirror) = &mut node.mirroring {
+            mirror.removed = true;
+        }
         node.removed_with |= unseen;
         for fetch in [&mut node.fill, &mut node.pull].into_iter().flatten() {
             fetch.removed = true;
@@ -179,7 +224,12 @@ impl Cluster {
         if departs {
             self.coverage.see(Seen::Departed);
         }
-        if !departs || matches!(self.out, Some(Rule::DropBeforeConfirm | Rule::LostSlotsEnd)) {
+        let mirrored = !holds && node.grants != 0 && self.holds_rule(Rule::MirrorsEndBeforeConfirm);
+        if mirrored {
+            self.coverage.see(Seen::ConfirmAwaited);
+        }
+        let at_once = !departs && !mirrored;
+        if at_once || matches!(self.out, Some(Rule::DropBeforeConfirm | Rule::LostSlotsEnd)) {
             node.confirmed = to;
         }
     }
@@ -213,6 +263,7 @@ impl Cluster {
         if self.out != Some(Rule::EmptyReturn) {
             own.entry = None;
         }
+        (own.mirror, own.mirroring) = (None, None);
         if self.out != Some(Rule::FencedStoresNothing) {
             (own.fill, own.pull) = (None, None);
             own.acquired_with = unseen;
@@ -221,6 +272,13 @@ impl Cluster {
 
     fn end(&self, state: &mut State, node: usize) {
         Self::change_members(state, node, None);
+        if self.holds_rule(Rule::MirrorLeaseWithinOwners) {
+            for mirror in 0..NODES {
+                Self::end_mirror(state, node, mirror);
+            }
+        } else {
+            (state.nodes[node].grants, state.nodes[node].owed) = (0, [None; 2]);
+        }
         if self.holds_rule(Rule::Fence) {
             state.nodes[node].live = false;
         }
@@ -246,6 +304,9 @@ impl Cluster {
     }
 
     fn plan(&self, state: &mut State, change: usize, epoch: u8, knows: bool) {
+        for node in &mut state.nodes {
+            node.owed[change] = None; // asked again, it removes again
+        }
         let members = state.members(epoch);
         let confirmed = |node: usize| {
             let learnt = knows.then_some(state.nodes[node].confirmed);
@@ -273,6 +334,8 @@ impl Cluster {
             own.entry = own.entry.filter(|entry| entry.value != all);
             own.fill = own.fill.filter(|fetch| fetch.value != all);
             own.pull = own.pull.filter(|fetch| fetch.value != all);
+            own.mirror = own.mirror.filter(|mirror| mirror.value != all);
+            own.mirroring = own.mirroring.filter(|mirror| mirror.value != all);
             // Its next life begins with nothing of this one.
             let nothing_left = !matches!(
                 self.out,
@@ -297,6 +360,7 @@ impl Cluster {
                 state.nodes[node].pull = None;
             }
         }
+        self.settle_mirrors(&mut state);
         if self.holds_rule(Rule::LinearizableRead) {
             let live_views = state.nodes.iter().filter(|node| node.view > 0).map(|node| node.view);
             let planned = state.changes.iter().filter_map(|delivery| match delivery {
@@ -311,6 +375,25 @@ impl Cluster {
             }
         }
         state
+    }
+
+    /// Drops what the gate refuses for ever, and grants of which nothing is left: those could end at any time.
+    fn settle_mirrors(&self, state: &mut State) {
+        for node in 0..NODES {
+            let own = &mut state.nodes[node];
+            if own.mirroring.is_some_and(|mirror| mirror.removed) && self.holds_rule(Rule::MirrorToken) {
+                self.coverage.see(Seen::MirrorRefused);
+                own.mirroring = None;
+            }
+            let own = state.nodes[node];
+            for owner in 0..NODES {
+                let kept =
+                    [own.mirror, own.mirroring].into_iter().flatten().any(|mirror| mirror.from == owner);
+                if !kept {
+                    Self::end_mirror(state, owner, node);
+                }
+            }
+        }
     }
 
     /// Whether a fill can still be stored or shared. What the gate refuses once it refuses for ever, but for the rules that are out.
@@ -336,10 +419,13 @@ impl Cluster {
     /// Whether nothing can go wrong any more: all changes are visible, and no value anywhere lacks one.
     fn is_over(&self, state: &State) -> bool {
         state.visible == self.all()
-            && state
-                .nodes
-                .iter()
-                .all(|node| node.entry.is_none() && node.fill.is_none() && node.pull.is_none())
+            && state.nodes.iter().all(|node| {
+                node.entry.is_none()
+                    && node.fill.is_none()
+                    && node.pull.is_none()
+                    && node.mirror.is_none()
+                    && node.mirroring.is_none()
+            })
     }
 
     fn node_steps(&self, state: &State, node: usize, steps: &mut Vec<Step>) {
@@ -367,10 +453,30 @@ impl Cluster {
                 }
             }
         }
+        if own.mirroring.is_some() {
+            steps.push(Step::StoreMirror { node });
+        }
+        for mirror in (0..NODES).filter(|mirror| own.grants >> mirror & 1 == 1) {
+            steps.push(Step::EndMirror { owner: node, node: mirror });
+        }
+        if self.configuration.mirrors
+            && own.live
+            && !self.holds(state, node)
+            && own.mirroring.is_none()
+            && state.fetches() < fetches
+        {
+            for from in (0..NODES).filter(|&from| from != node) {
+                if self.granted(state, node, from).is_some() {
+                    steps.push(Step::AskMirror { node, from });
+                }
+            }
+        }
         if evicts && own.entry.is_some() {
             steps.push(Step::Evict { node });
         }
-        if own.confirmed < own.view {
+        let mirrored =
+            !self.holds(state, node) && own.grants != 0 && self.holds_rule(Rule::MirrorsEndBeforeConfirm);
+        if own.confirmed < own.view && !mirrored {
             steps.push(Step::Confirm { node });
         }
         if own.live {
@@ -523,6 +629,34 @@ impl Model for Cluster {
                     state.nodes[node].entry = Some(Entry { value: fetch.value, departing: false });
                 }
             }
+            Step::AskMirror { node, from } => {
+                let value = self.granted(&state, node, from)?;
+                let life = state.nodes[from].born;
+                state.nodes[node].mirroring = Some(Mirror { value, from, life, removed: false });
+                state.nodes[from].grants |= 1 << node;
+            }
+            Step::StoreMirror { node } => {
+                let own = &mut state.nodes[node];
+                let mirror = own.mirroring.take()?;
+                if own.live && (!mirror.removed || !self.holds_rule(Rule::MirrorToken)) {
+                    see(Seen::MirrorKept);
+                    own.mirror = Some(mirror);
+                } else {
+                    see(Seen::MirrorRefused);
+                }
+            }
+            Step::EndMirror { owner, node } => {
+                if self.holds_rule(Rule::MirrorToken) {
+                    Self::end_mirror(&mut state, owner, node);
+                } else {
+                    // Acknowledged, and what is under way comes in after it.
+                    let under_way = state.nodes[node].mirroring.filter(|mirror| mirror.from == owner);
+                    Self::end_mirror(&mut state, owner, node);
+                    state.nodes[node].mirroring = state.nodes[node]
+                        .mirroring
+                        .or(under_way.map(|mirror| Mirror { removed: true, ..mirror }));
+                }
+            }
             Step::Evict { node } => state.nodes[node].entry = None,
             Step::Advance { node, to, keep } => self.advance(&mut state, node, to, keep),
             Step::Confirm { node } => {
@@ -540,7 +674,19 @@ impl Model for Cluster {
             Step::Plan { change, epoch, knows } => self.plan(&mut state, change, epoch, knows),
             Step::Apply { change, node } => {
                 let Delivery::Planned { epoch, .. } = state.changes[change] else { return None };
-                self.remove(&mut state, node);
+                let due = if let Some(left) = state.nodes[node].owed[change] {
+                    left
+                } else {
+                    self.remove(&mut state, node);
+                    let grants = state.nodes[node].grants;
+                    if self.holds_rule(Rule::MirrorsAcknowledge) { grants } else { 0 }
+                };
+                if due != 0 {
+                    see(Seen::MirrorAwaited);
+                    state.nodes[node].owed[change] = Some(due);
+                    return Some(self.settle(state));
+                }
+                state.nodes[node].owed[change] = None;
                 let acknowledged_at = state.nodes[node].view;
                 let again = acknowledged_at > epoch && self.holds_rule(Rule::ReplanOnNewerEpoch);
                 self.acknowledge(&mut state, change, node, again);

@@ -33,6 +33,8 @@ pub(crate) struct Configuration {
     pub(crate) ends: bool,
     /// Whether entries leave memory by themselves.
     pub(crate) evicts: bool,
+    /// Whether nodes that don't hold the slot keep mirrors.
+    pub(crate) mirrors: bool,
     /// Whether another sync service takes over, once.
     pub(crate) takes_over: bool,
     /// What must be seen.
@@ -51,6 +53,7 @@ const BASE: Configuration = Configuration {
     retires: true,
     ends: true,
     evicts: false,
+    mirrors: false,
     takes_over: false,
     sees: &[],
 };
@@ -59,13 +62,25 @@ const NEWCOMER: [Option<MemberState>; NODES] = [Some(Joining), Some(Active), Som
 const SETTLED: [Option<MemberState>; NODES] = [Some(Active); NODES];
 
 use Seen::{
-    CameBack, Delivered, DeliveredToEverybody, Departed, DepartingPullStored, FillRefused, FillStored,
-    OwnersPullStored, PlannedAgain, PullRefused, SourceRefused, TargetLeft, TookOver,
+    CameBack, ConfirmAwaited, Delivered, DeliveredToEverybody, Departed, DepartingPullStored, FillRefused,
+    FillStored, MirrorAwaited, MirrorKept, MirrorRefused, OwnersPullStored, PlannedAgain, PullRefused,
+    SourceRefused, TargetLeft, TookOver,
 };
 
 /// Searched at every run.
-pub(crate) const SMALL: &[Configuration] =
-    &[FILLS, HANDOVER, REPLICAS, NEWCOMERS, FILLS_TWICE, HANDOVER_TWICE, EVICTIONS];
+pub(crate) const SMALL: &[Configuration] = &[
+    FILLS,
+    HANDOVER,
+    REPLICAS,
+    NEWCOMERS,
+    FILLS_TWICE,
+    HANDOVER_TWICE,
+    EVICTIONS,
+    MIRRORS,
+    MIRRORS_RETURN,
+    MIRRORS_HANDOVER,
+    MIRRORS_REPLICAS,
+];
 
 /// One holder, no pulls.
 pub(crate) const FILLS: Configuration = Configuration {
@@ -136,11 +151,73 @@ const EVICTIONS: Configuration = Configuration {
     ..BASE
 };
 
+/// One holder, no pulls, mirrors on the others.
+pub(crate) const MIRRORS: Configuration = Configuration {
+    name: "one holder, mirrors",
+    start: SETTLED,
+    pulls: false,
+    mirrors: true,
+    sees: &[
+        FillStored,
+        MirrorKept,
+        MirrorRefused,
+        MirrorAwaited,
+        ConfirmAwaited,
+        Delivered,
+        PlannedAgain,
+        TargetLeft,
+        CameBack,
+    ],
+    ..BASE
+};
+
+/// A newcomer, which leaves again: the owner before it is the owner after it.
+pub(crate) const MIRRORS_RETURN: Configuration = Configuration {
+    name: "one holder, mirrors, a slot that comes back",
+    start: NEWCOMER,
+    pulls: false,
+    ends: false,
+    mirrors: true,
+    sees: &[FillStored, MirrorKept, MirrorRefused, MirrorAwaited, ConfirmAwaited, Delivered],
+    ..BASE
+};
+
+/// The same with a newcomer, which pulls.
+pub(crate) const MIRRORS_HANDOVER: Configuration = Configuration {
+    name: "one holder, handover, mirrors",
+    start: NEWCOMER,
+    epochs: 2,
+    mirrors: true,
+    sees: &[
+        FillStored,
+        DepartingPullStored,
+        MirrorKept,
+        MirrorRefused,
+        MirrorAwaited,
+        ConfirmAwaited,
+        Departed,
+    ],
+    ..BASE
+};
+
+/// Two holders, and a mirror.
+pub(crate) const MIRRORS_REPLICAS: Configuration = Configuration {
+    name: "two holders, mirrors",
+    replicas: 2,
+    start: SETTLED,
+    epochs: 2,
+    mirrors: true,
+    sees: &[FillStored, OwnersPullStored, MirrorKept, MirrorRefused, MirrorAwaited, Delivered],
+    ..BASE
+};
+
 /// Searched with `FRESHLINE_MODEL=large`, beside the small ones.
 pub(crate) const LARGE: &[Configuration] = &[
     Configuration { name: "large: fills alone, two changes", ends: true, ..FILLS_TWICE },
     Configuration { name: "large: handover, two changes", epochs: 3, ..HANDOVER_TWICE },
     Configuration { name: "large: handover, three fetches", fetches: 3, ..HANDOVER },
+    Configuration { name: "large: handover, mirrors", epochs: 3, ..MIRRORS_HANDOVER },
+    Configuration { name: "large: two holders, mirrors", epochs: 3, ..MIRRORS_REPLICAS },
     Configuration { name: "large: two holders, three ring changes", epochs: 4, ..REPLICAS },
     Configuration { name: "large: two holders, a newcomer, lease ends", epochs: 4, ends: true, ..NEWCOMERS },
 ];

@@ -18,10 +18,14 @@ pub(crate) enum Seen {
     TargetLeft,
     TookOver,
     CameBack,
+    MirrorKept,
+    MirrorRefused,
+    MirrorAwaited,
+    ConfirmAwaited,
 }
 
 impl Seen {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::FillStored,
         Self::FillRefused,
         Self::OwnersPullStored,
@@ -35,6 +39,10 @@ impl Seen {
         Self::TargetLeft,
         Self::TookOver,
         Self::CameBack,
+        Self::MirrorKept,
+        Self::MirrorRefused,
+        Self::MirrorAwaited,
+        Self::ConfirmAwaited,
     ];
 }
 

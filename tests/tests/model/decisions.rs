@@ -102,6 +102,16 @@ pub(crate) fn answers(node: &Node, asked: u8) -> Result<(), PullRefused> {
     protocol::may_answer_pull(standing(node), epoch(asked))
 }
 
+/// Whether the owner may grant a mirror of its entry to one that asks at epoch `asked`.
+pub(crate) fn grants(owner: &Node, owns: bool, asked: u8, entry: Entry) -> Result<(), PullRefused> {
+    protocol::may_grant(standing(owner), epoch(asked), owns.then_some(ACQUISITION), stored_under(entry))
+}
+
+/// Whether the node may serve its mirror.
+pub(crate) fn serves_mirror(node: &Node, holds: bool, same_owner: bool) -> bool {
+    protocol::may_serve_mirror(node.live, holds, same_owner)
+}
+
 /// Whether the node may serve the entry to a reader.
 pub(crate) fn serves(node: &Node, holds: bool, entry: Entry) -> bool {
     protocol::may_serve(standing(node), holds.then_some(ACQUISITION), stored_under(entry))

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::configurations::{Configuration, FILLS, HANDOVER, NEWCOMERS, REPLICAS};
+use super::configurations::{
+    Configuration, FILLS, HANDOVER, MIRRORS, MIRRORS_HANDOVER, MIRRORS_RETURN, NEWCOMERS, REPLICAS,
+};
 
 /// A rule of the protocol, or a part of one that can be taken out alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +36,12 @@ pub(crate) enum Rule {
     TakerConfirmed,
     PullTokenFirst,
     OneWay,
+    MirrorsAcknowledge,
+    MirrorsEndBeforeConfirm,
+    MirrorLeaseWithinOwners,
+    MirrorToken,
+    OwnerGrants,
+    MirrorOfOwnerNow,
 }
 
 impl Rule {
@@ -75,6 +83,14 @@ impl Rule {
             Self::TakerConfirmed => ("R10", "a node that has not confirmed takes"),
             Self::PullTokenFirst => ("R10", "a pull takes its token after the answer, not before it asks"),
             Self::OneWay => ("R10", "replicas give too"),
+            Self::MirrorsAcknowledge => ("mirrors", "an owner acknowledges without its mirrors"),
+            Self::MirrorsEndBeforeConfirm => ("mirrors", "a node confirms with mirrors of what it lost"),
+            Self::MirrorLeaseWithinOwners => {
+                ("mirrors", "a mirror outlives the lease of the owner that granted it")
+            }
+            Self::MirrorToken => ("mirrors", "a mirror that was asked for before a removal is kept"),
+            Self::OwnerGrants => ("mirrors", "a node grants mirrors of what departs"),
+            Self::MirrorOfOwnerNow => ("mirrors", "a mirror is served whoever owns the slot now"),
         }
     }
 }
@@ -123,10 +139,22 @@ pub(crate) const REMOVALS: &[Removal] = &[
     out(Rule::SourceLive, HANDOVER),
     out(Rule::PullTokenFirst, HANDOVER),
     out(Rule::OneWay, REPLICAS),
+    out(Rule::MirrorsAcknowledge, MIRRORS),
+    out(Rule::MirrorsEndBeforeConfirm, MIRRORS_RETURN),
+    out(Rule::MirrorToken, MIRRORS),
 ];
 
 /// Rules that other rules imply as far as the promise goes: without them it still holds. `docs/proof.md` says why they stay.
 pub(crate) const IMPLIED: &[Rule] = &[Rule::DepartingNotServed, Rule::TakerUnmoved, Rule::TakerConfirmed];
+
+/// The same of mirrors' rules, and where that is checked.
+pub(crate) const IMPLIED_OF_MIRRORS: &[(Rule, Configuration)] = &[
+    (Rule::MirrorLeaseWithinOwners, MIRRORS),
+    (Rule::OwnerGrants, MIRRORS_HANDOVER),
+    (Rule::MirrorOfOwnerNow, MIRRORS),
+    (Rule::MirrorOfOwnerNow, MIRRORS_HANDOVER),
+    (Rule::MirrorOfOwnerNow, MIRRORS_RETURN),
+];
 
 /// Where that is checked; at every run in the first of them.
 pub(crate) const IMPLIED_WIDELY: &[Configuration] = &[

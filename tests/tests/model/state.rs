@@ -43,6 +43,26 @@ pub(crate) struct Node {
     pub(crate) fill: Option<Fetch>,
     /// A pull under way.
     pub(crate) pull: Option<Fetch>,
+    /// A mirror of the key, with the node that granted it. A lease that is over is no mirror.
+    pub(crate) mirror: Option<Mirror>,
+    /// A mirror asked for and granted, not here yet.
+    pub(crate) mirroring: Option<Mirror>,
+    /// Nodes that may have a mirror by this node's grant, as far as this node knows.
+    pub(crate) grants: Set,
+    /// Of each change whose removal has taken effect here and is not acknowledged yet: the mirrors that it waits for.
+    pub(crate) owed: [Option<Set>; 2],
+}
+
+/// A value in a mirror, or on its way there.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Mirror {
+    /// The changes that it has.
+    pub(crate) value: Set,
+    /// The node that granted it, and the epoch that began its life of then.
+    pub(crate) from: usize,
+    pub(crate) life: u8,
+    /// Whether the key was removed since the token.
+    pub(crate) removed: bool,
 }
 
 /// A value in memory: the changes that it has.
@@ -108,7 +128,11 @@ impl State {
     pub(crate) fn fetches(&self) -> usize {
         self.nodes
             .iter()
-            .map(|node| usize::from(node.fill.is_some()) + usize::from(node.pull.is_some()))
+            .map(|node| {
+                usize::from(node.fill.is_some())
+                    + usize::from(node.pull.is_some())
+                    + usize::from(node.mirroring.is_some())
+            })
             .sum()
     }
 

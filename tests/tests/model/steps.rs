@@ -15,6 +15,12 @@ pub(crate) enum Step {
     Fill { node: usize },
     /// A node takes a token and asks another one, which answers from its memory.
     Pull { node: usize, from: usize },
+    /// A node takes a token and asks the owner for a mirror, which is granted.
+    AskMirror { node: usize, from: usize },
+    /// A mirror reaches the gate.
+    StoreMirror { node: usize },
+    /// A mirror has acknowledged the end of its lease, or that is over, and the owner knows.
+    EndMirror { owner: usize, node: usize },
     /// A fill reaches the gate.
     StoreFill { node: usize },
     /// A pull reaches the gate.
@@ -35,7 +41,7 @@ pub(crate) enum Step {
     End { node: usize },
     /// The sync service plans the removal.
     Plan { change: usize, epoch: u8, knows: bool },
-    /// A node applies a removal; its acknowledgement arrives.
+    /// A node applies a removal, and its acknowledgement arrives, if no mirror has to be waited for; one that had to wait acknowledges.
     Apply { change: usize, node: usize },
     /// The sync service learns that a target has left.
     Miss { change: usize, node: usize },
@@ -54,6 +60,13 @@ impl fmt::Display for Step {
             Self::Show { change } => write!(f, "change {} is visible in the database", c(change)),
             Self::Fill { node } => write!(f, "{} takes a token and reads the row", n(node)),
             Self::Pull { node, from } => write!(f, "{} asks {}, which answers from memory", n(node), n(from)),
+            Self::AskMirror { node, from } => {
+                write!(f, "{} asks {} for a mirror and is granted it", n(node), n(from))
+            }
+            Self::StoreMirror { node } => write!(f, "{} keeps the mirror", n(node)),
+            Self::EndMirror { owner, node } => {
+                write!(f, "the mirror that {} granted {} has ended", n(owner), n(node))
+            }
             Self::StoreFill { node } => write!(f, "{} stores what it filled", n(node)),
             Self::StorePull { node } => write!(f, "{} stores what it pulled", n(node)),
             Self::Evict { node } => write!(f, "{} evicts the entry", n(node)),

@@ -24,11 +24,13 @@ use crate::{
     batch::Without,
     clock::Party,
     database::Rows,
+    direct::Direct,
     etcd::{View, millis},
     kafka::Consumer,
     registration::Lease,
     stream::connector,
     trace,
+    truth::Asked,
     world::Shared,
 };
 
@@ -81,6 +83,9 @@ pub(crate) async fn node(shared: Arc<Shared>, party: Party, life: u64, leave: Ca
         handover: Duration::from_millis(400),
         leave: Duration::from_millis(60),
         grace: Duration::from_millis(200),
+        mirror_lease: scenario.mirror_lease.unwrap_or_default(),
+        hot_rate: 0.0,
+        hot_sample: 1,
         ..cache_node::Config::default()
     };
     let rows = Rows {
@@ -179,6 +184,7 @@ async fn read(shared: Arc<Shared>, client: Arc<Client>, party: Party, reader: u6
     let quarantine = millis(shared.scenario.quarantine);
     let keys = shared.truth.lock().keys();
     let every = shared.scenario.reads_every;
+    let direct = shared.scenario.mirror_lease.map(|_| Direct::new(&shared, party));
     loop {
         sleep(Duration::from_millis(rng.random_range(every.0..=every.1))).await;
         if quiet.load(SeqCst) {
@@ -193,6 +199,17 @@ async fn read(shared: Arc<Shared>, client: Arc<Client>, party: Party, reader: u6
         let accepted = rng.random_bool(0.2).then(|| Duration::from_millis(rng.random_range(30..400)));
         let options = ReadOptions { max_staleness: accepted, ..ReadOptions::default() };
         let asked: Vec<_> = wanted.iter().map(|key| shared.truth.lock().ask(key)).collect();
+        let any = direct.as_ref().filter(|_| accepted.is_none() && rng.random_bool(0.6));
+        if let (Some(direct), [key]) = (any, wanted.as_slice()) {
+            match direct.get(rng.random_range(1..=crate::scenario::NODES), key).await {
+                Ok(answer) => judge(&shared, party, key, asked[0], &answer, None, quarantine),
+                Err(error) => {
+                    trace::note(format_args!("{party}: {key}: {error}"));
+                    shared.failed();
+                }
+            }
+            continue;
+        }
         let answers = if let [key] = wanted.as_slice() {
             vec![client.get_with(key, options).await]
         } else {
@@ -200,26 +217,36 @@ async fn read(shared: Arc<Shared>, client: Arc<Client>, party: Party, reader: u6
         };
         for ((key, asked), answer) in wanted.iter().zip(asked).zip(answers) {
             match answer {
-                Ok(answer) => {
-                    trace::note(format_args!(
-                        "{party}: {key} = {} from {} ({}, age {:?})",
-                        answer.value.as_ref().map_or("none".into(), |value| String::from_utf8_lossy(value)),
-                        answer.node,
-                        answer.outcome.as_str(),
-                        answer.age
-                    ));
-                    shared.answered(answer.outcome);
-                    if let Err(broken) = shared.truth.lock().check(key, asked, &answer, accepted, quarantine)
-                    {
-                        shared.broken(broken.what);
-                    }
-                }
+                Ok(answer) => judge(&shared, party, key, asked, &answer, accepted, quarantine),
                 Err(error) => {
                     trace::note(format_args!("{party}: {key}: {error}"));
                     shared.failed();
                 }
             }
         }
+    }
+}
+
+/// Has an answer checked.
+fn judge(
+    shared: &Shared,
+    party: Party,
+    key: &str,
+    asked: Asked,
+    answer: &client::Answer,
+    accepted: Option<Duration>,
+    quarantine: u64,
+) {
+    trace::note(format_args!(
+        "{party}: {key} = {} from {} ({}, age {:?})",
+        answer.value.as_ref().map_or("none".into(), |value| String::from_utf8_lossy(value)),
+        answer.node,
+        answer.outcome.as_str(),
+        answer.age
+    ));
+    shared.answered(answer.outcome);
+    if let Err(broken) = shared.truth.lock().check(key, asked, answer, accepted, quarantine) {
+        shared.broken(broken.what);
     }
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct Scenario {
     pub(crate) reads_every: (Millis, Millis),
     pub(crate) replay: i64,
     pub(crate) active: Millis,
+    /// How long nodes mirror each other's keys; then some reads go to any node, which forwards.
+    pub(crate) mirror_lease: Option<Duration>,
     /// In the order of their times.
     pub(crate) faults: Vec<(Millis, Fault)>,
 }
@@ -103,6 +105,12 @@ impl fmt::Display for Scenario {
     }
 }
 
+/// By dice of its own, so that it changes nothing else of a seed.
+fn mirror_lease(seed: u64) -> Option<Duration> {
+    let rng = &mut SmallRng::seed_from_u64(seed ^ 0x6d69_7272);
+    rng.random_bool(0.4).then(|| Duration::from_millis(rng.random_range(60..=250)))
+}
+
 impl Scenario {
     /// Draws everything from the seed.
     pub(crate) fn draw(seed: u64) -> Self {
@@ -125,6 +133,7 @@ impl Scenario {
             reads_every: (2, rng.random_range(10..=40)),
             replay: if rng.random_bool(0.3) { rng.random_range(1..=5) } else { 0 },
             active: ACTIVE,
+            mirror_lease: mirror_lease(seed),
             faults: Vec::new(),
         };
         let mut draw = Draw { rng, scenario: &scenario, faults: Vec::new() };

@@ -28,14 +28,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Tail {
 }
 
 /// What stands behind the question mark.
-pub(super) trait Params: DeserializeOwned {
+pub(in crate::serve) trait Params: DeserializeOwned {
     /// What may stand there.
     const HINT: &'static str;
 }
 
 /// [`Params`], read.
 #[derive(Debug)]
-pub(super) struct Asked<T>(pub(super) T);
+pub(in crate::serve) struct Asked<T>(pub(in crate::serve) T);
 
 impl<T: Params, S: Send + Sync> FromRequestParts<S> for Asked<T> {
     type Rejection = Problem;

@@ -11,11 +11,12 @@ use serde_json::{Map, Value, json};
 use crate::{error::Error, serve::status::http_status};
 
 /// Every `type` and its `title`.
-pub(super) const KINDS: [(&str, &str); 25] = [
+pub(super) const KINDS: [(&str, &str); 26] = [
     ("urn:freshline:absent", "the database has no such row"),
     ("urn:freshline:not-cached", "the key is not in memory; read it and set it with the token"),
     ("urn:freshline:not-filled", "nothing fills keys of this group"),
     ("urn:freshline:no-such-group", "no group has such keys or such a name"),
+    ("urn:freshline:no-such-member", "no member has such a name"),
     ("urn:freshline:no-such-path", "there is no such path"),
     ("urn:freshline:method-not-allowed", "the path has no such method"),
     ("urn:freshline:bad-key", "the text is no key of its group"),
@@ -41,7 +42,7 @@ pub(super) const KINDS: [(&str, &str); 25] = [
 
 /// A refusal or failure on its way out.
 #[derive(Debug)]
-pub(super) struct Problem {
+pub(in crate::serve) struct Problem {
     status: StatusCode,
     kind: &'static str,
     detail: String,
@@ -52,7 +53,7 @@ pub(super) struct Problem {
 
 impl Problem {
     /// `kind` is the last part of one of [`KINDS`].
-    pub(super) fn new(status: StatusCode, kind: &'static str, detail: impl Into<String>) -> Self {
+    pub(in crate::serve) fn new(status: StatusCode, kind: &'static str, detail: impl Into<String>) -> Self {
         Self { status, kind, detail: detail.into(), members: Map::new(), headers: Vec::new() }
     }
 

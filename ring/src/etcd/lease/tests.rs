@@ -129,3 +129,19 @@ fn cost_of_the_check() {
     each("by all three clocks", &|| alive.at(Instant::now()));
     each("by all three clocks, the monotonic one read before", &|| alive.at(now));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_granted_by_a_lease_ends_before_it_does_by_every_clock() {
+    let (clocks, alive, sent) = kept();
+    let now = |after: u64| Moment { monotonic: sent + Duration::from_millis(after), ..alive.moment() };
+    let second = Duration::from_secs(1);
+    assert!(alive.lasts(now(7_900), second) && !alive.lasts(now(8_000), second));
+    clocks.set(1_008_000, 9_000_000);
+    assert!(!alive.lasts(now(10), second), "suspended");
+    clocks.set(1_000_010, 9_008_000);
+    assert!(!alive.lasts(now(10), second), "frozen from outside");
+    clocks.set(1_000_010, 9_000_010);
+    assert!(alive.lasts(now(10), second));
+    alive.leave();
+    assert!(!alive.lasts(now(10), second));
+}

@@ -9,11 +9,11 @@ use etcd_client::{
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 
-use super::super::lease::Moment;
 use super::super::link::{self, CALL, CallError, unsigned};
 use super::super::outage::Outage;
 use super::super::view::encode;
 use super::{Held, Own};
+use crate::Moment;
 use crate::{Epoch, Error, Member, MemberState};
 
 /// A lease that etcd granted.
