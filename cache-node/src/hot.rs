@@ -105,7 +105,7 @@ impl Hot {
             counter.at_least() >= wanted
         };
         let next: Vec<&sketch::Counter> = counters.iter().filter(stays).take(self.most).collect();
-        let of_hot: f64 = next.iter().map(|counter| f64::from(counter.answered)).sum();
+        let of_hot = next.iter().fold(0.0, |sum, counter| sum + f64::from(counter.answered));
         let next = next.into_iter().map(|counter| counter.hash).collect::<HashSet<u64>>();
         self.metrics.publish(next.len(), if answered > 0.0 { of_hot / answered } else { 0.0 });
         *hot = next;

@@ -39,6 +39,8 @@ pub(crate) enum Why {
 }
 
 impl Why {
+    pub(super) const ALL: [Self; 2] = [Self::Reload, Self::Refresh];
+
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Reload => "reload",
@@ -64,6 +66,9 @@ pub(super) enum Ended {
 }
 
 impl Ended {
+    pub(super) const ALL: [Self; 6] =
+        [Self::Stored, Self::NotNeeded, Self::Refused, Self::Failed, Self::NotOwned, Self::Dropped];
+
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Stored => "stored",

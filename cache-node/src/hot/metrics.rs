@@ -51,6 +51,12 @@ impl HotMetrics {
         let of = |group: &std::sync::Arc<catalog::Group>| {
             reads.get_or_create(&GroupLabel { group: group.name.to_string() }).clone()
         };
+        // There from the start, so that the first of each is an increase.
+        for why in Why::ALL {
+            for ended in Ended::ALL {
+                drop(fills.get_or_create(&FillLabels { why: why.label(), result: ended.label() }));
+            }
+        }
         Self { reads: catalog.groups().iter().map(of).collect(), keys, share, fills }
     }
 

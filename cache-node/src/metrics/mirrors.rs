@@ -10,6 +10,11 @@ use prometheus_client::{
 
 use super::{GroupLabel, ResultLabel};
 
+/// What can become of a mirror that is asked for.
+const ASKED: [&str; 5] = ["kept", "not_granted", "refused", "no_room", "failed"];
+/// How the mirrors of a key can end.
+const ENDED: [&str; 2] = ["acknowledged", "lease_over"];
+
 #[derive(Debug)]
 pub(crate) struct MirrorMetrics {
     /// By group.
@@ -37,6 +42,12 @@ impl MirrorMetrics {
             ended.clone(),
         );
         registry.register("mirrors", "Mirrors of other nodes' keys in memory", kept.clone());
+        // There from the start, so that the first of each is an increase.
+        for (family, results) in [(&asked, &ASKED[..]), (&ended, &ENDED[..])] {
+            for result in results {
+                drop(family.get_or_create(&ResultLabel { result }));
+            }
+        }
         let of = |group: &std::sync::Arc<catalog::Group>| {
             hits.get_or_create(&GroupLabel { group: group.name.to_string() }).clone()
         };

@@ -1,5 +1,6 @@
 //! `hot`: the keys that are read most.
 
+use anyhow::Context as _;
 use client::{Client, HotKey};
 use ring::NodeId;
 use serde_json::json;
@@ -13,7 +14,7 @@ pub(crate) async fn hot(
     output: &Output,
 ) -> anyhow::Result<Ended> {
     let node = node.map(NodeId::from);
-    let merged = client.hot(node.as_ref(), top).await?;
+    let merged = client.hot(node.as_ref(), top).await.context("ask for the hot keys")?;
     if output.json {
         output.value(&json!({
             "reads": merged.reads, "share": merged.share(), "nodes": merged.nodes,
