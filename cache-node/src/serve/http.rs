@@ -56,6 +56,7 @@ fn routes(value: usize, keys: usize) -> Vec<Route> {
         ("/v1/keys/{key}", "/v1/keys/{*key}", &["delete", "get", "put"], key),
         ("/v1/keys:batchGet", "/v1/keys:batchGet", &["post"], post(batch::get).layer(many)),
         ("/v1/keys:batchDelete", "/v1/keys:batchDelete", &["post"], post(batch::delete).layer(many)),
+        ("/v1/tags:batchDelete", "/v1/tags:batchDelete", &["post"], post(batch::delete_tags).layer(many)),
         ("/v1/groups:flush", "/v1/groups:flush", &["post"], post(inspect::flush_all)),
         ("/v1/groups/{group}:flush", "/v1/groups/{*action}", &["post"], post(inspect::flush)),
         ("/v1/explain/{key}", "/v1/explain/{*key}", &["get"], get(inspect::explain)),

@@ -12,14 +12,14 @@ use tokio::{
 use crate::stack::{CATALOG, Stack, row};
 
 /// An answer of one request.
-struct Reply {
-    status: u16,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
     head: String,
     body: String,
 }
 
 impl Reply {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 
@@ -31,7 +31,7 @@ impl Reply {
 
     /// The kind of a problem, whose other members are checked on the way.
     #[track_caller]
-    fn problem(&self) -> String {
+    pub(crate) fn problem(&self) -> String {
         assert_eq!(
             self.header("content-type"),
             Some("application/problem+json"),
@@ -73,7 +73,7 @@ async fn get(to: SocketAddr, path: &str) -> Reply {
     send(to, "GET", path, &[], b"").await
 }
 
-async fn post(to: SocketAddr, path: &str, body: &str) -> Reply {
+pub(crate) async fn post(to: SocketAddr, path: &str, body: &str) -> Reply {
     send(to, "POST", path, &[("content-type", "application/json")], body.as_bytes()).await
 }
 

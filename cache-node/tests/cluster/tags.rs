@@ -8,7 +8,10 @@ use client::{Apply, Outcome};
 use loader::Untagged;
 use ring::Epoch;
 
-use crate::stack::{Running, Stack, row};
+use crate::{
+    http::post,
+    stack::{Running, Stack, row},
+};
 
 const CATALOG: &str = r#"
 [[group]]
@@ -169,4 +172,12 @@ async fn an_application_removes_a_tag_on_every_node_and_a_tag_of_no_group_is_ref
         assert!(matches!(error, Error::UnknownTag { .. }), "{error}");
         assert!(error.to_string().contains("product:{product_id:u64}"), "{error}");
     }
+    // The same over HTTP.
+    get(&a, &key).await;
+    stack.database.put_tagged(&key, row(&key, 3), &["product:7"]);
+    let reply = post(a.http, "/v1/tags:batchDelete", r#"{"tags":["product:7"]}"#).await;
+    assert_eq!((reply.status, reply.json()["tags"][0].as_str()), (200, Some("product:7")));
+    assert_eq!(get(&a, &key).await.1, row(&key, 3));
+    let refused = post(a.http, "/v1/tags:batchDelete", r#"{"tags":["colour:red"]}"#).await;
+    assert_eq!((refused.status, &*refused.problem()), (404, "no-such-tag"));
 }

@@ -1,4 +1,4 @@
-//! Many keys at once: `/v1/keys:batchGet` and `/v1/keys:batchDelete`.
+//! Many keys at once: `/v1/keys:batchGet` and `/v1/keys:batchDelete`; and all entries of tags: `/v1/tags:batchDelete`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -34,6 +34,12 @@ pub(super) struct GetBody {
 #[serde(deny_unknown_fields)]
 pub(super) struct DeleteBody {
     keys: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TagsBody {
+    tags: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -120,4 +126,14 @@ pub(super) async fn delete(
 ) -> Result<Json<Value>, Problem> {
     let removed = node.remove(&body.keys, Hop::First).await?;
     Ok(Json(json!({ "removed": removed, "epoch": node.epoch().0 })))
+}
+
+/// Removes all entries that carry any of these tags, from all nodes.
+pub(super) async fn delete_tags(
+    State(node): State<Arc<Node>>,
+    Asked(Nothing {}): Asked<Nothing>,
+    Body(body): Body<TagsBody>,
+) -> Result<Json<Value>, Problem> {
+    node.remove_tags(&body.tags, Hop::First).await?;
+    Ok(Json(json!({ "tags": body.tags, "epoch": node.epoch().0 })))
 }

@@ -11,11 +11,12 @@ use serde_json::{Map, Value, json};
 use crate::{error::Error, serve::status::http_status};
 
 /// Every `type` and its `title`.
-pub(super) const KINDS: [(&str, &str); 26] = [
+pub(super) const KINDS: [(&str, &str); 27] = [
     ("urn:freshline:absent", "the database has no such row"),
     ("urn:freshline:not-cached", "the key is not in memory; read it and set it with the token"),
     ("urn:freshline:not-filled", "nothing fills keys of this group"),
     ("urn:freshline:no-such-group", "no group has such keys or such a name"),
+    ("urn:freshline:no-such-tag", "no group has such tags"),
     ("urn:freshline:no-such-member", "no member has such a name"),
     ("urn:freshline:no-such-path", "there is no such path"),
     ("urn:freshline:method-not-allowed", "the path has no such method"),
@@ -146,6 +147,7 @@ fn kind(error: &Error, status: StatusCode) -> &'static str {
     match error {
         Error::Key(error) if matches!(**error, catalog::KeyError::NoGroup { .. }) => "no-such-group",
         Error::UnknownGroup { .. } => "no-such-group",
+        Error::UnknownTag { .. } => "no-such-tag",
         Error::Key(_) | Error::KeyTooLong { .. } => "bad-key",
         Error::TooManyKeys { .. } => "too-many-keys",
         Error::Fenced => "fenced",
