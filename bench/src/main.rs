@@ -4,6 +4,7 @@
 //! lines `ratio NAME VALUE`.
 
 mod catalog_file;
+mod codec;
 mod compression;
 mod constant;
 mod core;
@@ -16,6 +17,7 @@ mod kafka;
 mod messages;
 mod nodes;
 mod report;
+mod resp;
 mod side;
 mod spread;
 mod store;
@@ -50,6 +52,10 @@ enum Measurement {
     Get(get::Options),
     /// Canal messages decoded and mapped to keys per second on one core, against `serde_json` reading them
     Decode(decode::Options),
+    /// Redis commands at a node, against redis-server, by redis-benchmark
+    Resp(resp::Options),
+    /// Requests of Redis clients parsed by the node's parser, against the crate `redis-protocol`
+    Codec(codec::Options),
     /// The node's store beside `quick_cache`, moka and foyer: bytes for each entry, gets and inserts per second
     Store(store::Options),
     /// Hit ratio of each eviction policy by trace, beside moka, `quick_cache` and the optimum
@@ -107,6 +113,8 @@ fn measure(measurement: Measurement) -> anyhow::Result<Report> {
                     Measurement::Sync(options) => sync::measure(options).await,
                     Measurement::Get(options) => get::measure(options).await,
                     Measurement::Decode(options) => decode::measure(options).await,
+                    Measurement::Resp(options) => resp::measure(options).await,
+                    Measurement::Codec(options) => codec::measure(options).await,
                     Measurement::Store(options) => store::measure(&options),
                     Measurement::Hits(options) => hits::measure(&options),
                     Measurement::Compression(options) => compression::measure(&options),

@@ -35,6 +35,8 @@ pub(crate) struct Nodes {
     pub(crate) all: Vec<Arc<Node>>,
     /// Where each serves gRPC.
     pub(crate) addresses: Vec<SocketAddr>,
+    /// Where each serves Redis clients.
+    pub(crate) resp: Vec<SocketAddr>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -78,6 +80,7 @@ impl Nodes {
         let mut started = Self {
             all: Vec::new(),
             addresses: Vec::new(),
+            resp: Vec::new(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
@@ -85,7 +88,7 @@ impl Nodes {
         for number in 1..=count {
             let id = NodeId::from(format!("node-{number}").as_str());
             let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-            let server = Server::bind(loopback, loopback)?;
+            let server = Server::bind(loopback, loopback)?.with_resp(loopback)?;
             let member = Member {
                 id: id.clone(),
                 incarnation: 0,
@@ -114,6 +117,7 @@ impl Nodes {
             let node = Node::start(config, parts, &mut registry.lock());
             let readiness = Readiness::new();
             started.addresses.push(server.grpc_addr());
+            started.resp.extend(server.resp_addr());
             started.tasks.spawn(server.serve(
                 node.clone(),
                 registry,
