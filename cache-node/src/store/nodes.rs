@@ -7,6 +7,10 @@ use super::sync::AtomicU32;
 /// No node, no place.
 pub(crate) const NONE: u32 = u32::MAX;
 
+/// Nodes that are allocated together, as a power of two: 4 KiB. More come without moving those that are there, so that growing leaves
+/// no holes in the heap.
+const CHUNK: u32 = 8;
+
 /// Bits of a node's state that belong to the policy; the others hold the time.
 const POLICY: u32 = 8;
 
@@ -23,6 +27,10 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    fn unused() -> Self {
+        Self { place: NONE, older: NONE, newer: NONE, state: AtomicU32::new(0) }
+    }
+
     /// The policy's own bits.
     pub(crate) fn bits(&self) -> u8 {
         self.state.load(Relaxed) as u8
@@ -42,9 +50,10 @@ impl Node {
 
 /// All nodes of a shard.
 #[derive(Debug)]
-#[expect(clippy::struct_field_names, reason = "nodes are what it has")]
 pub(crate) struct Nodes {
-    nodes: Vec<Node>,
+    chunks: Vec<Box<[Node; 1 << CHUNK]>>,
+    /// Nodes that were ever used.
+    len: usize,
     free: u32,
     /// The time now, in inserts of the whole part, as far as a node's state has room for it.
     time: u32,
@@ -52,7 +61,7 @@ pub(crate) struct Nodes {
 
 impl Nodes {
     pub(crate) fn new() -> Self {
-        Self { nodes: Vec::new(), free: NONE, time: 0 }
+        Self { chunks: Vec::new(), len: 0, free: NONE, time: 0 }
     }
 
     /// Sets the time from a count of inserts.
@@ -62,20 +71,25 @@ impl Nodes {
 
     /// How many nodes there are, used or not.
     pub(super) fn len(&self) -> usize {
-        self.nodes.len()
+        self.len
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.nodes.capacity() * mem::size_of::<Node>()
+        self.chunks.len() * mem::size_of::<[Node; 1 << CHUNK]>()
+            + self.chunks.capacity() * mem::size_of::<usize>()
     }
 
     pub(crate) fn get(&self, id: u32) -> &Node {
-        &self.nodes[id as usize]
+        &self.chunks[id as usize >> CHUNK][id as usize & ((1 << CHUNK) - 1)]
+    }
+
+    fn get_mut(&mut self, id: u32) -> &mut Node {
+        &mut self.chunks[id as usize >> CHUNK][id as usize & ((1 << CHUNK) - 1)]
     }
 
     /// Moves an entry.
     pub(super) fn set_place(&mut self, id: u32, place: u32) {
-        self.nodes[id as usize].place = place;
+        self.get_mut(id).place = place;
     }
 
     /// A node for an entry.
@@ -83,22 +97,23 @@ impl Nodes {
         let node = Node { place, older: NONE, newer: NONE, state: AtomicU32::new(0) };
         if self.free != NONE {
             let id = self.free;
-            let unused = mem::replace(&mut self.nodes[id as usize], node);
+            let unused = mem::replace(self.get_mut(id), node);
             self.free = unused.newer;
             return id;
         }
-        if self.nodes.len() == self.nodes.capacity() {
-            // By a sixteenth, not to twice the size: spare nodes are memory that holds nothing.
-            self.nodes.reserve_exact((self.nodes.len() / 16).max(64));
+        if self.len == self.chunks.len() << CHUNK {
+            self.chunks.push(Box::new(std::array::from_fn(|_| Node::unused())));
         }
-        self.nodes.push(node);
-        (self.nodes.len() - 1) as u32
+        let id = self.len as u32;
+        self.len += 1;
+        *self.get_mut(id) = node;
+        id
     }
 
     /// Gives a node back; it must be in no queue.
     pub(crate) fn give_back(&mut self, id: u32) {
         let free = self.free;
-        let node = &mut self.nodes[id as usize];
+        let node = self.get_mut(id);
         (node.place, node.newer) = (NONE, free);
         self.free = id;
     }
@@ -144,12 +159,12 @@ impl Queue {
     /// Puts a node at the newest end, with these bits.
     pub(crate) fn push(&mut self, nodes: &mut Nodes, id: u32, bits: u8) {
         let time = nodes.time;
-        let node = &mut nodes.nodes[id as usize];
+        let node = nodes.get_mut(id);
         (node.older, node.newer) = (self.newest, NONE);
         node.state = AtomicU32::new(time << POLICY | u32::from(bits));
         match self.newest {
             NONE => self.oldest = id,
-            newest => nodes.nodes[newest as usize].newer = id,
+            newest => nodes.get_mut(newest).newer = id,
         }
         self.newest = id;
         self.len += 1;
@@ -161,11 +176,11 @@ impl Queue {
         let (older, newer) = (node.older, node.newer);
         match older {
             NONE => self.oldest = newer,
-            older => nodes.nodes[older as usize].newer = newer,
+            older => nodes.get_mut(older).newer = newer,
         }
         match newer {
             NONE => self.newest = older,
-            newer => nodes.nodes[newer as usize].older = older,
+            newer => nodes.get_mut(newer).older = older,
         }
         self.len -= 1;
     }
