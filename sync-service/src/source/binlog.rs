@@ -4,6 +4,7 @@
 //! one partition, `binlog/0`. A position is a set of GTIDs, which means the same on every server of a replication group, so that a failover
 //! is no gap. It is kept when all that was read up to the end of a transaction is acknowledged, never in the midst of one.
 
+mod events;
 mod gtid;
 mod messages;
 mod position;
