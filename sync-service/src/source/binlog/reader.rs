@@ -21,7 +21,7 @@ use super::position::Right;
 use super::server::{LogPlace, Server};
 use super::tables::Definitions;
 use super::{Shared, messages};
-use crate::config::{OnFirstStart, OnOutOfRange};
+use crate::config::{CatchUp, OnFirstStart, OnOutOfRange};
 use crate::offsets::Offsets;
 use crate::source::{BatchBuilder, Batching, Error, Event};
 
@@ -29,6 +29,8 @@ use crate::source::{BatchBuilder, Batching, Error, Event};
 const BATCH_BYTES: usize = 4 << 20;
 /// Bytes that wait for a definition to become certain; beyond it the tables' groups are flushed.
 pub(super) const DOUBT_BYTES: usize = 16 << 20;
+/// The longest pause before the server is tried again: values are as old as the outage and this.
+const PAUSE: Duration = Duration::from_secs(1);
 /// How long transactions without changes wait before they are noted on their own.
 const IDLE: Duration = Duration::from_millis(500);
 
@@ -39,6 +41,20 @@ pub(super) enum Ended {
     Lost,
 }
 
+/// How reading over one connection ended.
+enum Left {
+    Stopped,
+    /// A backlog is skipped: reading begins anew behind it.
+    Skipped,
+}
+
+/// A backlog that is too long if it spans too much time.
+pub(super) struct Long {
+    pub(super) transactions: u64,
+    /// The server's time when it was counted.
+    pub(super) now_ms: i64,
+}
+
 /// What it takes to read.
 pub(super) struct Reader {
     pub(super) server: Server,
@@ -46,6 +62,7 @@ pub(super) struct Reader {
     pub(super) heartbeat: Duration,
     pub(super) on_first_start: OnFirstStart,
     pub(super) on_out_of_range: OnOutOfRange,
+    pub(super) catch_up: CatchUp,
     pub(super) catalog: Arc<Catalog>,
     pub(super) beats: Vec<(String, String)>,
     pub(super) offsets: Arc<Offsets>,
@@ -96,7 +113,8 @@ impl Reader {
                 ended = session => ended,
             };
             match ended {
-                Ok(()) => return Ok(Ended::Stopped),
+                Ok(Left::Stopped) => return Ok(Ended::Stopped),
+                Ok(Left::Skipped) => continue,
                 Err(Error::Unavailable(reason)) => {
                     self.shared.metrics.errors.inc();
                     warn!(reason, "the binlog can't be read, trying again");
@@ -108,7 +126,7 @@ impl Reader {
                 pause = Duration::from_millis(100);
             }
             let jittered = pause.mul_f64(rand::rng().random_range(0.5..1.0));
-            pause = (pause * 2).min(Duration::from_secs(5));
+            pause = (pause * 2).min(PAUSE);
             tokio::select! {
                 () = lost.cancelled() => return Ok(Ended::Lost),
                 () = stop.cancelled() => return Ok(Ended::Stopped),
@@ -117,14 +135,14 @@ impl Reader {
         }
     }
 
-    /// Reads over one connection until the stop, or an error.
-    async fn session(&mut self, read: &mut Option<GtidSet>) -> Result<(), Error> {
+    /// Reads over one connection until the stop, an error, or a backlog that is skipped.
+    async fn session(&mut self, read: &mut Option<GtidSet>) -> Result<Left, Error> {
         // Places in one server's log say nothing of another's.
         self.shared.seen.send_replace(None);
         self.shared.sessions.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
         let mut conn = self.server.connect().await?;
         self.server.check(&mut conn).await?;
-        let start = self.start(&mut conn, read).await?;
+        let (start, mut long) = self.start(&mut conn, read).await?;
         let side = self.server.connect().await?;
         let period = self.heartbeat.as_nanos();
         let own = format!("freshline-{:x}", self.server_id);
@@ -140,7 +158,7 @@ impl Reader {
             start.sids().map_err(|error| Error::Unavailable(format!("binlog position {start}: {error}")))?;
         let request = BinlogStreamRequest::new(self.server_id).with_gtid().with_gtid_set(set);
         let stream = conn.get_binlog_stream(request).await.map_err(|error| self.refused(&error))?;
-        info!(server = self.server.address, from = %start, "reading the binlog");
+        info!(server = self.server.address, after = %start, "reading the binlog");
         let mut session = Session {
             stream,
             side,
@@ -164,7 +182,7 @@ impl Reader {
                 self.deliver(&mut session).await?;
                 let wait = if session.idle { IDLE } else { silence };
                 tokio::select! {
-                    () = self.stop.cancelled() => return Ok(()),
+                    () = self.stop.cancelled() => return Ok(Left::Stopped),
                     // Dropping the wait for an event loses nothing: the stream keeps what it has read of it.
                     event = tokio::time::timeout(wait, session.stream.next()) => match event {
                         Ok(event) => event,
@@ -188,13 +206,22 @@ impl Reader {
             };
             *self.shared.waits.lock() = None;
             self.event(&mut session, &event, read).await?;
+            // The first transaction tells how far the backlog reaches back.
+            if session.gtid.is_some()
+                && let Some(long) = long.take()
+            {
+                let committed_ms = session.committed_ms;
+                if self.spans_too_much(&mut session.side, read, &long, committed_ms).await? {
+                    return Ok(Left::Skipped);
+                }
+            }
             let full =
                 session.builder.len() >= self.batching.messages || session.builder.bytes() >= BATCH_BYTES;
             if full || (session.idle && session.idle_since.elapsed() >= IDLE) {
                 self.deliver(&mut session).await?;
             }
             if self.stop.is_cancelled() {
-                return Ok(());
+                return Ok(Left::Stopped);
             }
         }
     }
@@ -228,6 +255,7 @@ impl Reader {
     }
 
     pub(super) fn tell(&self, session: &Session) {
+        self.shared.places.read.set(session.place.number(), session.place.offset);
         self.shared.seen.send_replace(Some((session.place.clone(), self.next)));
     }
 
@@ -246,7 +274,7 @@ impl Reader {
             permit = self.events.reserve() => permit.map_err(|_| Error::Unavailable("the service has ended".to_owned()))?,
         };
         permit.send(Event::Batch(session.builder.finish(&self.offsets)));
-        self.shared.seen.send_replace(Some((session.place.clone(), self.next)));
+        self.tell(session);
         Ok(())
     }
 }
