@@ -7,6 +7,7 @@ A query that Prometheus refuses is an error. One without a result is named: that
 """
 import json
 import sys
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -21,7 +22,22 @@ def ask(server, path, **arguments):
         return json.load(error)
 
 
+def wait_for_scrapes(server):
+    """A rate needs two scrapes of the same process."""
+    query = "min(count_over_time(up[1m]) and up == 1) >= 4 and min(time() - freshline_process_start_time_seconds) > 20"
+    for _ in range(120):
+        try:
+            answer = ask(server, "query", query=query)
+            if answer.get("data", {}).get("result"):
+                return
+        except OSError:
+            pass  # it starts
+        time.sleep(0.5)
+    sys.exit("Prometheus does not scrape the nodes and the sync service")
+
+
 def main(server, dashboards):
+    wait_for_scrapes(server)
     bad, empty, asked = [], [], 0
     for file in dashboards:
         with open(file, encoding="utf-8") as text:
