@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs Freshline's tests and installs what they need. The last line is `N passed, N failed`.
 #
-#   ./test.sh               everything: formatting, lints, unit tests, model, simulation, api, containers, chaos
+#   ./test.sh               everything: formatting, lints, unit tests, model, simulation, api, containers, clients, deploy, chaos
 #   ./test.sh lint          formatting and lints
 #   ./test.sh unit          tests that need no container engine
 #   ./test.sh model         the freshness protocol, searched exhaustively; FRESHLINE_MODEL=large or traces: more of it, its traces
@@ -9,6 +9,7 @@
 #   ./test.sh api           the HTTP API against its own document, by schemathesis (FRESHLINE_API_EXAMPLES=1000: more of it)
 #   ./test.sh containers    tests against real MySQL, Canal, Kafka and etcd in containers
 #   ./test.sh clients       real Redis clients in five languages against the embedded stack
+#   ./test.sh deploy        the compose files of deploy/, brought up, broken and ended (takes the demo's ports)
 #   ./test.sh chaos         real processes broken on purpose under load, for two minutes (FRESHLINE_CHAOS=30m: longer)
 #
 # As root on Debian it installs missing system packages, a container engine and the local images by itself; elsewhere it says
@@ -24,8 +25,8 @@ log=$cache/test.log
 : >"$log"
 
 layer=${1:-all}
-case $layer in all | lint | unit | model | simulation | api | containers | clients | chaos) ;; *)
-    sed -n '2,15s/^# \{0,1\}//p' "$0" >&2
+case $layer in all | lint | unit | model | simulation | api | containers | clients | deploy | chaos) ;; *)
+    sed -n '2,16s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac
@@ -165,6 +166,16 @@ clients() {
     unset FRESHLINE_CLIENTS
 }
 
+deployments() {
+    step "container engine" deploy/images/engine.sh || return
+    # The same selection of packages as for the unit tests, so that nothing is built twice; the binaries come with it.
+    cargo test --locked --workspace --no-run --quiet || { steps_failed=$((steps_failed + 1)); return; }
+    export FRESHLINE_BIN_DIR=$CARGO_TARGET_DIR/debug
+    step "small deployment" deploy/check.sh --small
+    step "large deployment" deploy/check.sh
+    unset FRESHLINE_BIN_DIR
+}
+
 chaos() {
     on_containers "chaos" --workspace --test chaos
 }
@@ -172,7 +183,8 @@ chaos() {
 started=$SECONDS
 if need_build_tools; then
     case $layer in
-        all) lint; unit; model; simulation; api; containers; clients; chaos ;;
+        all) lint; unit; model; simulation; api; containers; clients; deployments; chaos ;;
+        deploy) deployments ;;
         *) "$layer" ;;
     esac
 else

@@ -3,7 +3,8 @@
 #
 #   deploy/build.sh [--profile dev|release|dist]     dist (thin LTO) is what a release ships; the default is release
 #
-# Needs Rust and a C compiler that make binaries for the base image's C library (Debian 12 or newer: glibc 2.36).
+# Needs Rust and a C compiler that make binaries for the base image's C library (Debian 12 or newer: glibc 2.36). FRESHLINE_BIN_DIR names a
+# folder that has the binaries: nothing is built then.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 profile=release
@@ -12,8 +13,10 @@ image=${FRESHLINE_IMAGE:-freshline/freshline:dev}
 base=${FRESHLINE_BASE_IMAGE:-freshline/base:bookworm}
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-${FRESHLINE_CACHE:-$HOME/.cache/freshline}/target}
 
-cargo build --locked --profile "$profile" -p freshline -p cache-node -p sync-service --bins
-folder=$CARGO_TARGET_DIR/$([ "$profile" = dev ] && echo debug || echo "$profile")
+folder=${FRESHLINE_BIN_DIR:-$CARGO_TARGET_DIR/$([ "$profile" = dev ] && echo debug || echo "$profile")}
+if [ -z "${FRESHLINE_BIN_DIR:-}" ]; then
+    cargo build --locked --profile "$profile" -p freshline -p cache-node -p sync-service --bins
+fi
 context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT
 cp "$folder"/{freshline,cache-node,sync-service} "$context"

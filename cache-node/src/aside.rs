@@ -43,6 +43,13 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
+    /// All reasons, for metrics.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        let own = [Self::NoToken, Self::Superseded, Self::Tagged, Self::TooLarge, Self::NotKept];
+        let gate = Refused::ALL.into_iter().map(Self::Gate);
+        gate.chain(BadToken::ALL.into_iter().map(Self::Token)).chain(own)
+    }
+
     /// The reason on the wire and in the metric.
     pub(crate) fn label(self) -> &'static str {
         match self {

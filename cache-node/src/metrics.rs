@@ -18,7 +18,7 @@ use prometheus_client::{
 };
 
 pub(crate) use self::{mirrors::MirrorMetrics, pulls::PullMetrics};
-use crate::gate::Refused;
+use crate::{aside::Refusal, gate::Refused};
 
 /// Why an entry left memory, other than by a removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -200,6 +200,10 @@ impl NodeMetrics {
         let too_large = of("too_large");
         let sets = Family::<ResultLabel, Counter>::default();
         registry.register("sets", "Values set by applications, by what became of them", sets.clone());
+        // Shown from the start, as the others are.
+        for result in Refusal::all().map(Refusal::label).chain(["stored"]) {
+            drop(sets.get_or_create(&ResultLabel { result }));
+        }
 
         let forwards_family = Family::<ResultLabel, Counter>::default();
         registry.register("forwards", "Keys forwarded to their owner", forwards_family.clone());

@@ -90,7 +90,7 @@ impl Store {
         Self {
             values: Part::new(bounds.memory - negative, make),
             negatives: Part::new(negative, make),
-            metrics: StoreMetrics::register(registry, bounds.memory),
+            metrics: StoreMetrics::register(registry, bounds.memory, bounds.eviction),
             recorder: Arc::new(Recorder::new(0)),
         }
     }

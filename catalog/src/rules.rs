@@ -72,6 +72,10 @@ pub enum FlushReason {
 }
 
 impl FlushReason {
+    /// All names that [`label`](Self::label) gives.
+    pub const LABELS: [&'static str; 8] =
+        ["rule", "joined", "missing_image", "missing_column", "bad_value", "truncate", "ddl", "undecodable"];
+
     /// A short name from a closed set, for metrics.
     pub fn label(&self) -> &'static str {
         match self {

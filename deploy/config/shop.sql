@@ -1,6 +1,8 @@
--- The demo's sample shop, and the accounts of Canal and of the cache nodes. Safe to run again.
+-- The demo's sample shop, and the accounts of Canal, of a sync service that reads the binlog itself, and of the nodes. Safe to run again.
 CREATE USER IF NOT EXISTS 'canal'@'%' IDENTIFIED BY 'canal';
 GRANT SELECT, REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO 'canal'@'%';
+CREATE USER IF NOT EXISTS 'replica'@'%' IDENTIFIED BY 'replica';
+GRANT SELECT, REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO 'replica'@'%';
 CREATE USER IF NOT EXISTS 'freshline'@'%' IDENTIFIED BY 'freshline';
 CREATE DATABASE IF NOT EXISTS shop;
 GRANT SELECT ON shop.* TO 'freshline'@'%';

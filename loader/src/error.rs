@@ -59,6 +59,10 @@ pub enum Error {
 }
 
 impl Error {
+    /// All that [`kind`](Self::kind) says.
+    pub(crate) const KINDS: [&'static str; 7] =
+        ["deadline", "overloaded", "unavailable", "breaker_open", "query", "too_large", "no_query"];
+
     /// One word for metrics and logs.
     pub fn kind(&self) -> &'static str {
         match self {

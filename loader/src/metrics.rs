@@ -84,6 +84,10 @@ impl Metrics {
             metrics.seconds.clone(),
         );
         registry.register("loader_errors", "Loads that failed, by kind", metrics.errors.clone());
+        // Shown from the start: whoever asks how much one has grown misses its first step otherwise.
+        for kind in Error::KINDS {
+            drop(metrics.errors.get_or_create(&ErrorKind { kind }));
+        }
         metrics
     }
 

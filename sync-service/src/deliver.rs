@@ -12,76 +12,36 @@
 //!
 //! With etcd down removals still go to the known nodes at once; only their acknowledgement waits.
 
+mod appliers;
 mod heartbeats;
+mod nodes;
 mod payload;
 mod plan;
+mod proof;
 mod worker;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use catalog::Catalog;
-use client::{Ack, Apply, Clock, Heartbeat, HeartbeatReply};
-use futures_util::future::{self, BoxFuture, FutureExt as _, Shared};
+use futures_util::future::{self, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use parking_lot::Mutex;
 use ring::{Epoch, Member, Membership, NodeId, Ring};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info, warn};
 
 use crate::metrics::DeliverMetrics;
-use crate::watermarks::{Reading, Watermarks};
+use crate::watermarks::Watermarks;
 
+pub use self::appliers::Appliers;
 use self::heartbeats::Hearts;
+use self::nodes::Nodes;
 use self::payload::{Content, Payload};
 use self::plan::{Path, Planner};
-use self::worker::{Outcome, Worker};
-
-/// Where removals are applied: the cache nodes.
-///
-/// `Ok` is the node's acknowledgement that all of the request holds there. Failures are repeated by the caller; a request
-/// may be applied twice.
-#[async_trait]
-pub trait Appliers: Send + Sync + 'static {
-    /// Has one node apply removals and flushes.
-    async fn apply(&self, to: &Member, apply: Apply, timeout: Duration) -> Result<Ack, client::Error>;
-
-    /// Tells one node how far the change stream is applied there, and asks what it has confirmed.
-    async fn heartbeat(
-        &self,
-        to: &Member,
-        heartbeat: Heartbeat,
-        timeout: Duration,
-    ) -> Result<HeartbeatReply, client::Error>;
-
-    /// Forgets nodes that are gone.
-    fn retain(&self, _ring: &Ring) {}
-}
-
-#[async_trait]
-impl Appliers for client::Peers {
-    async fn apply(&self, to: &Member, apply: Apply, timeout: Duration) -> Result<Ack, client::Error> {
-        Self::apply(self, to, apply, timeout).await
-    }
-
-    async fn heartbeat(
-        &self,
-        to: &Member,
-        heartbeat: Heartbeat,
-        timeout: Duration,
-    ) -> Result<HeartbeatReply, client::Error> {
-        Self::heartbeat(self, to, heartbeat, timeout).await
-    }
-
-    fn retain(&self, ring: &Ring) {
-        Self::retain(self, ring);
-    }
-}
+use self::proof::Proof;
+use self::worker::Outcome;
 
 /// Bounds of what goes to one node.
 #[derive(Clone, Debug)]
@@ -115,8 +75,6 @@ impl Place {
     }
 }
 
-type Proof = Shared<BoxFuture<'static, Arc<Ring>>>;
-
 /// What is delivered together: the removals and flushes of one batch.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Removals {
@@ -132,22 +90,6 @@ pub(crate) struct Deliverer {
     membership: Arc<dyn Membership>,
     shared: Arc<Nodes>,
     planner: Planner,
-}
-
-/// What all workers share.
-struct Nodes {
-    appliers: Arc<dyn Appliers>,
-    catalog: Arc<Catalog>,
-    limits: Limits,
-    metrics: DeliverMetrics,
-    tasks: TaskTracker,
-    /// Guards the map alone.
-    workers: Mutex<BTreeMap<NodeId, Arc<Worker>>>,
-    /// The greatest epoch that each life of a node has confirmed. Guards the map alone.
-    confirmed: Mutex<BTreeMap<NodeId, (u64, Epoch)>>,
-    /// The last reading of each node's clock. Guards the map alone.
-    clocks: Mutex<BTreeMap<NodeId, Reading>>,
-    watermarks: Arc<Watermarks>,
 }
 
 /// How the phases of a path ended.
@@ -304,25 +246,6 @@ impl Deliverer {
         Ran::Acknowledged
     }
 
-    /// The membership as it is now, by `epoch` or a later one. A read alone would not do: it raises no epoch while the list is
-    /// the same, and a node that knows that list by a newer epoch would make every plan look old, for ever.
-    async fn at_least(&self, epoch: Epoch) -> Arc<Ring> {
-        loop {
-            let ring = self.proof().await;
-            if ring.epoch() >= epoch {
-                return ring;
-            }
-            match self.membership.catch_up(epoch).await {
-                Ok(ring) => return ring,
-                Err(error) => {
-                    self.shared.metrics.membership_failures.inc();
-                    debug!(%error, %epoch, "can't catch up with the membership, trying again");
-                    tokio::time::sleep(worker::jittered(Duration::from_millis(50))).await;
-                }
-            }
-        }
-    }
-
     async fn send(
         &self,
         to: &Member,
@@ -331,7 +254,7 @@ impl Deliverer {
         origin: &Arc<str>,
         place: &Place,
     ) -> Outcome {
-        let worker = self.worker(to);
+        let worker = self.shared.worker(to, &*self.membership);
         let Some(worker) = worker else { return Outcome::Gone };
         let mut answer = worker.push(payload.clone(), epoch, origin.clone(), place).await;
         tokio::select! {
@@ -339,63 +262,6 @@ impl Deliverer {
             () = worker.slowed() => place.give_back(),
         }
         answer.await.unwrap_or(Outcome::Gone)
-    }
-
-    /// The worker of this life of a node; `None` if it is over.
-    fn worker(&self, member: &Member) -> Option<Arc<Worker>> {
-        let mut workers = self.shared.workers.lock();
-        if let Some(worker) = workers.get(&member.id) {
-            if worker.member() == member {
-                return Some(worker.clone());
-            }
-            if worker.member().incarnation > member.incarnation {
-                return None;
-            }
-        }
-        // Looked up under the lock: the watcher, which takes it too, closes what leaves after this.
-        let ring = self.membership.ring();
-        if ring.epoch() > Epoch(0)
-            && ring.member(&member.id).is_none_or(|live| live.incarnation != member.incarnation)
-        {
-            return None;
-        }
-        let worker = Worker::start(member.clone(), &self.shared);
-        if let Some(old) = workers.insert(member.id.clone(), worker.clone()) {
-            old.close();
-        }
-        Some(worker)
-    }
-
-    /// A linearizable read of the membership that begins when it is first polled, repeated until it succeeds.
-    fn proof(&self) -> Proof {
-        let membership = self.membership.clone();
-        let metrics = self.shared.metrics.clone();
-        let read = async move {
-            let mut wait = Duration::from_millis(50);
-            let mut failed = false;
-            loop {
-                match membership.read().await {
-                    Ok(ring) => {
-                        if failed {
-                            metrics.membership_down.set(0);
-                        }
-                        return ring;
-                    }
-                    Err(error) => {
-                        failed = true;
-                        metrics.membership_failures.inc();
-                        if metrics.membership_down.set(1) == 0 {
-                            warn!(%error, "membership can't be read: removals go to the nodes known, commits wait");
-                        } else {
-                            debug!(%error, "membership still can't be read");
-                        }
-                        tokio::time::sleep(worker::jittered(wait)).await;
-                        wait = (wait * 2).min(Duration::from_secs(2));
-                    }
-                }
-            }
-        };
-        read.boxed().shared()
     }
 
     /// Ends the workers of nodes that have left. Never returns while the membership lives.
@@ -409,53 +275,6 @@ impl Deliverer {
                 return;
             }
         }
-    }
-}
-
-impl Nodes {
-    fn retain(&self, ring: &Ring) {
-        // The ring before anything is known says nothing about anybody.
-        if ring.epoch() == Epoch(0) && ring.members().is_empty() {
-            return;
-        }
-        let live = |worker: &Worker| {
-            ring.member(&worker.member().id)
-                .is_some_and(|member| member.incarnation <= worker.member().incarnation)
-        };
-        self.workers.lock().retain(|id, worker| {
-            let keep = live(worker);
-            if !keep {
-                info!(node = %id, "node has left: nothing waits for it any more");
-                worker.close();
-            }
-            keep
-        });
-        self.confirmed.lock().retain(|id, _| ring.member(id).is_some());
-        self.clocks.lock().retain(|id, _| ring.member(id).is_some());
-        self.appliers.retain(ring);
-    }
-
-    fn close_all(&self) {
-        for worker in std::mem::take(&mut *self.workers.lock()).into_values() {
-            worker.close();
-        }
-    }
-
-    /// Learns from an answer which epoch a node has confirmed, and what its clock shows.
-    fn note(&self, node: &NodeId, incarnation: u64, epoch: Epoch, clock: Option<Clock>) {
-        if let Some(clock) = clock {
-            self.clocks.lock().insert(node.clone(), Reading { clock, at: Instant::now() });
-        }
-        let mut confirmed = self.confirmed.lock();
-        let known = confirmed.entry(node.clone()).or_insert((incarnation, epoch));
-        if (incarnation, epoch) > *known {
-            *known = (incarnation, epoch);
-        }
-    }
-
-    /// The last reading of a node's clock. Not the best one: a clock that was set back by a freeze shows in the next.
-    fn reading(&self, node: &NodeId) -> Option<Reading> {
-        self.clocks.lock().get(node).copied()
     }
 }
 

@@ -136,7 +136,11 @@ impl Mapper {
                         times.push((event.executed_ms, message.timestamp_ms));
                     }
                 }
-                Err(error) => letters.push(self.letter(&message, error, &mut stale)),
+                Err(error) => {
+                    let format = self.decoder.format(&message.partition.topic);
+                    self.metrics.undecodable(format);
+                    letters.push(self.letter(&message, error, &mut stale));
+                }
             }
         }
         self.metrics.messages.inc_by(batch.len() as u64);
@@ -284,7 +288,6 @@ impl Mapper {
             None => Concerned::Everything,
         };
         let groups = self.flush(&concerned, Reason::Undecodable, stale);
-        self.metrics.undecodable.inc();
         let table = error.table.map(|(database, table)| format!("{database}.{table}"));
         warn!(
             partition = %message.partition,

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use catalog::FlushReason;
+use daemon::config::KafkaFormat;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -10,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::decode::{Idle, Reason};
 use crate::offsets::Partition;
 
 /// Names a node.
@@ -28,6 +31,12 @@ impl NodeLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct ReasonLabel {
     pub(crate) reason: &'static str,
+}
+
+/// Names a format of messages.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct FormatLabel {
+    format: &'static str,
 }
 
 /// Names a partition.
@@ -50,7 +59,7 @@ pub(crate) struct PipelineMetrics {
     pub(crate) bytes: Counter,
     pub(crate) rows: Counter,
     pub(crate) ignored: Family<ReasonLabel, Counter>,
-    pub(crate) undecodable: Counter,
+    undecodable: Family<FormatLabel, Counter>,
     pub(crate) dead_letters: Counter,
     pub(crate) dead_letter_failures: Counter,
     pub(crate) flushes: Family<ReasonLabel, Counter>,
@@ -79,7 +88,7 @@ impl PipelineMetrics {
             bytes: Counter::default(),
             rows: Counter::default(),
             ignored: Family::default(),
-            undecodable: Counter::default(),
+            undecodable: Family::default(),
             dead_letters: Counter::default(),
             dead_letter_failures: Counter::default(),
             flushes: Family::default(),
@@ -104,7 +113,11 @@ impl PipelineMetrics {
         registry.register_with_unit("message", "Bytes of message values read", Unit::Bytes, all.bytes);
         registry.register("rows", "Row changes of tables that have rules", all.rows);
         registry.register("ignored", "Messages that change nothing that is cached, by why", all.ignored);
-        registry.register("undecodable", "Messages that could not be decoded", all.undecodable);
+        registry.register(
+            "undecodable",
+            "Messages that could not be decoded, by the format that is set for their topic",
+            all.undecodable,
+        );
         registry.register("dead_letters", "Messages sent to the dead-letter topic", all.dead_letters);
         registry.register(
             "dead_letter_failures",
@@ -171,7 +184,31 @@ impl PipelineMetrics {
         );
         registry.register("commits", "Commits of offsets", all.commits);
         registry.register("commit_failures", "Commits of offsets that failed", all.commit_failures);
+        metrics.show();
         metrics
+    }
+
+    /// Has every series of a closed set begin at 0: whoever asks how much one has grown misses its first step otherwise.
+    fn show(&self) {
+        for reason in Reason::ALL.iter().filter(|reason| reason.is_gap()) {
+            drop(self.gaps.get_or_create(&ReasonLabel { reason: reason.label() }));
+        }
+        let flushing = Reason::ALL.iter().filter(|reason| **reason != Reason::NewPartition);
+        for reason in flushing.map(|reason| reason.label()).chain(FlushReason::LABELS) {
+            self.flushed(reason, 0);
+        }
+        for idle in Idle::ALL {
+            drop(self.ignored.get_or_create(&ReasonLabel { reason: idle.label() }));
+        }
+        for format in KafkaFormat::ALL {
+            drop(self.undecodable.get_or_create(&FormatLabel { format: format.name() }));
+        }
+    }
+
+    /// Counts a message that could not be decoded by this format, or because no format is set for its topic.
+    pub(crate) fn undecodable(&self, format: Option<KafkaFormat>) {
+        let format = format.map_or("none", KafkaFormat::name);
+        self.undecodable.get_or_create(&FormatLabel { format }).inc();
     }
 
     pub(crate) fn flushed(&self, reason: &'static str, groups: usize) {
@@ -258,7 +295,7 @@ impl DeliverMetrics {
     }
 }
 
-/// What the Kafka source measures.
+/// What sources measure.
 #[derive(Clone, Default)]
 pub(crate) struct SourceMetrics {
     pub(crate) rebalances: Counter,
@@ -281,5 +318,52 @@ impl SourceMetrics {
         );
         registry.register("source_errors", "Errors of the client of the log", metrics.errors.clone());
         Arc::new(metrics)
+    }
+}
+
+/// Where in the binlog: as far as it was read, or its end as the server last told it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct BinlogLabel {
+    at: &'static str,
+}
+
+/// How far the binlog is read, and how long it is.
+#[derive(Clone, Debug)]
+pub(crate) struct BinlogMetrics {
+    /// As far as it was read.
+    pub(crate) read: BinlogPlace,
+    /// Its end.
+    pub(crate) end: BinlogPlace,
+}
+
+/// A file's number, and a place in the file.
+#[derive(Clone, Debug)]
+pub(crate) struct BinlogPlace {
+    file: Gauge,
+    offset: Gauge,
+}
+
+impl BinlogMetrics {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let (files, offsets) =
+            (Family::<BinlogLabel, Gauge>::default(), Family::<BinlogLabel, Gauge>::default());
+        registry.register(
+            "binlog_file",
+            "Number of the binlog's file that was read last (read), or is written now (end)",
+            files.clone(),
+        );
+        registry.register_with_unit("binlog_position", "Place in that file", Unit::Bytes, offsets.clone());
+        let place = |at| BinlogPlace {
+            file: files.get_or_create(&BinlogLabel { at }).clone(),
+            offset: offsets.get_or_create(&BinlogLabel { at }).clone(),
+        };
+        Self { read: place("read"), end: place("end") }
+    }
+}
+
+impl BinlogPlace {
+    pub(crate) fn set(&self, file: u64, offset: u64) {
+        self.file.set(i64::try_from(file).unwrap_or(i64::MAX));
+        self.offset.set(i64::try_from(offset).unwrap_or(i64::MAX));
     }
 }

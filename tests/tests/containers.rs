@@ -93,6 +93,7 @@ fn main() -> ExitCode {
     let small = tests![SmallTest:
         binlog::changes_reach_every_node_without_kafka_and_canal,
         binlog::a_purged_binlog_flushes,
+        binlog::a_long_backlog_is_skipped,
         binlog::another_instance_takes_over,
         binlog::dropped_connections_and_compressed_transactions,
         key_types::every_type_that_may_be_a_key_part_in_the_binlog,

@@ -51,6 +51,10 @@ pub(crate) enum BadToken {
 }
 
 impl BadToken {
+    /// All of them, for metrics.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Malformed, Self::Foreign, Self::PastLife, Self::OtherKey, Self::Expired];
+
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Malformed => "token_malformed",

@@ -1,11 +1,11 @@
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::{
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
     registry::{Registry, Unit},
 };
 
-use super::Sizes;
+use super::{Eviction, Sizes};
 use crate::metrics::{Cause, CauseLabel};
 
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(super) struct StoreMetrics {
 }
 
 impl StoreMetrics {
-    pub(super) fn register(registry: &mut Registry, capacity: u64) -> Self {
+    pub(super) fn register(registry: &mut Registry, capacity: u64, eviction: Eviction) -> Self {
         let metrics = Self {
             dropped: Family::default(),
             entries: Gauge::default(),
@@ -66,6 +66,11 @@ impl StoreMetrics {
         let limit = Gauge::<u64, AtomicU64>::default();
         limit.set(capacity);
         registry.register_with_unit("memory_limit", "Memory that entries may take", Unit::Bytes, limit);
+        registry.register(
+            "eviction",
+            "Who has to go when memory is full",
+            Info::new([("policy", eviction.name())]),
+        );
         for cause in Cause::ALL {
             metrics.dropped(cause, 0);
         }

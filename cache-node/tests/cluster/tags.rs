@@ -4,12 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use cache_node::{Error, Hop};
 use catalog::Catalog;
-use client::{Apply, Outcome};
+use client::{Apply, Outcome, ReadOptions};
 use loader::Untagged;
 use ring::Epoch;
 
 use crate::{
     http::post,
+    resp::Redis,
     stack::{Running, Stack, row},
 };
 
@@ -112,6 +113,20 @@ async fn what_has_too_many_tags_or_an_unreadable_one_is_served_and_not_kept() {
     assert_eq!(a.node.stats().fills_refused, 2);
     let explained = a.node.explain(&key, Hop::First).await.unwrap();
     assert!(explained.events.iter().any(|event| event.detail == "too_many_tags"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_would_lack_its_tags_is_not_set_and_the_answer_says_what_to_do() {
+    let stack = stack(1);
+    let a = stack.start("a").await;
+    let reply = Redis::to(&a).await.ask(&format!("SET {} x", a.key())).await;
+    let text = "ERR group user is filled by its query, which gives its entries their tags: change the row";
+    assert!(reply.is_error(text), "{reply:?}");
+    let options = ReadOptions { look_aside: true, max_staleness: None };
+    let answer = a.node.get_with(&a.key(), Hop::First, options).await.unwrap();
+    let (value, token) = (Some("x".into()), answer.token.expect("a miss gives a token"));
+    let set = a.node.set(&a.key(), value, &token, None, Hop::First).await.unwrap();
+    assert_eq!(set.refused.as_deref(), Some("tagged"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

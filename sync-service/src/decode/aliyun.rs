@@ -7,7 +7,7 @@ use catalog::{JsonForm, Op};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Decoder, Event, Idle, Meaning, Reason, Scratch, Undecodable, ddl, json};
+use super::{About, Decoder, Event, Idle, Meaning, Reason, Scratch, Undecodable, ddl, json};
 
 #[derive(Deserialize)]
 struct Message<'a> {
@@ -64,30 +64,20 @@ pub(super) fn decode<'a>(
 ) -> Result<Event, Undecodable> {
     let message: Message<'a> = json::message(bytes)?;
     let names = message.schema.and_then(|schema| schema.source);
-    let name = |raw: Option<&RawValue>| json::text(raw).map(std::borrow::Cow::into_owned).unwrap_or_default();
     let (database, table) =
-        names.map_or_else(Default::default, |names| (name(names.database), name(names.table)));
-    let bad = |reason: String| Undecodable::of(reason, &database, &table);
+        names.map_or_else(Default::default, |names| (json::name(names.database), json::name(names.table)));
+    let mut about = About { database, table, ..About::default() };
     let Some(payload) = message.payload else {
-        return Err(bad("message has no `payload`; source.kafka.format is aliyun".to_owned()));
+        return Err(about.bad("message has no `payload`; source.kafka.format is aliyun"));
     };
-    let event = |meaning| Event {
-        database: database.clone(),
-        table: table.clone(),
-        executed_ms: payload
-            .timestamp
-            .as_ref()
-            .and_then(|times| json::integer(times.event))
-            .filter(|time| *time > 0),
-        written_ms: None,
-        batch: None,
-        meaning,
-    };
+    let time = payload.timestamp.and_then(|times| json::integer(times.event));
+    about.executed_ms = time.filter(|time| *time > 0);
     if let Some(sql) = json::text(payload.ddl) {
-        return Ok(event(match ddl::statement(&database, &sql) {
+        let meaning = match ddl::statement(&about.database, &sql) {
             Some(concerned) => Meaning::Whole { concerned, reason: Reason::Ddl },
             None => Meaning::Nothing(Idle::NoRowsTouched),
-        }));
+        };
+        return Ok(about.event(meaning));
     }
     let op = match json::text(payload.op).as_deref() {
         Some("INSERT") => Op::Insert,
@@ -96,19 +86,16 @@ pub(super) fn decode<'a>(
         Some("DELETE" | "UPDATE_BEFORE") => Op::Delete,
         op => {
             let op: String = op.unwrap_or("none").chars().take(40).collect();
-            return Err(bad(format!("message has the unknown `op` {op}")));
+            return Err(about.bad(format!("message has the unknown `op` {op}")));
         }
     };
-    if table.is_empty() || database.is_empty() {
-        return Err(bad(
-            "`schema.source` names no database and table, so the row can't be mapped to keys".to_owned()
-        ));
+    if !about.names_a_table() {
+        let reason = "`schema.source` names no database and table, so the row can't be mapped to keys";
+        return Err(about.bad(reason));
     }
-    if decoder.is_heartbeat(&database, &table) {
-        return Ok(event(Meaning::Beat));
-    }
-    let Some(rules) = decoder.learn(&database, &table) else {
-        return Ok(event(Meaning::Nothing(Idle::NoRules)));
+    let rules = match decoder.rules_for(&about) {
+        Ok(rules) => rules,
+        Err(meaning) => return Ok(about.event(meaning)),
     };
     let row = |row: &Option<Row<'a>>| {
         row.as_ref().and_then(|row| row.columns).filter(|raw| json::is_object(Some(raw)))
@@ -116,13 +103,13 @@ pub(super) fn decode<'a>(
     let cell = |_: &str, raw: &'a RawValue| json::scalar(raw, JsonForm::Packed, JsonForm::Java);
     let (before, after) = (row(&payload.before), row(&payload.after));
     let Some(data) = (if op == Op::Delete { before } else { after }) else {
-        return Err(bad("message has no row".to_owned()));
+        return Err(about.bad("message has no row"));
     };
-    let fail = |error: Undecodable| bad(error.reason);
+    let fail = |error: Undecodable| about.bad(error.reason);
     json::row(data, &decoder.columns, &mut scratch.data, cell).map_err(fail)?;
     if let (Op::Update, Some(before)) = (op, before) {
         scratch.old_is_whole = true;
         json::row(before, &decoder.columns, &mut scratch.old, cell).map_err(fail)?;
     }
-    Ok(event(Meaning::Rows { rules, op }))
+    Ok(about.event(Meaning::Rows { rules, op }))
 }

@@ -15,7 +15,7 @@ pub(super) use self::schema::Schemas;
 pub(super) use self::unwrapped::decode as unwrapped;
 
 use self::schema::Kinds;
-use super::{Cell, Concerned, Decoder, Event, Idle, Meaning, Reason, Scratch, Undecodable, ddl, json};
+use super::{About, Cell, Decoder, Event, Idle, Meaning, Reason, Scratch, Undecodable, ddl, json};
 use crate::source;
 
 /// What Connect's `JsonConverter` puts around a value where `schemas.enable=true`.
@@ -88,68 +88,59 @@ pub(super) fn decode<'a>(
     scratch: &mut Scratch<'a>,
 ) -> Result<Event, Undecodable> {
     // The delete came before it.
-    let Some(bytes) = message.payload else { return Ok(idle(Idle::Tombstone)) };
+    let Some(bytes) = message.payload else {
+        return Ok(About::default().event(Meaning::Nothing(Idle::Tombstone)));
+    };
     let (bytes, schema) = unwrap(bytes)?;
     let envelope: Envelope<'a> = json::message(bytes)?;
     let origin = envelope
         .source
         .and_then(|raw| serde_json::from_str::<Origin<'_>>(raw.get()).ok())
         .unwrap_or_default();
-    let name = |raw| json::text(raw).map(std::borrow::Cow::into_owned).unwrap_or_default();
-    let (database, table) = (name(origin.db), name(origin.table));
-    let event = |meaning| Event {
-        database: database.clone(),
-        table: table.clone(),
+    let about = About {
+        database: json::name(origin.db),
+        table: json::name(origin.table),
         executed_ms: json::integer(origin.ts_ms),
         written_ms: json::integer(envelope.ts_ms),
-        batch: None,
-        meaning,
     };
-    let bad = |reason: String| Undecodable::of(reason, &database, &table);
     let Some(op) = json::text(envelope.op) else {
-        return other(bytes, &envelope, &name(envelope.database_name)).map(event);
+        return other(bytes, &envelope).map(|meaning| about.event(meaning));
     };
     let op = match &*op {
         "c" | "r" => Op::Insert,
         "u" => Op::Update,
         "d" => Op::Delete,
-        "t" | "m" => {
-            if op == "m" {
-                return Ok(event(Meaning::Nothing(Idle::Comment)));
-            }
-            if table.is_empty() {
-                return Err(bad("truncation names no table in `source`".to_owned()));
-            }
-            let concerned = Concerned::Tables(vec![(database.clone(), table.clone())]);
-            return Ok(event(Meaning::Whole { concerned, reason: Reason::Truncate }));
+        "m" => return Ok(about.event(Meaning::Nothing(Idle::Comment))),
+        "t" if about.table.is_empty() => return Err(about.bad("truncation names no table in `source`")),
+        "t" => {
+            let meaning = about.whole(Reason::Truncate);
+            return Ok(about.event(meaning));
         }
         op => {
             let op: String = op.chars().take(40).collect();
-            return Err(bad(format!("message has the unknown `op` {op:?}")));
+            return Err(about.bad(format!("message has the unknown `op` {op:?}")));
         }
     };
-    if table.is_empty() || database.is_empty() {
-        return Err(bad("`source` names no db and table, so the row can't be mapped to keys".to_owned()));
+    if !about.names_a_table() {
+        return Err(about.bad("`source` names no db and table, so the row can't be mapped to keys"));
     }
-    if decoder.is_heartbeat(&database, &table) {
-        return Ok(event(Meaning::Beat));
-    }
-    let Some(rules) = decoder.learn(&database, &table) else {
-        return Ok(event(Meaning::Nothing(Idle::NoRules)));
+    let rules = match decoder.rules_for(&about) {
+        Ok(rules) => rules,
+        Err(meaning) => return Ok(about.event(meaning)),
     };
     let snapshot = json::text(origin.snapshot).unwrap_or(origin.snapshot.map_or("", RawValue::get).into());
     let is_read = json::text(envelope.op).as_deref() == Some("r") && snapshot != "incremental";
-    if let Some(reading) = decoder.reads_anew(&database, &table, is_read) {
-        return Ok(event(reading));
+    if let Some(reading) = decoder.reads_anew(&about, is_read) {
+        return Ok(about.event(reading));
     }
     let (before, after) = (envelope.before, envelope.after);
     let (data, lacks) = if op == Op::Delete { (before, "before") } else { (after, "after") };
     let Some(data) = data.filter(|data| json::is_object(Some(data))) else {
-        return Err(bad(format!("`{lacks}` is no row")));
+        return Err(about.bad(format!("`{lacks}` is no row")));
     };
     let kinds = decoder.schemas.of(schema, Some(lacks));
     let columns = &decoder.columns;
-    let fail = |error: Undecodable| bad(error.reason);
+    let fail = |error: Undecodable| about.bad(error.reason);
     json::row(data, columns, &mut scratch.data, |name, raw| cell(kinds.as_deref(), name, raw))
         .map_err(fail)?;
     if op == Op::Update
@@ -159,23 +150,21 @@ pub(super) fn decode<'a>(
         json::row(before, columns, &mut scratch.old, |name, raw| cell(kinds.as_deref(), name, raw))
             .map_err(fail)?;
     }
-    Ok(event(Meaning::Rows { rules, op }))
+    Ok(about.event(Meaning::Rows { rules, op }))
 }
 
 impl Decoder {
     /// Rows of a table are read from its beginning on, not as they change: what came before may have been missed, the rows that were
     /// deleted then come never. Once per table that makes all of it stale; its rows are taken as they come after that.
-    fn reads_anew(&mut self, database: &str, table: &str, is_read: bool) -> Option<Meaning> {
-        let name = (database.to_owned(), table.to_owned());
+    fn reads_anew(&mut self, about: &About, is_read: bool) -> Option<Meaning> {
+        let name = (about.database.clone(), about.table.clone());
         if !is_read {
             if !self.snapshots.is_empty() {
                 self.snapshots.remove(&name);
             }
             return None;
         }
-        self.snapshots
-            .insert(name.clone())
-            .then(|| Meaning::Whole { concerned: Concerned::Tables(vec![name]), reason: Reason::Snapshot })
+        self.snapshots.insert(name).then(|| about.whole(Reason::Snapshot))
     }
 }
 
@@ -196,9 +185,9 @@ fn untyped(raw: &RawValue) -> Cell<'_> {
 }
 
 /// Messages that are about no row: statements, transactions, signs of life.
-fn other(bytes: &[u8], envelope: &Envelope<'_>, database: &str) -> Result<Meaning, Undecodable> {
+fn other(bytes: &[u8], envelope: &Envelope<'_>) -> Result<Meaning, Undecodable> {
     if let Some(sql) = json::text(envelope.ddl) {
-        return Ok(match ddl::statement(database, &sql) {
+        return Ok(match ddl::statement(&json::name(envelope.database_name), &sql) {
             Some(concerned) => {
                 let truncated =
                     sql.trim_start().get(..8).is_some_and(|word| word.eq_ignore_ascii_case("truncate"));
@@ -221,15 +210,4 @@ fn other(bytes: &[u8], envelope: &Envelope<'_>, database: &str) -> Result<Meanin
         "if ExtractNewRecordState unwraps it, set source.kafka.format = \"debezium_unwrapped\""
     };
     Err(Undecodable::new(format!("message has no `op`; {hint}")))
-}
-
-fn idle(idle: Idle) -> Event {
-    Event {
-        database: String::new(),
-        table: String::new(),
-        executed_ms: None,
-        written_ms: None,
-        batch: None,
-        meaning: Meaning::Nothing(idle),
-    }
 }

@@ -25,6 +25,11 @@ pub(super) fn text(raw: Option<&RawValue>) -> Option<Cow<'_, str>> {
     raw.starts_with('"').then(|| serde_json::from_str::<Text<'_>>(raw).ok().map(|text| text.0)).flatten()
 }
 
+/// A name; empty for what is no string.
+pub(super) fn name(raw: Option<&RawValue>) -> String {
+    text(raw).map(Cow::into_owned).unwrap_or_default()
+}
+
 /// A whole number, also in quotes.
 pub(super) fn integer(raw: Option<&RawValue>) -> Option<i64> {
     raw?.get().trim_matches('"').parse().ok()

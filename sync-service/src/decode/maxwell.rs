@@ -4,7 +4,7 @@ use catalog::{JsonForm, Op};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Cell, Concerned, Decoder, Event, Idle, Meaning, Reason, Scratch, Undecodable, json};
+use super::{About, Cell, Concerned, Decoder, Event, Idle, Meaning, Reason, Scratch, Undecodable, json};
 
 #[derive(Deserialize)]
 struct Message<'a> {
@@ -49,11 +49,10 @@ pub(super) fn decode<'a>(
     scratch: &mut Scratch<'a>,
 ) -> Result<Event, Undecodable> {
     let message: Message<'a> = json::message(bytes)?;
-    let name = |raw| json::text(raw).map(std::borrow::Cow::into_owned).unwrap_or_default();
-    let (database, table) = (name(message.database), name(message.table));
-    let bad = |reason: String| Undecodable::of(reason, &database, &table);
+    let (database, table) = (json::name(message.database), json::name(message.table));
+    let mut about = About { database, table, executed_ms: json::integer(message.ts), written_ms: None };
     if message.encrypted.is_some() {
-        return Err(bad("message is encrypted; set encrypt=none in maxwell's configuration".to_owned()));
+        return Err(about.bad("message is encrypted; set encrypt=none in maxwell's configuration"));
     }
     let Some(kind) = json::text(message.kind) else {
         let hint = if message.op.is_some() || message.payload.is_some() {
@@ -61,50 +60,38 @@ pub(super) fn decode<'a>(
         } else {
             "is it written by maxwell?"
         };
-        return Err(bad(format!("message has no `type`; {hint}")));
-    };
-    let ts = json::integer(message.ts);
-    let event = |meaning, executed_ms| Event {
-        database: database.clone(),
-        table: table.clone(),
-        executed_ms,
-        written_ms: None,
-        batch: None,
-        meaning,
+        return Err(about.bad(format!("message has no `type`; {hint}")));
     };
     let op = match &*kind {
         "insert" | "bootstrap-insert" => Op::Insert,
         "update" => Op::Update,
         "delete" => Op::Delete,
         // Statements carry their time in milliseconds.
-        _ => return statement(&kind, &database, &table, &message).map(|meaning| event(meaning, ts)),
+        _ => return statement(&kind, &about, &message).map(|meaning| about.event(meaning)),
     };
     // Rows carry theirs in seconds.
-    let executed_ms = ts.map(|seconds| seconds.saturating_mul(1000));
-    if table.is_empty() || database.is_empty() {
-        return Err(
-            bad("message names no database and table, so its row can't be mapped to keys".to_owned()),
-        );
+    about.executed_ms = about.executed_ms.map(|seconds| seconds.saturating_mul(1000));
+    if !about.names_a_table() {
+        return Err(about.bad("message names no database and table, so its row can't be mapped to keys"));
     }
-    if decoder.is_heartbeat(&database, &table) {
-        return Ok(event(Meaning::Beat, executed_ms));
-    }
-    let Some(rules) = decoder.learn(&database, &table) else {
-        return Ok(event(Meaning::Nothing(Idle::NoRules), executed_ms));
+    let rules = match decoder.rules_for(&about) {
+        Ok(rules) => rules,
+        Err(meaning) => return Ok(about.event(meaning)),
     };
     let data = message.data.filter(|data| json::is_object(Some(data)));
     let (Some(data), None) = (data, message.reason) else {
-        let concerned = Concerned::Tables(vec![(database.clone(), table.clone())]);
-        return Ok(event(Meaning::Whole { concerned, reason: Reason::Statement }, executed_ms));
+        let meaning = about.whole(Reason::Statement);
+        return Ok(about.event(meaning));
     };
     let columns = &decoder.columns;
-    json::row(data, columns, &mut scratch.data, |_, raw| cell(raw)).map_err(|error| bad(error.reason))?;
+    let fail = |error: Undecodable| about.bad(error.reason);
+    json::row(data, columns, &mut scratch.data, |_, raw| cell(raw)).map_err(fail)?;
     if op == Op::Update
         && let Some(old) = message.old.filter(|old| json::is_object(Some(old)))
     {
-        json::row(old, columns, &mut scratch.old, |_, raw| cell(raw)).map_err(|error| bad(error.reason))?;
+        json::row(old, columns, &mut scratch.old, |_, raw| cell(raw)).map_err(fail)?;
     }
-    Ok(event(Meaning::Rows { rules, op }, executed_ms))
+    Ok(about.event(Meaning::Rows { rules, op }))
 }
 
 /// Maxwell writes numbers with all their digits, bytes as base64, labels of ENUM and, as an array, of SET.
@@ -119,7 +106,8 @@ fn cell(raw: &RawValue) -> Cell<'_> {
     json::scalar(raw, JsonForm::String, JsonForm::Number)
 }
 
-fn statement(kind: &str, database: &str, table: &str, message: &Message<'_>) -> Result<Meaning, Undecodable> {
+fn statement(kind: &str, about: &About, message: &Message<'_>) -> Result<Meaning, Undecodable> {
+    let (database, table) = (&*about.database, &*about.table);
     let flush = |concerned| Ok(Meaning::Whole { concerned, reason: Reason::Ddl });
     match kind {
         "bootstrap-start" | "bootstrap-complete" => Ok(Meaning::Nothing(Idle::Comment)),
@@ -150,7 +138,7 @@ fn statement(kind: &str, database: &str, table: &str, message: &Message<'_>) -> 
             } else {
                 ""
             };
-            Err(Undecodable::of(format!("message has the unknown `type` {told:?}{hint}"), database, table))
+            Err(about.bad(format!("message has the unknown `type` {told:?}{hint}")))
         }
     }
 }

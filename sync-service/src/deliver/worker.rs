@@ -78,6 +78,7 @@ impl Worker {
             told: AtomicU64::new(0),
             closed: CancellationToken::new(),
         });
+        drop(nodes.metrics.slow.get_or_create(&NodeLabel::new(worker.member.id.as_str())));
         let task = worker.clone();
         nodes.tasks.spawn(async move {
             // Dropping the loop drops every waiting sender, which tells `Gone`.

@@ -4,6 +4,7 @@
 //! one partition, `binlog/0`. A position is a set of GTIDs, which means the same on every server of a replication group, so that a failover
 //! is no gap. It is kept when all that was read up to the end of a transaction is acknowledged, never in the midst of one.
 
+mod events;
 mod gtid;
 mod messages;
 mod position;
@@ -35,8 +36,8 @@ use self::position::{Place, Position, Right};
 use self::reader::{Ended, Reader};
 use self::server::{LogPlace, Server};
 use super::{Batching, Error, Event, Letter, Source, Survey};
-use crate::config::{OnFirstStart, OnOutOfRange, Sync};
-use crate::metrics::SourceMetrics;
+use crate::config::{CatchUp, OnFirstStart, OnOutOfRange, Sync};
+use crate::metrics::{BinlogMetrics, SourceMetrics};
 use crate::offsets::{NextOffset, Offsets, Partition};
 
 /// The longest that a survey waits for the reader to come as far as the log was.
@@ -50,6 +51,7 @@ pub struct Binlog {
     beats: Vec<(String, String)>,
     on_first_start: OnFirstStart,
     on_out_of_range: OnOutOfRange,
+    catch_up: CatchUp,
     who: String,
     shared: Arc<Shared>,
     offsets: std::sync::OnceLock<Arc<Offsets>>,
@@ -71,6 +73,7 @@ pub(super) struct Shared {
     /// Grows with each connection of the reader: the server behind the address may be another one then.
     sessions: AtomicU64,
     metrics: Arc<SourceMetrics>,
+    places: BinlogMetrics,
     /// Ends everything.
     stop: CancellationToken,
 }
@@ -129,7 +132,8 @@ impl Binlog {
         beats: &[(String, String)],
         registry: &mut Registry,
     ) -> Result<Self, Error> {
-        let metrics = SourceMetrics::register(registry.sub_registry_with_prefix("sync"));
+        let registry = registry.sub_registry_with_prefix("sync");
+        let (metrics, places) = (SourceMetrics::register(registry), BinlogMetrics::register(registry));
         let server = Server::new(config.url.expose())?;
         let place = match (&config.position_file, etcd) {
             (Some(file), _) => Place::File(file.clone()),
@@ -150,6 +154,7 @@ impl Binlog {
             beats: beats.to_vec(),
             on_first_start: sync.on_first_start,
             on_out_of_range: sync.on_out_of_range,
+            catch_up: sync.catch_up,
             who: format!("{host} {}", std::process::id()),
             shared: Arc::new(Shared {
                 partition: Partition::new("binlog", 0),
@@ -160,6 +165,7 @@ impl Binlog {
                 waits: Mutex::new(Some("the binlog's position has not been read yet".to_owned())),
                 sessions: AtomicU64::new(0),
                 metrics,
+                places,
                 stop: CancellationToken::new(),
             }),
             offsets: std::sync::OnceLock::new(),
@@ -205,6 +211,7 @@ impl Source for Binlog {
             heartbeat: self.config.heartbeat,
             on_first_start: self.on_first_start,
             on_out_of_range: self.on_out_of_range,
+            catch_up: self.catch_up,
             catalog: self.catalog.clone(),
             beats: self.beats.clone(),
             offsets: offsets.clone(),
@@ -223,12 +230,16 @@ impl Source for Binlog {
                     right = shared.place.take(&who) => Arc::new(right),
                 };
                 *shared.right.lock() = Some(right.clone());
+                shared.metrics.rebalances.inc();
+                shared.metrics.assigned.set(1);
                 match reader.hold(&right).await {
                     Ok(Ended::Stopped) => return,
                     Ok(Ended::Lost) => {
                         warn!("the place in etcd is lost: another instance may read the binlog now");
                         offsets.revoke(std::slice::from_ref(&shared.partition));
                         shared.right.lock().take();
+                        shared.metrics.rebalances.inc();
+                        shared.metrics.assigned.set(0);
                         *shared.waits.lock() = Some("another instance reads the binlog".to_owned());
                     }
                     Err(error) => {
@@ -315,6 +326,7 @@ impl Source for Binlog {
             return Ok(Survey { ends: Vec::new(), all });
         }
         let end = self.end_of_log().await?;
+        self.shared.places.end.set(end.number(), end.offset);
         // Offsets are the reader's own: how many there are up to the log's end is known when it has come there.
         let mut seen = self.shared.seen.subscribe();
         let reached = seen.wait_for(|seen| seen.as_ref().is_some_and(|(place, _)| *place >= end));

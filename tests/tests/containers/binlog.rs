@@ -144,6 +144,56 @@ pub(crate) async fn a_purged_binlog_flushes(stack: &Small) {
     cluster.until_everywhere("user:1", &user(1, "after", "ada@example.com")).await;
 }
 
+pub(crate) async fn a_long_backlog_is_skipped(stack: &Small) {
+    let name = "t_long";
+    let database = stack.database(name, &shop::TABLES).await;
+    let limits = "[sync.catch_up]\nmin_messages = 20\nmax_lag = \"2s\"\n";
+    let catalog = format!("{limits}{}", shop::catalog(name));
+    let mut cluster = Cluster::start_on_binlog(stack, name, 2, &catalog).await;
+    let rename =
+        async |name: &str| sql(&database, &format!("UPDATE users SET name = '{name}' WHERE id = 1")).await;
+    let read = async |cluster: &Cluster, name: &str| {
+        cluster.until_everywhere("user:1", &user(1, name, "ada@example.com")).await;
+    };
+    let stop = async |cluster: &mut Cluster| {
+        cached(cluster, "user:1").await;
+        committed(cluster).await;
+        assert!(cluster.sync.take().unwrap().stop().await);
+    };
+    rename("before").await;
+    read(&cluster, "before").await;
+
+    // Few transactions are read however old they are.
+    stop(&mut cluster).await;
+    rename("few").await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    cluster.start_sync().await;
+    read(&cluster, "few").await;
+    assert!(gaps(&cluster, "lag").await < 1.0);
+
+    // Many, and the first is older than 2 s: what they say is not read, and not needed.
+    stop(&mut cluster).await;
+    for number in 0..30 {
+        rename(&format!("many {number}")).await;
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    rename("last").await;
+    cluster.start_sync().await;
+    read(&cluster, "last").await;
+    assert!(gaps(&cluster, "lag").await >= 1.0);
+    assert!(cluster.sync().log().contains("31 transactions are left to read"));
+    let rows = cluster.sync().metric("freshline_sync_rows_total").await;
+    assert!(rows < 20.0, "{rows} of the skipped rows were read");
+    // And it goes on from there, also after a restart: the position is that of the gap's end.
+    rename("after").await;
+    read(&cluster, "after").await;
+    stop(&mut cluster).await;
+    rename("later").await;
+    cluster.start_sync().await;
+    read(&cluster, "later").await;
+    assert!(cluster.sync().metric("freshline_sync_gaps_total").await < 1.0);
+}
+
 pub(crate) async fn another_instance_takes_over(stack: &Small) {
     let (database, mut cluster) = open(stack, "t_leader").await;
     sql(&database, "UPDATE users SET name = 'first' WHERE id = 1").await;

@@ -194,6 +194,13 @@ fn refused(reason: &str) -> Problem {
             "bad-token",
             "that is no token; send it as the miss gave it",
         ),
+        // Another token would be of no use.
+        "tagged" => Problem::new(
+            StatusCode::CONFLICT,
+            "set-refused",
+            "not stored (tagged): entries of this group carry tags, which only a fill of its query can tell; GET the key and it is filled, \
+             or keep values of your own in a group without a query",
+        ),
         _ => Problem::new(
             StatusCode::CONFLICT,
             "set-refused",

@@ -26,6 +26,23 @@ pub enum KafkaFormat {
     Aliyun,
 }
 
+impl KafkaFormat {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Canal, Self::Debezium, Self::DebeziumUnwrapped, Self::Maxwell, Self::Aliyun];
+
+    /// The name in the configuration and in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Canal => "canal",
+            Self::Debezium => "debezium",
+            Self::DebeziumUnwrapped => "debezium_unwrapped",
+            Self::Maxwell => "maxwell",
+            Self::Aliyun => "aliyun",
+        }
+    }
+}
+
 /// One form for all topics, or one per topic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]

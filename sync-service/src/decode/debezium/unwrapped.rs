@@ -9,8 +9,8 @@ use catalog::Op;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{cell, idle, json, schema, unwrap};
-use crate::decode::{Decoder, Event, Idle, Meaning, Scratch, Undecodable};
+use super::{cell, json, schema, unwrap};
+use crate::decode::{About, Decoder, Event, Idle, Meaning, Scratch, Undecodable};
 use crate::source;
 
 /// What `add.fields=op,table,db,source.ts_ms` adds, under the default prefix.
@@ -58,35 +58,25 @@ pub(in crate::decode) fn decode<'a>(
         .or_else(|| named.map(|(database, _)| database.to_owned()))
         .or_else(|| of_schema.map(|(database, _)| database))
         .unwrap_or_default();
+    let about = About { database, table, executed_ms: json::integer(added.ts_ms), written_ms: None };
     if value.is_none() && key.is_none() {
-        return Err(Undecodable::of("message has neither value nor key", &database, &table));
+        return Err(about.bad("message has neither value nor key"));
     }
-    if table.is_empty() || database.is_empty() {
+    if !about.names_a_table() {
         if is_sign_of_life(value.map(|(row, _)| row)) {
-            return Ok(idle(Idle::Heartbeat));
+            return Ok(about.event(Meaning::Nothing(Idle::Heartbeat)));
         }
         let reason = "message names no database and table; let ExtractNewRecordState add them (add.fields = \"op,table,db\"), \
                       or say whose rows the topic carries in source.kafka.tables";
-        return Err(Undecodable::of(reason, &database, &table));
+        return Err(about.bad(reason));
     }
-    let bad = |reason: String| Undecodable::of(reason, &database, &table);
-    let event = |meaning| Event {
-        database: database.clone(),
-        table: table.clone(),
-        executed_ms: json::integer(added.ts_ms),
-        written_ms: None,
-        batch: None,
-        meaning,
-    };
-    if decoder.is_heartbeat(&database, &table) {
-        return Ok(event(Meaning::Beat));
-    }
-    let Some(rules) = decoder.learn(&database, &table) else {
-        return Ok(event(Meaning::Nothing(Idle::NoRules)));
+    let rules = match decoder.rules_for(&about) {
+        Ok(rules) => rules,
+        Err(meaning) => return Ok(about.event(meaning)),
     };
     let told = owned(json::text(added.op)).or_else(|| headers.op.map(str::to_owned));
-    if let Some(reading) = decoder.reads_anew(&database, &table, told.as_deref() == Some("r")) {
-        return Ok(event(reading));
+    if let Some(reading) = decoder.reads_anew(&about, told.as_deref() == Some("r")) {
+        return Ok(about.event(reading));
     }
     let deleted = json::text(added.deleted).or(headers.deleted.map(Cow::Borrowed));
     let op = match told.as_deref() {
@@ -98,21 +88,22 @@ pub(in crate::decode) fn decode<'a>(
     };
     // Of a tombstone, the key is all that there is.
     let row = value.or(if op == Op::Delete { key } else { None });
-    let Some((row, row_schema)) = row else { return Err(bad("message has no row".to_owned())) };
+    let Some((row, row_schema)) = row else { return Err(about.bad("message has no row")) };
+    let fail = |error: Undecodable| about.bad(error.reason);
     let kinds = decoder.schemas.of(row_schema, None);
-    let row = object(row).map_err(|error| bad(error.reason))?;
+    let row = object(row).map_err(fail)?;
     json::row(row, &decoder.columns, &mut scratch.data, |name, raw| cell(kinds.as_deref(), name, raw))
-        .map_err(|error| bad(error.reason))?;
+        .map_err(fail)?;
     if op == Op::Update
         && let Some((key, key_schema)) = key
     {
         let kinds = decoder.schemas.of(key_schema, None);
-        let key = object(key).map_err(|error| bad(error.reason))?;
+        let key = object(key).map_err(fail)?;
         scratch.old_is_whole = true;
         json::row(key, &decoder.columns, &mut scratch.old, |name, raw| cell(kinds.as_deref(), name, raw))
-            .map_err(|error| bad(error.reason))?;
+            .map_err(fail)?;
     }
-    Ok(event(Meaning::Rows { rules, op }))
+    Ok(about.event(Meaning::Rows { rules, op }))
 }
 
 fn object(bytes: &[u8]) -> Result<&RawValue, Undecodable> {

@@ -57,6 +57,22 @@ impl GtidSet {
         ranges.splice(from..to, [(first, last)]);
     }
 
+    /// How many transactions of another set are not in this one.
+    pub(super) fn lacks(&self, other: &Self) -> u64 {
+        let of_source = |(source, ranges): (&Source, &Vec<(u64, u64)>)| {
+            let own = self.0.get(source).map_or(&[][..], Vec::as_slice);
+            let lacking = |(first, last): &(u64, u64)| {
+                let shared = own.iter().map(|(from, to)| {
+                    let (from, to) = (*from.max(first), *to.min(last));
+                    to.saturating_add(1).saturating_sub(from)
+                });
+                last.saturating_sub(*first).saturating_add(1).saturating_sub(shared.sum())
+            };
+            ranges.iter().map(lacking).sum::<u64>()
+        };
+        other.0.iter().map(of_source).sum()
+    }
+
     /// As the protocol wants it.
     pub(super) fn sids(&self) -> Result<Vec<Sid<'static>>, std::io::Error> {
         let all = self.0.iter().filter(|(_, ranges)| !ranges.is_empty());
@@ -146,6 +162,21 @@ mod tests {
         }
         assert_eq!(set.to_string(), format!("{SERVER}:1-5:8-9"));
         assert_eq!(set.sids().expect("a set that the protocol knows").len(), 1);
+    }
+
+    #[test]
+    fn what_one_set_lacks_of_another_is_counted() {
+        let set = |text: &str| text.parse::<GtidSet>().expect("a set");
+        let other = "4e11fa47-71ca-11e1-9e33-c80aa9429562";
+        let log = set(&format!("{SERVER}:1-10:15-20,{other}:1-3"));
+        for (read, lacking) in [
+            (String::new(), 19),
+            (format!("{SERVER}:1-10"), 9),
+            (format!("{SERVER}:2-4:9-17"), 1 + 4 + 3 + 3),
+            (format!("{SERVER}:1-20,{other}:1-7"), 0),
+        ] {
+            assert_eq!(set(&read).lacks(&log), lacking, "{read}");
+        }
     }
 
     #[test]

@@ -1,15 +1,13 @@
 //! Reads the binlog: one connection that streams events, another that is asked about tables.
 //!
-//! Every rows event and statement becomes a message; the end of a transaction becomes a mark at the offset that it ends at. A position is
-//! kept only when all before a mark is acknowledged. After a lost connection reading goes on behind the last whole transaction.
+//! What an event becomes is in `events`. A position is kept only when all before a mark is acknowledged. After a lost connection reading
+//! goes on behind the last whole transaction.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use catalog::Catalog;
 use futures_util::{FutureExt as _, StreamExt as _};
-use mysql_async::binlog::EventType;
-use mysql_async::binlog::events::{Event as LogEvent, EventData, RowsEventData, TransactionPayloadEvent};
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{BinlogStream, BinlogStreamRequest, Conn};
 use rand::Rng as _;
@@ -23,14 +21,16 @@ use super::position::Right;
 use super::server::{LogPlace, Server};
 use super::tables::Definitions;
 use super::{Shared, messages};
-use crate::config::{OnFirstStart, OnOutOfRange};
+use crate::config::{CatchUp, OnFirstStart, OnOutOfRange};
 use crate::offsets::Offsets;
 use crate::source::{BatchBuilder, Batching, Error, Event};
 
 /// Bytes of messages in one batch.
 const BATCH_BYTES: usize = 4 << 20;
 /// Bytes that wait for a definition to become certain; beyond it the tables' groups are flushed.
-const DOUBT_BYTES: usize = 16 << 20;
+pub(super) const DOUBT_BYTES: usize = 16 << 20;
+/// The longest pause before the server is tried again: values are as old as the outage and this.
+const PAUSE: Duration = Duration::from_secs(1);
 /// How long transactions without changes wait before they are noted on their own.
 const IDLE: Duration = Duration::from_millis(500);
 
@@ -41,6 +41,20 @@ pub(super) enum Ended {
     Lost,
 }
 
+/// How reading over one connection ended.
+enum Left {
+    Stopped,
+    /// A backlog is skipped: reading begins anew behind it.
+    Skipped,
+}
+
+/// A backlog that is too long if it spans too much time.
+pub(super) struct Long {
+    pub(super) transactions: u64,
+    /// The server's time when it was counted.
+    pub(super) now_ms: i64,
+}
+
 /// What it takes to read.
 pub(super) struct Reader {
     pub(super) server: Server,
@@ -48,6 +62,7 @@ pub(super) struct Reader {
     pub(super) heartbeat: Duration,
     pub(super) on_first_start: OnFirstStart,
     pub(super) on_out_of_range: OnOutOfRange,
+    pub(super) catch_up: CatchUp,
     pub(super) catalog: Arc<Catalog>,
     pub(super) beats: Vec<(String, String)>,
     pub(super) offsets: Arc<Offsets>,
@@ -60,25 +75,25 @@ pub(super) struct Reader {
 }
 
 /// One connection's state.
-struct Session {
-    stream: BinlogStream,
+pub(super) struct Session {
+    pub(super) stream: BinlogStream,
     /// For questions about tables.
-    side: Conn,
-    definitions: Definitions,
-    builder: BatchBuilder,
+    pub(super) side: Conn,
+    pub(super) definitions: Definitions,
+    pub(super) builder: BatchBuilder,
     /// Where the stream is.
-    place: LogPlace,
-    file: String,
+    pub(super) place: LogPlace,
+    pub(super) file: String,
     /// What was read may depend on what lies before this place.
-    doubt: LogPlace,
-    gtid: Option<Gtid>,
-    committed_ms: i64,
-    open: bool,
+    pub(super) doubt: LogPlace,
+    pub(super) gtid: Option<Gtid>,
+    pub(super) committed_ms: i64,
+    pub(super) open: bool,
     /// Where a compressed transaction ends whose events are being read: their own places are those of another log.
-    packed: Option<u64>,
+    pub(super) packed: Option<u64>,
     /// Transactions that ended after the last message.
-    idle: bool,
-    idle_since: Instant,
+    pub(super) idle: bool,
+    pub(super) idle_since: Instant,
 }
 
 impl Reader {
@@ -98,7 +113,8 @@ impl Reader {
                 ended = session => ended,
             };
             match ended {
-                Ok(()) => return Ok(Ended::Stopped),
+                Ok(Left::Stopped) => return Ok(Ended::Stopped),
+                Ok(Left::Skipped) => continue,
                 Err(Error::Unavailable(reason)) => {
                     self.shared.metrics.errors.inc();
                     warn!(reason, "the binlog can't be read, trying again");
@@ -110,7 +126,7 @@ impl Reader {
                 pause = Duration::from_millis(100);
             }
             let jittered = pause.mul_f64(rand::rng().random_range(0.5..1.0));
-            pause = (pause * 2).min(Duration::from_secs(5));
+            pause = (pause * 2).min(PAUSE);
             tokio::select! {
                 () = lost.cancelled() => return Ok(Ended::Lost),
                 () = stop.cancelled() => return Ok(Ended::Stopped),
@@ -119,14 +135,14 @@ impl Reader {
         }
     }
 
-    /// Reads over one connection until the stop, or an error.
-    async fn session(&mut self, read: &mut Option<GtidSet>) -> Result<(), Error> {
+    /// Reads over one connection until the stop, an error, or a backlog that is skipped.
+    async fn session(&mut self, read: &mut Option<GtidSet>) -> Result<Left, Error> {
         // Places in one server's log say nothing of another's.
         self.shared.seen.send_replace(None);
         self.shared.sessions.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
         let mut conn = self.server.connect().await?;
         self.server.check(&mut conn).await?;
-        let start = self.start(&mut conn, read).await?;
+        let (start, mut long) = self.start(&mut conn, read).await?;
         let side = self.server.connect().await?;
         let period = self.heartbeat.as_nanos();
         let own = format!("freshline-{:x}", self.server_id);
@@ -142,7 +158,7 @@ impl Reader {
             start.sids().map_err(|error| Error::Unavailable(format!("binlog position {start}: {error}")))?;
         let request = BinlogStreamRequest::new(self.server_id).with_gtid().with_gtid_set(set);
         let stream = conn.get_binlog_stream(request).await.map_err(|error| self.refused(&error))?;
-        info!(server = self.server.address, from = %start, "reading the binlog");
+        info!(server = self.server.address, after = %start, "reading the binlog");
         let mut session = Session {
             stream,
             side,
@@ -166,7 +182,7 @@ impl Reader {
                 self.deliver(&mut session).await?;
                 let wait = if session.idle { IDLE } else { silence };
                 tokio::select! {
-                    () = self.stop.cancelled() => return Ok(()),
+                    () = self.stop.cancelled() => return Ok(Left::Stopped),
                     // Dropping the wait for an event loses nothing: the stream keeps what it has read of it.
                     event = tokio::time::timeout(wait, session.stream.next()) => match event {
                         Ok(event) => event,
@@ -190,13 +206,22 @@ impl Reader {
             };
             *self.shared.waits.lock() = None;
             self.event(&mut session, &event, read).await?;
+            // The first transaction tells how far the backlog reaches back.
+            if session.gtid.is_some()
+                && let Some(long) = long.take()
+            {
+                let committed_ms = session.committed_ms;
+                if self.spans_too_much(&mut session.side, read, &long, committed_ms).await? {
+                    return Ok(Left::Skipped);
+                }
+            }
             let full =
                 session.builder.len() >= self.batching.messages || session.builder.bytes() >= BATCH_BYTES;
             if full || (session.idle && session.idle_since.elapsed() >= IDLE) {
                 self.deliver(&mut session).await?;
             }
             if self.stop.is_cancelled() {
-                return Ok(());
+                return Ok(Left::Stopped);
             }
         }
     }
@@ -213,181 +238,7 @@ impl Reader {
         }
     }
 
-    async fn event(
-        &mut self,
-        session: &mut Session,
-        event: &LogEvent,
-        read: &mut Option<GtidSet>,
-    ) -> Result<(), Error> {
-        let header = event.header();
-        let raw = header.event_type_raw();
-        let data = match event.read_data() {
-            Ok(data) => data,
-            Err(error) => {
-                warn!(event_type = raw, place = ?session.place, %error, "an event of the binlog can't be read: flushing all groups");
-                self.push(session, &messages::flush("", ""), None);
-                None
-            }
-        };
-        match data {
-            Some(EventData::RotateEvent(rotate)) => {
-                session.file = rotate.name().into_owned();
-                session.place = LogPlace::new(session.file.clone(), rotate.position());
-                self.tell(session);
-                return Ok(());
-            }
-            Some(EventData::GtidEvent(gtid)) => {
-                session.gtid = Some(Gtid::from(&gtid));
-                session.committed_ms = committed_ms(gtid.immediate_commit_timestamp(), header.timestamp());
-                session.open = false;
-            }
-            Some(EventData::AnonymousGtidEvent(_)) => {
-                session.gtid = None;
-                session.committed_ms = i64::from(header.timestamp()) * 1000;
-                session.open = false;
-            }
-            Some(EventData::QueryEvent(query)) => self.query(session, &query.schema(), &query.query(), read),
-            Some(EventData::RowsEvent(rows)) => self.rows(session, &rows).await?,
-            Some(EventData::XidEvent(_) | EventData::XaPrepareLogEvent(_)) => self.end(session, read),
-            Some(EventData::TransactionPayloadEvent(_)) | None
-                if raw == EventType::TRANSACTION_PAYLOAD_EVENT as u8 =>
-            {
-                // Its events come next, unless it can't be unpacked; then they don't come at all.
-                session.packed = Some(u64::from(header.log_pos()));
-                if event.read_event::<TransactionPayloadEvent<'_>>().is_err() {
-                    warn!("a compressed transaction can't be unpacked: flushing all groups");
-                    self.push(session, &messages::flush("", ""), None);
-                    self.end(session, read);
-                }
-            }
-            // LOAD DATA as a statement, and a server that says that events are missing.
-            Some(EventData::ExecuteLoadQueryEvent(_) | EventData::IncidentEvent(_)) => {
-                warn!(event_type = raw, "the binlog carries a change without its rows: flushing all groups");
-                self.push(session, &messages::flush("", ""), None);
-            }
-            _ => {}
-        }
-        // Events that the server makes up have no place of their own. A compressed transaction is passed when all of it has been read.
-        let passed = match session.packed {
-            Some(_) if session.gtid.is_some() => 0,
-            Some(end) => {
-                session.packed = None;
-                end
-            }
-            None => u64::from(header.log_pos()),
-        };
-        if passed > 0 && !session.file.is_empty() {
-            let place = LogPlace::new(session.file.clone(), passed);
-            if place > session.place {
-                session.place = place;
-            }
-        }
-        self.tell(session);
-        Ok(())
-    }
-
-    fn query(&mut self, session: &mut Session, database: &str, sql: &str, read: &mut Option<GtidSet>) {
-        let mut words = sql.split_ascii_whitespace();
-        let first = words.next().unwrap_or_default().trim_end_matches(';').to_ascii_uppercase();
-        let second = words.next().unwrap_or_default().to_ascii_uppercase();
-        match (first.as_str(), second.as_str()) {
-            ("BEGIN", _) | ("XA", "START" | "BEGIN") => session.open = true,
-            ("COMMIT", _) | ("XA", "ROLLBACK") => self.end(session, read),
-            ("XA", "COMMIT") => {
-                self.push(session, &messages::xa_commit(session.committed_ms), Some(session.committed_ms));
-                self.end(session, read);
-            }
-            ("XA" | "SAVEPOINT" | "RELEASE" | "ROLLBACK", _) => {}
-            _ => {
-                // Names of columns are of their time.
-                session.definitions.clear();
-                // CREATE TABLE .. SELECT goes on with its rows.
-                let rows = "START TRANSACTION";
-                let text = sql.trim_end();
-                let cut = text.len().saturating_sub(rows.len());
-                let has_rows = text.get(cut..).is_some_and(|end| end.eq_ignore_ascii_case(rows));
-                let message = messages::statement(
-                    database,
-                    if has_rows { &text[..cut] } else { sql },
-                    session.committed_ms,
-                );
-                self.push(session, &message, Some(session.committed_ms));
-                if has_rows {
-                    session.open = true;
-                } else if !session.open {
-                    self.end(session, read);
-                }
-            }
-        }
-    }
-
-    async fn rows(&mut self, session: &mut Session, rows: &RowsEventData<'_>) -> Result<(), Error> {
-        let Some(table_map) = session.stream.get_tme(rows.table_id()) else {
-            warn!("rows of the binlog without their table: flushing all groups");
-            self.push(session, &messages::flush("", ""), None);
-            return Ok(());
-        };
-        let (database, table) = (table_map.database_name().into_owned(), table_map.table_name().into_owned());
-        let is_beat = self
-            .beats
-            .iter()
-            .any(|(of, name)| of.eq_ignore_ascii_case(&database) && name.eq_ignore_ascii_case(&table));
-        let rules = self.catalog.table(&database, &table);
-        if rules.is_none() && !is_beat {
-            return Ok(());
-        }
-        let columns: Option<Vec<Box<str>>> = rules.filter(|_| !is_beat).map(|rules| rules.columns().to_vec());
-        let committed_ms = session.committed_ms;
-        let definition = session.definitions.of(&mut session.side, &self.server, &database, &table).await?;
-        let message = match &definition {
-            Some(definition) if definition.columns.len() as u64 == rows.num_columns() => {
-                let certain = session.place >= definition.until;
-                if !certain && session.builder.bytes() >= DOUBT_BYTES {
-                    messages::flush(&database, &table)
-                } else {
-                    if !certain && definition.until > session.doubt {
-                        session.doubt = definition.until.clone();
-                    }
-                    let made = messages::rows(
-                        rows,
-                        table_map,
-                        definition,
-                        columns.as_deref(),
-                        (&database, &table),
-                        committed_ms,
-                    );
-                    made.unwrap_or_else(|error| {
-                        warn!(database, table, %error, "rows of the binlog can't be read: flushing the groups that read the table");
-                        messages::flush(&database, &table)
-                    })
-                }
-            }
-            // The table was changed or dropped since.
-            _ => {
-                session.definitions.forget(&database, &table);
-                messages::flush(&database, &table)
-            }
-        };
-        self.push(session, &message, Some(committed_ms));
-        Ok(())
-    }
-
-    /// A transaction is whole.
-    fn end(&mut self, session: &mut Session, read: &mut Option<GtidSet>) {
-        session.open = false;
-        if let Some(gtid) = session.gtid.take() {
-            if let Some(read) = read {
-                read.add(&gtid);
-            }
-            self.shared.marks.lock().add(self.next, gtid);
-        }
-        if !session.idle {
-            session.idle_since = Instant::now();
-        }
-        session.idle = true;
-    }
-
-    fn push(&mut self, session: &mut Session, message: &[u8], committed_ms: Option<i64>) {
+    pub(super) fn push(&mut self, session: &mut Session, message: &[u8], committed_ms: Option<i64>) {
         let partition = &self.shared.partition;
         let (topic, number) = (partition.topic.clone(), partition.number);
         session.builder.push(&self.offsets, &topic, number, self.next, committed_ms, None, Some(message));
@@ -403,7 +254,8 @@ impl Reader {
         self.push(session, messages::POSITION, None);
     }
 
-    fn tell(&self, session: &Session) {
+    pub(super) fn tell(&self, session: &Session) {
+        self.shared.places.read.set(session.place.number(), session.place.offset);
         self.shared.seen.send_replace(Some((session.place.clone(), self.next)));
     }
 
@@ -422,12 +274,7 @@ impl Reader {
             permit = self.events.reserve() => permit.map_err(|_| Error::Unavailable("the service has ended".to_owned()))?,
         };
         permit.send(Event::Batch(session.builder.finish(&self.offsets)));
-        self.shared.seen.send_replace(Some((session.place.clone(), self.next)));
+        self.tell(session);
         Ok(())
     }
-}
-
-/// When a transaction was committed: servers before 8.0 tell only the second of its event.
-fn committed_ms(micros: u64, seconds: u32) -> i64 {
-    if micros > 0 { i64::try_from(micros / 1000).unwrap_or(0) } else { i64::from(seconds) * 1000 }
 }

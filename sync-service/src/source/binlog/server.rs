@@ -25,6 +25,11 @@ impl LogPlace {
         let file = file.into();
         Self { length: file.len(), file, offset }
     }
+
+    /// The number that the file's name ends with.
+    pub(super) fn number(&self) -> u64 {
+        self.file.rsplit('.').next().and_then(|number| number.parse().ok()).unwrap_or(0)
+    }
 }
 
 /// How the server is reached.
@@ -168,6 +173,14 @@ impl Server {
         Ok(Transactions { executed: set(executed)?, purged: set(purged)? })
     }
 
+    /// The server's own time, in milliseconds since 1970.
+    pub(super) async fn now_ms(&self, conn: &mut Conn) -> Result<i64, Error> {
+        let rows: Vec<i64> = ask(conn, "SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000 AS SIGNED)").await?;
+        rows.first()
+            .copied()
+            .ok_or_else(|| Error::Unavailable(format!("mysql {}: the server tells no time", self.address)))
+    }
+
     /// Whether all transactions of one set are in the other.
     pub(super) async fn is_subset(
         &self,
@@ -203,6 +216,7 @@ mod tests {
         assert!(place("binlog.000009", 900) < place("binlog.000010", 4));
         assert!(place("binlog.999999", 900) < place("binlog.1000000", 4));
         assert!(place("binlog.000010", 4) < place("binlog.000010", 5));
+        assert_eq!((place("a.b.000010", 4).number(), LogPlace::default().number()), (10, 0));
     }
 
     #[test]

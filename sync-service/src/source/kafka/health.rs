@@ -40,16 +40,19 @@ impl Health {
     /// No broker answers.
     pub(super) fn brokers_down(&self, reason: &str) {
         let mut state = self.state.lock();
+        self.down(&mut state, reason);
+    }
+
+    fn down(&self, state: &mut State, reason: &str) {
         state.connected = false;
-        if note(&mut state.down, reason) {
-            let since = since(state.down.as_ref());
-            warn!(
-                brokers = self.brokers,
-                topics = self.topics,
-                reason,
-                ?since,
-                "kafka is not reachable, trying again"
-            );
+        self.tell(&mut state.down, reason, "kafka is not reachable, trying again");
+    }
+
+    /// Notes a trouble that is waited out, and logs it if it is new, or has lasted.
+    fn tell(&self, trouble: &mut Option<Trouble>, reason: &str, what: &str) {
+        if note(trouble, reason) {
+            let since = trouble.as_ref().map_or(Duration::ZERO, |trouble| trouble.since.elapsed());
+            warn!(brokers = self.brokers, topics = self.topics, reason, ?since, "{what}");
         }
     }
 
@@ -67,33 +70,14 @@ impl Health {
                 .last
                 .as_ref()
                 .map_or_else(|| "no broker is connected".to_owned(), |last| last.reason.clone());
-            state.connected = false;
-            if note(&mut state.down, &reason) {
-                let since = since(state.down.as_ref());
-                warn!(
-                    brokers = self.brokers,
-                    topics = self.topics,
-                    reason,
-                    ?since,
-                    "kafka is not reachable, trying again"
-                );
-            }
+            self.down(&mut state, &reason);
         }
     }
 
     /// A topic is not there, or may not be read.
     pub(super) fn topic_missing(&self, reason: &str) {
-        let mut state = self.state.lock();
-        if note(&mut state.missing, reason) {
-            let since = since(state.missing.as_ref());
-            warn!(
-                brokers = self.brokers,
-                topics = self.topics,
-                reason,
-                ?since,
-                "a topic can't be read, trying again: create it, or mend source.kafka.topics"
-            );
-        }
+        let what = "a topic can't be read, trying again: create it, or mend source.kafka.topics";
+        self.tell(&mut self.state.lock().missing, reason, what);
     }
 
     /// Any other error of the client; it recovers by itself.
@@ -155,8 +139,4 @@ fn note(trouble: &mut Option<Trouble>, reason: &str) -> bool {
     }
     *trouble = Some(Trouble { reason: reason.to_owned(), since: now, told: now });
     true
-}
-
-fn since(trouble: Option<&Trouble>) -> Duration {
-    trouble.map_or(Duration::ZERO, |trouble| trouble.since.elapsed())
 }
