@@ -13,6 +13,8 @@ pub enum Rule {
     Sharing,
     /// While a live node has not confirmed the epoch, removals go to all live nodes.
     Everyone,
+    /// A removal of a tag goes to all nodes that hold slots, not to the holders of one.
+    Tags,
     /// Removals go in phases, each acknowledged before the next.
     Phases,
     /// A node stops serving the slots that it lost.
@@ -27,10 +29,11 @@ pub enum Rule {
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Token,
         Self::Sharing,
         Self::Everyone,
+        Self::Tags,
         Self::Phases,
         Self::Leaving,
         Self::Fencing,
@@ -44,6 +47,7 @@ impl Rule {
             Self::Token => "R1",
             Self::Sharing => "R3",
             Self::Everyone => "R4-everyone",
+            Self::Tags => "R4-tags",
             Self::Phases => "R4-phases",
             Self::Leaving => "R5",
             Self::Fencing => "R6",

@@ -18,6 +18,8 @@ use crate::{
     watermarks::Watermarks,
 };
 
+mod tag_races;
+
 const QUARANTINE: Duration = Duration::from_millis(100);
 const SLOT: u16 = 7;
 

@@ -551,7 +551,7 @@ impl Shard {
     }
 
     /// Spoils the value of a key, for tests of what that does.
-    #[cfg(test)]
+    #[cfg(all(test, not(feature = "shuttle")))]
     pub(super) fn damage(&mut self, hash: u64, key: &str) {
         let place = self.nodes.get(self.find(hash, key).expect("the key is there")).place;
         let meta = Meta::read(self.arena.block(place));

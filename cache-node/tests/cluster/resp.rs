@@ -3,6 +3,7 @@
 mod commands;
 mod topology;
 mod tracking;
+mod tracking_races;
 mod wire;
 
 use std::{collections::VecDeque, fmt::Write as _, time::Duration};

@@ -7,7 +7,7 @@ use catalog::Catalog;
 use client::Peers;
 use daemon::admin::Readiness;
 use loader::{Limits, Loader, memory::Memory};
-use ring::{Epoch, Member, MemberState, Membership as _, NodeId, memory::Registry, slot_of};
+use ring::{Epoch, Member, MemberState, Membership as _, NodeId, Registration, memory::Registry, slot_of};
 use tokio::{
     runtime::{Builder, Runtime},
     task::JoinHandle,
@@ -99,7 +99,17 @@ impl Stack {
 
     /// Starts a node.
     pub(crate) fn begin(&self, id: &str) -> Running {
-        let (server, made_of) = self.parts(id);
+        self.begin_with(id, |registration| registration)
+    }
+
+    /// Starts a node whose registration is what `wrap` makes of its own.
+    pub(crate) fn begin_with(
+        &self,
+        id: &str,
+        wrap: impl FnOnce(Arc<dyn Registration>) -> Arc<dyn Registration>,
+    ) -> Running {
+        let (server, mut made_of) = self.parts(id);
+        made_of.registration = wrap(made_of.registration);
         let (http, member) = (server.http_addr(), member(id, &server));
         let registry = daemon::metrics::shared();
         let node = Node::start(self.config.clone(), made_of, &mut registry.lock());

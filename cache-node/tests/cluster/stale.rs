@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use cache_node::{Error, Hop};
 use catalog::Catalog;
 use client::{Outcome, ReadOptions};
+use futures_util::FutureExt as _;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::stack::{Running, Stack, row};
@@ -31,6 +32,13 @@ key   = "brief:{id:u64}"
 query = "SELECT id, price FROM shop.products WHERE id = {id}"
 ttl   = "50ms"
 ttl_jitter = 0.0
+stale_if_error = "50ms"
+
+[[group]]
+name  = "old"
+key   = "old:{id:u64}"
+query = "SELECT id, price FROM shop.products WHERE id = {id}"
+max_staleness = "20ms"
 stale_if_error = "50ms"
 
 [[group]]
@@ -62,14 +70,14 @@ async fn outage(stack: &mut Stack, keys: &[&str]) -> Running {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_only_ran_out_of_time_is_served_and_marked() {
     let mut stack = Stack::new();
-    let a = outage(&mut stack, &["user:1", "price:1", "brief:1", "strict:1"]).await;
+    let a = outage(&mut stack, &["user:1", "price:1", "brief:1", "old:1", "strict:1"]).await;
     for key in ["user:1", "price:1"] {
         let answer = a.node.get(key, Hop::First).await.unwrap();
         assert_eq!((answer.outcome, answer.value.as_deref()), (Outcome::Stale, Some(row(key, 1).as_bytes())));
         assert!(answer.age >= Duration::from_millis(150) && answer.freshness >= Duration::from_millis(50));
         assert_eq!(answer.ttl, None);
     }
-    for key in ["brief:1", "strict:1", "user:2"] {
+    for key in ["brief:1", "old:1", "strict:1", "user:2"] {
         let error = a.node.get(key, Hop::First).await.unwrap_err();
         assert!(error.to_string().contains("is down"), "{key} is beyond its bound: {error}");
     }
@@ -156,4 +164,29 @@ async fn whoever_asks_through_another_node_is_told_too() {
     }
     let (_, _, metrics) = crate::answers::http(b.http, "GET", "/metrics").await;
     assert!(metrics.contains("freshline_node_gets_total{group=\"user\",outcome=\"stale\"} 2"), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_shares_a_fill_that_ends_stale_is_told_too() {
+    let mut stack = Stack::with_replicas(2);
+    stack.catalog = Arc::new(Catalog::parse("test.toml", CATALOG).unwrap());
+    let (a, b) = (stack.start("a").await, stack.start("b").await);
+    let key = a.key(); // so that b, the replica, asks a
+    stack.database.put(&key, row(&key, 1));
+    assert_eq!(b.node.get(&key, Hop::First).await.unwrap().outcome, Outcome::Miss);
+    sleep(Duration::from_millis(150)).await; // its time is over
+    stack.database.fail(down());
+    stack.database.hold(true);
+    let node = b.node.clone();
+    let first = tokio::spawn({
+        let key = key.clone();
+        async move { node.get(&key, Hop::First).await }
+    });
+    timeout(Duration::from_secs(10), stack.database.reached.notified()).await.unwrap();
+    let mut second = Box::pin(b.node.get(&key, Hop::First));
+    assert!((&mut second).now_or_never().is_none(), "it shares the asking that is under way");
+    stack.database.hold(false);
+    stack.database.release.notify_one();
+    assert_eq!(first.await.unwrap().unwrap().outcome, Outcome::Stale);
+    assert_eq!(second.await.unwrap().outcome, Outcome::Stale);
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use ring::plan::Plan;
+use ring::rules::{self, Rule};
 use ring::{Epoch, NodeId, Ring, SLOTS, slot_of};
 
 use super::payload::Payload;
@@ -49,6 +50,11 @@ impl Planner {
         let plan = Plan::new(ring, confirmed);
         let settled = plan.everyone().is_none();
         let mut paths = Vec::new();
+        let (tags, misled) = if rules::holds(Rule::Tags) { (tags, Vec::new()) } else { (Vec::new(), tags) };
+        for tag in misled {
+            let route = plan.phases(slot_of(&tag)).into();
+            paths.push(Path { route, payload: Payload::new(Vec::new(), vec![tag], []) });
+        }
         if !groups.is_empty() || !tags.is_empty() {
             let payload = Payload::new(Vec::new(), tags, groups);
             paths.push(Path { route: plan.flush_phases().into(), payload });

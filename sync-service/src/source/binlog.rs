@@ -380,4 +380,48 @@ mod tests {
         marks.reach(25);
         assert_eq!(marks.applied, set("1-91"));
     }
+
+    /// The position in the file is all that a restart goes by: what is not in it is read again.
+    #[tokio::test]
+    async fn what_is_kept_is_what_is_acknowledged_and_only_by_who_holds_the_place() {
+        let folder = std::env::temp_dir().join(format!("freshline-binlog-{}", std::process::id()));
+        let file = folder.join("position.json");
+        let config = BinlogSource {
+            url: daemon::config::DatabaseUrl::new("mysql://reader@127.0.0.1:3306/"),
+            position_file: Some(file.clone()),
+            ..BinlogSource::default()
+        };
+        let catalog =
+            Arc::new(Catalog::parse("freshline.toml", "").unwrap_or_else(|report| panic!("{report}")));
+        let binlog = Binlog::new(&config, None, catalog, &Sync::default(), &[], &mut Registry::default());
+        let binlog = binlog.expect("nothing is connected to yet");
+        let kept = async || {
+            let position = binlog.shared.place.read().await.expect("a file that can be read");
+            position.map(|position| position.gtid_set.rsplit(':').next().expect("transactions").to_owned())
+        };
+        let commit = async |next| {
+            let partition = binlog.shared.partition.clone();
+            binlog.commit(&[NextOffset { partition, next }]).await
+        };
+        let server = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+        {
+            let mut marks = binlog.shared.marks.lock();
+            marks.begin(format!("{server}:1-4").parse().expect("a set"));
+            for (end, number) in [(10, 5), (20, 6)] {
+                marks.add(end, Gtid::of(server, number));
+            }
+        }
+        assert!(commit(10).await.is_err(), "another instance reads");
+        *binlog.shared.right.lock() = Some(Arc::new(Right::File(file)));
+        assert!(commit(10).await.is_err(), "there is no such folder");
+        std::fs::create_dir_all(&folder).expect("a folder");
+        assert_eq!(kept().await, None);
+        commit(9).await.expect("kept");
+        assert_eq!(kept().await.as_deref(), Some("1-5"), "what was acknowledged stays acknowledged");
+        commit(19).await.expect("kept");
+        assert_eq!(kept().await.as_deref(), Some("1-5"), "the next one is read, and not acknowledged");
+        commit(20).await.expect("kept");
+        assert_eq!(kept().await.as_deref(), Some("1-6"));
+        std::fs::remove_dir_all(&folder).expect("the folder goes");
+    }
 }

@@ -15,10 +15,13 @@ use crate::{
     kafka::Kafka,
     network::Network,
     trace,
-    truth::Truth,
+    truth::{Change, Truth},
 };
 
-/// Rows by their key, and lists of rows by their owner.
+/// How many products there are.
+pub(crate) const PRODUCTS: u64 = 2;
+
+/// Rows by their key, lists of rows by their owner, and lists that another table's rows are in, which only a tag tells.
 pub(crate) const CATALOG: &str = r#"
 [[group]]
 name  = "user"
@@ -33,6 +36,18 @@ key   = "orders:{user_id:u64}"
 query = "SELECT id, v FROM shop.orders WHERE user_id = {user_id}"
 rows  = "many"
 ttl   = "10m"
+
+[[group]]
+name  = "baskets"
+key   = "baskets:{user_id:u64}"
+query = "SELECT id, product_id, v FROM shop.baskets WHERE user_id = {user_id}"
+rows  = "many"
+ttl   = "10m"
+tags  = ["product:{product_id:u64}"]
+
+[[rule]]
+table = "shop.products"
+tags  = ["product:{id}"]
 "#;
 
 /// The catalog of all simulations.
@@ -61,6 +76,7 @@ pub(crate) struct Rows {
 #[async_trait]
 impl RowSource for Rows {
     async fn load(&self, group: &Arc<Group>, keys: &[Key]) -> Result<Vec<Loaded>, Error> {
+        let begun = clock::now();
         let (before, after) = {
             let (pace, mut rng) = (*self.pace.lock(), self.rng.lock());
             let slow = |rng: &mut SmallRng| {
@@ -74,13 +90,17 @@ impl RowSource for Rows {
         let rows = self
             .network
             .ask(self.party, Party::Database, move || {
-                let truth = truth.lock();
-                names.iter().map(|key| truth.shown(key)).collect::<Vec<_>>()
+                let mut truth = truth.lock();
+                names.iter().map(|key| truth.read(key, begun)).collect::<Vec<_>>()
             })
             .await;
         sleep(Duration::from_millis(after)).await;
-        let many = &*group.name == "orders";
-        Ok(rows.into_iter().map(|version| render(many, version).into()).collect())
+        let many = &*group.name != "user";
+        let loaded = |(version, product): (Option<u32>, Option<u64>)| {
+            let tags = product.map(|product| format!("product:{product}").into()).into_iter().collect();
+            Loaded { value: render(many, version), tags: Ok(tags) }
+        };
+        Ok(rows.into_iter().map(loaded).collect())
     }
 }
 
@@ -138,9 +158,12 @@ impl Writer {
         if table == "orders" && self.rng.random_bool(0.1) {
             return self.truncate(keys);
         }
+        if table == "baskets" {
+            return self.change_basket(key, id, keys);
+        }
         let gone = before.is_some() && self.rng.random_bool(0.15);
         let value = (!gone).then_some(version);
-        let mut touched = vec![(key.to_owned(), value)];
+        let mut touched = vec![(key.to_owned(), Change::of(value))];
         let other = keys.iter().find(|other| other.starts_with("orders:") && *other != key).cloned();
         let image = |id: &str, version: u32| match table {
             "orders" => format!(r#"{{"id":"1","user_id":"{id}","v":"{version}"}}"#),
@@ -157,7 +180,7 @@ impl Writer {
                     // A row moves from one list to another: the key before and the key after.
                     let (_, id) = other.split_once(':').expect("a key has a number");
                     old = format!(r#""user_id":"{id}",{old}"#);
-                    touched.push((other, None));
+                    touched.push((other, Change::of(None)));
                 }
                 ("UPDATE", image(id, version), format!("[{{{old}}}]"))
             }
@@ -171,13 +194,66 @@ impl Writer {
     }
 
     fn truncate(&mut self, keys: &[String]) {
-        let touched =
-            keys.iter().filter(|key| key.starts_with("orders:")).map(|key| (key.clone(), None)).collect();
+        let touched = keys
+            .iter()
+            .filter(|key| key.starts_with("orders:"))
+            .map(|key| (key.clone(), Change::of(None)))
+            .collect();
         let message = r#"{"data":null,"database":"shop","es":1,"isDdl":true,"mysqlType":null,"old":null,"pkNames":null,"sql":"TRUNCATE TABLE orders","table":"orders","ts":1,"type":"TRUNCATE"}"#;
         self.log("TRUNCATE", touched, message.to_owned());
     }
 
-    fn log(&mut self, kind: &str, touched: Vec<(String, Option<u32>)>, message: String) {
+    /// A basket's row changes, or the product in it, which the baskets that it is in are found by.
+    fn change_basket(&mut self, key: &str, id: &str, keys: &[String]) {
+        let version = self.versions;
+        let (before, had) = {
+            let truth = self.truth.lock();
+            (truth.newest(key).0, truth.carried(key))
+        };
+        let columns =
+            r#""id":"bigint unsigned","user_id":"bigint unsigned","product_id":"bigint unsigned","v":"int""#;
+        let message = |table: &str, kind: &str, data: String, old: String| {
+            format!(
+                r#"{{"data":[{data}],"database":"shop","es":1,"isDdl":false,"mysqlType":{{{columns}}},"old":{old},"pkNames":["id"],"table":"{table}","ts":1,"type":"{kind}"}}"#
+            )
+        };
+        if let Some(product) = had.filter(|_| self.rng.random_bool(0.6)) {
+            let carries = |key: &&String| self.truth.lock().carried(key) == Some(product);
+            let change = Change { value: Some(version), carries: Some(product), by: Some(product) };
+            let touched = keys.iter().filter(carries).map(|key| (key.clone(), change)).collect();
+            let data = format!(r#"{{"id":"{product}","v":"{version}"}}"#);
+            return self.log(
+                "UPDATE",
+                touched,
+                message("products", "UPDATE", data, r#"[{"v":"0"}]"#.to_owned()),
+            );
+        }
+        let has = self.rng.random_range(1..=PRODUCTS);
+        let image = |product: u64, version: u32| {
+            format!(r#"{{"id":"{id}","user_id":"{id}","product_id":"{product}","v":"{version}"}}"#)
+        };
+        let (kind, change, data, old) = match (before, had) {
+            (Some(before), Some(had)) if self.rng.random_bool(0.2) => {
+                ("DELETE", Change::of(None), image(had, before), "null".to_owned())
+            }
+            (Some(before), Some(had)) => {
+                let old = format!(r#"[{{"product_id":"{had}","v":"{before}"}}]"#);
+                (
+                    "UPDATE",
+                    Change { carries: Some(has), ..Change::of(Some(version)) },
+                    image(has, version),
+                    old,
+                )
+            }
+            _ => {
+                let change = Change { carries: Some(has), ..Change::of(Some(version)) };
+                ("INSERT", change, image(has, version), "null".to_owned())
+            }
+        };
+        self.log(kind, vec![(key.to_owned(), change)], message("baskets", kind, data, old));
+    }
+
+    fn log(&mut self, kind: &str, touched: Vec<(String, Change)>, message: String) {
         let gap =
             if self.gap > 0 && self.rng.random_bool(0.6) { self.rng.random_range(0..=self.gap) } else { 0 };
         let mut truth = self.truth.lock();
@@ -185,8 +261,8 @@ impl Writer {
         let visible = (clock::now() + gap).max(latest);
         let told: Vec<_> = touched
             .into_iter()
-            .map(|(key, value)| {
-                let number = truth.change(&key, value, visible);
+            .map(|(key, change)| {
+                let number = truth.change(&key, change, visible);
                 (key, number)
             })
             .collect();

@@ -23,6 +23,7 @@ pub(crate) struct Scenario {
     pub(crate) partitions: usize,
     pub(crate) users: u64,
     pub(crate) orders: u64,
+    pub(crate) baskets: u64,
     pub(crate) quarantine: Duration,
     /// The most that the log is ahead of what readers of the database see.
     pub(crate) gap: Millis,
@@ -124,6 +125,7 @@ impl Scenario {
             partitions,
             users: 5,
             orders: 3,
+            baskets: 3,
             quarantine: Duration::from_millis(100),
             gap: *[0, 30, 60].choose(rng).expect("some"),
             fenced: if rng.random_bool(0.7) { Fenced::ReadThrough } else { Fenced::Unavailable },

@@ -21,22 +21,39 @@ pub(crate) struct Truth {
 }
 
 struct Version {
-    /// `None`: there is no row.
-    value: Option<u32>,
+    change: Change,
     /// When it was logged: no removal of it is older.
     logged: Millis,
     /// From when on the database shows it.
     visible: Millis,
     /// From when on everybody who had to has acknowledged its removal.
     delivered: Option<Millis>,
+    /// When the last read began that the database showed it to.
+    read: Millis,
+}
+
+/// What makes a version of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// `None`: there is no row.
+    pub(crate) value: Option<u32>,
+    /// The product that is in it: a value of this version carries its tag.
+    pub(crate) carries: Option<u64>,
+    /// The product whose change it is, told by its tag alone; otherwise it is told by the key.
+    pub(crate) by: Option<u64>,
+}
+
+impl Change {
+    /// A change that is told by the key, to what no tag is on.
+    pub(crate) fn of(value: Option<u32>) -> Self {
+        Self { value, carries: None, by: None }
+    }
 }
 
 /// What an answer must know, by the moment at which the reader asked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked {
     at: Millis,
-    /// The newest version that was delivered.
-    delivered: usize,
     /// The newest version that the database showed.
     visible: usize,
 }
@@ -49,8 +66,11 @@ pub(crate) struct Broken {
 
 impl Truth {
     /// Sets a key's first version, which everybody may know.
-    pub(crate) fn begin(&mut self, key: &str, value: Option<u32>) {
-        self.keys.insert(key.to_owned(), vec![Version { value, logged: 0, visible: 0, delivered: Some(0) }]);
+    pub(crate) fn begin(&mut self, key: &str, change: Change) {
+        self.keys.insert(
+            key.to_owned(),
+            vec![Version { change, logged: 0, visible: 0, delivered: Some(0), read: 0 }],
+        );
     }
 
     /// The keys, in order.
@@ -59,22 +79,31 @@ impl Truth {
     }
 
     /// A new version of a key, logged now, and shown from `visible` on; told by no message yet.
-    pub(crate) fn change(&mut self, key: &str, value: Option<u32>, visible: Millis) -> usize {
+    pub(crate) fn change(&mut self, key: &str, change: Change, visible: Millis) -> usize {
         let versions = self.keys.get_mut(key).expect("a known key");
-        versions.push(Version { value, logged: clock::now(), visible, delivered: None });
+        versions.push(Version { change, logged: clock::now(), visible, delivered: None, read: 0 });
         versions.len() - 1
     }
 
     /// The newest version of a key, shown or not: its value, and from when on it is shown.
     pub(crate) fn newest(&self, key: &str) -> (Option<u32>, Millis) {
         let newest = self.keys[key].last().expect("a first version");
-        (newest.value, newest.visible)
+        (newest.change.value, newest.visible)
     }
 
-    /// What the database shows now.
-    pub(crate) fn shown(&self, key: &str) -> Option<u32> {
-        let versions = self.keys.get(key)?;
-        versions.iter().rev().find(|version| version.visible <= clock::now())?.value
+    /// The product that is in the newest version of a key, shown or not.
+    pub(crate) fn carried(&self, key: &str) -> Option<u64> {
+        self.keys[key].last()?.change.carries
+    }
+
+    /// What the database shows now to a read that began at `begun`, and the product that is in it.
+    pub(crate) fn read(&mut self, key: &str, begun: Millis) -> (Option<u32>, Option<u64>) {
+        let versions = self.keys.get_mut(key).map(Vec::as_mut_slice).unwrap_or_default();
+        let Some(shown) = versions.iter_mut().rev().find(|version| version.visible <= clock::now()) else {
+            return (None, None);
+        };
+        shown.read = shown.read.max(begun);
+        (shown.change.value, shown.change.carries)
     }
 
     /// Notes that a message tells of versions.
@@ -107,11 +136,7 @@ impl Truth {
     /// Someone asks for a key.
     pub(crate) fn ask(&self, key: &str) -> Asked {
         let at = clock::now();
-        Asked {
-            at,
-            delivered: self.latest(key, |version| version.delivered.is_some()),
-            visible: self.latest(key, |version| version.visible <= at),
-        }
+        Asked { at, visible: self.latest(key, |version| version.visible <= at) }
     }
 
     /// Checks an answer that has come now.
@@ -120,6 +145,9 @@ impl Truth {
     /// By a read that another one began: none older than what was delivered one quarantine before, nor than what was delivered and logged
     /// after that read began. And in every case: nothing is missing that the database showed when the value was as fresh as the answer
     /// claims.
+    ///
+    /// What was delivered by a tag counts for values that carry it. *A row of this product was put into the list, which is under way still; the
+    /// product changes, and that is delivered: the list of before is old by the first change, not by the second.*
     pub(crate) fn check(
         &self,
         key: &str,
@@ -129,19 +157,24 @@ impl Truth {
         quarantine: Millis,
     ) -> Result<(), Broken> {
         let value = version_of(answer);
-        let known = self.keys[key].iter().rposition(|version| version.value == value);
+        let known = self.keys[key].iter().rposition(|version| version.change.value == value);
+        let carries = known.and_then(|known| self.keys[key][known].change.carries);
+        let delivered = |version: &Version, counts: &dyn Fn(Millis) -> bool| {
+            let concerns = version.change.by.is_none() || version.change.by == carries;
+            concerns && version.delivered.is_some_and(|at| at < asked.at && counts(at))
+        };
         let asked_for = match answer.outcome {
-            Outcome::Hit | Outcome::NegativeHit => asked.delivered,
+            Outcome::Hit | Outcome::NegativeHit => self.latest(key, |version| delivered(version, &|_| true)),
             Outcome::Shared => {
                 let settled = asked.at.saturating_sub(quarantine);
                 // At the latest: a node that asked the owner, and an owner that asked a departing holder, count the age from their asking, as
-                // if the answer had been made then.
+                // if the answer had been made then. What is shared may have waited so for longer than its reader has: hence no earlier than
+                // the last read that the database showed this version to.
                 let waited = 2 * (clock::now() - asked.at);
                 let began = clock::now().saturating_sub(millis(answer.age).saturating_sub(waited));
+                let began = known.map_or(began, |known| began.max(self.keys[key][known].read));
                 self.latest(key, |version| {
-                    version
-                        .delivered
-                        .is_some_and(|at| at < asked.at && (at < settled || began + 1 < version.logged))
+                    delivered(version, &|at| at < settled || began + 1 < version.logged)
                 })
             }
             _ => asked.visible,
@@ -164,7 +197,7 @@ impl Truth {
                 answer.node,
                 known.map_or("a value that never was".to_owned(), |known| format!("v{known}")),
                 answer.outcome.as_str(),
-                version.value.map_or("no row".to_owned(), |value| value.to_string()),
+                version.change.value.map_or("no row".to_owned(), |value| value.to_string()),
                 version.visible,
                 version.delivered,
                 asked.at,
@@ -187,7 +220,7 @@ impl Truth {
     pub(crate) fn check_last(&self, key: &str, answer: &Answer) -> Result<(), Broken> {
         let versions = &self.keys[key];
         let newest = versions.last().expect("a first version");
-        if newest.value == version_of(answer) {
+        if newest.change.value == version_of(answer) {
             return Ok(());
         }
         let what = format!(
@@ -195,7 +228,7 @@ impl Truth {
             answer.node,
             version_of(answer),
             answer.outcome.as_str(),
-            newest.value
+            newest.change.value
         );
         Err(Broken { what })
     }

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     batch::Without,
     clock::{self, Millis, Party},
-    database::{Pace, Writer, catalog},
+    database::{PRODUCTS, Pace, Writer, catalog},
     etcd::{Etcd, millis},
     host::Host,
     kafka::Kafka,
@@ -27,7 +27,7 @@ use crate::{
     processes,
     scenario::{CLIENTS, Counts, Fault, NODES, Scenario},
     trace,
-    truth::Truth,
+    truth::{Change, Truth},
 };
 
 /// How long everything may take to settle after the last fault.
@@ -142,10 +142,14 @@ impl World {
         {
             let mut truth = truth.lock();
             for id in 1..=scenario.users {
-                truth.begin(&format!("user:{id}"), (id % 4 != 0).then_some(0));
+                truth.begin(&format!("user:{id}"), Change::of((id % 4 != 0).then_some(0)));
             }
             for id in 1..=scenario.orders {
-                truth.begin(&format!("orders:{id}"), Some(0));
+                truth.begin(&format!("orders:{id}"), Change::of(Some(0)));
+            }
+            for id in 1..=scenario.baskets {
+                let carries = Some(1 + id % PRODUCTS);
+                truth.begin(&format!("baskets:{id}"), Change { carries, ..Change::of(Some(0)) });
             }
         }
         let writer = Writer {

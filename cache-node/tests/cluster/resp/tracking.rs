@@ -1,12 +1,13 @@
 //! CLIENT TRACKING: what clients hold by a node is what they are told of.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use cache_node::Hop;
+use catalog::Catalog;
 use client::Apply;
 
 use super::{Redis, Value, all_invalidated, bulk, invalidated};
-use crate::stack::{Running, Stack, row};
+use crate::stack::{CATALOG, Running, Stack, row};
 
 async fn remove(running: &Running, key: &str) {
     let apply = Apply { epoch: running.node.epoch(), remove: vec![key.to_owned()], ..Apply::default() };
@@ -122,6 +123,21 @@ async fn a_flush_and_a_lost_slot_and_a_lost_lease_are_told() {
     redis.ask(&format!("GET {}", a.key())).await;
     stack.registry.fence(&a.member.id);
     assert_eq!(redis.push().await, all_invalidated());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_tag_is_told_to_all_who_hold_entries_that_may_carry_it() {
+    let mut stack = Stack::new();
+    let tagged = CATALOG.replacen("ttl   =", "tags  = [\"product:{product_id:u64}\"]\nttl   =", 1);
+    let tagged = tagged.replacen("SELECT id, name", "SELECT id, product_id, name", 1);
+    stack.catalog = Arc::new(Catalog::parse("test.toml", &tagged).unwrap());
+    let a = stack.start("a").await;
+    stack.database.put_tagged("user:1", row("user:1", 1), &["product:7"]);
+    let mut redis = Redis::tracking(&a, "").await;
+    assert_eq!(redis.ask("GET user:1").await, bulk(row("user:1", 1)));
+    let (epoch, remove_tags) = (a.node.epoch(), vec!["product:7".to_owned()]);
+    a.node.apply(&Apply { epoch, remove_tags, ..Apply::default() }).await.unwrap();
+    assert_eq!(redis.push().await, invalidated(&["user:1"]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,91 @@
+//! Where a removal of a tag can slip past: each test stands for a moment that a reader of the code would take for impossible.
+
+use super::*;
+
+/// Has a value of these tags in memory.
+fn have(gate: &Gate, key: &str, tags: &[&str]) {
+    let token = token(gate, key);
+    assert_eq!(store_tagged(gate, key, &token, "old", tags), Ok(Inserted::Stored));
+}
+
+fn tags(names: &[&str]) -> Box<[u64]> {
+    names.iter().map(|name| hash(name)).collect()
+}
+
+/// A removal of a tag takes no lock of a key, so it can come between a fill's check and its insert. `put` is what follows the check.
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_a_removal_of_its_tag_meets_between_check_and_insert_is_never_served() {
+    let (_, gate) = gate(LOG).await;
+    let token = token(&gate, "user:1");
+    let filled = Filled {
+        key: "user:1".into(),
+        value: Some(Bytes::from_static(b"old")),
+        ttl: Duration::from_mins(10),
+        tags: tags(&["product:1"]),
+    };
+    gate.remove_tag("product:1", &[0], &origin());
+    assert_eq!(gate.put(&token, place("user:1"), filled, None), Inserted::Stored);
+    assert_eq!(read(&gate, "user:1"), None);
+    assert!(gate.given(place("user:1"), "user:1", Instant::now()).is_none());
+    assert!(gate.get(place("user:1"), "user:1", Instant::now()).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_tag_ended_is_not_stale_but_gone() {
+    let (_, gate) = gate(LOG).await;
+    let gate = gate.with_graces([Duration::from_mins(5)]);
+    for (key, tag) in [("user:1", "product:1"), ("user:2", "product:2")] {
+        have(&gate, key, &[tag]);
+    }
+    let stale = |key: &str| gate.stale(place(key), key, Instant::now()).is_some();
+    gate.remove_tag("product:1", &[0], &origin());
+    assert!(!stale("user:1"), "in its time");
+    advance(Duration::from_mins(11)).await;
+    assert!(!stale("user:1") && stale("user:2"), "in its grace");
+}
+
+/// A page is asked for under one snapshot, and its values are stored one by one, long after.
+#[tokio::test(start_paused = true)]
+async fn a_page_brings_in_nothing_whose_tag_was_removed_since_it_was_asked_for() {
+    let (_, gate) = gate(LOG).await;
+    let snapshot = gate.snapshot();
+    gate.remove_tag("product:1", &[0], &origin());
+    for (tag, expected) in
+        [("product:1", Err(NotTaken::Overtaken(Refused::TagRemoved))), ("product:2", Ok(Inserted::Stored))]
+    {
+        let token = gate.token_of(&snapshot, place("user:1")).unwrap();
+        let offered = Offered { tags: Some(tags(&[tag])), ..offered("user:1", "value") };
+        let outcome = gate.store_pulled(&token, place("user:1"), offered, Epoch(5), Room::Spare, settled);
+        assert_eq!(outcome, expected, "{tag}");
+    }
+    gate.remove_tag("product:2", &[0], &origin());
+    assert_eq!(read(&gate, "user:1"), None, "and what it brought in can be found");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_page_shows_or_gives_away_what_a_tag_ended() {
+    let (slots, gate) = gate(LOG).await;
+    for (key, tag) in [("user:1", "product:1"), ("user:2", "product:2")] {
+        have(&gate, key, &[tag]);
+    }
+    gate.remove_tag("product:1", &[0], &origin());
+    let mut shown = Vec::new();
+    gate.page(Cursor::START, 100, Instant::now(), |key, _| {
+        shown.push(key.to_string());
+        true
+    });
+    assert_eq!(shown, ["user:2"]);
+    slots.depart(SLOT);
+    let mut given = Vec::new();
+    gate.given_page(
+        Cursor::START,
+        100,
+        Instant::now(),
+        |_| true,
+        |key, _| {
+            given.push(key.to_string());
+            true
+        },
+    );
+    assert_eq!(given, ["user:2"]);
+}
