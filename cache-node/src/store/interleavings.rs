@@ -53,8 +53,10 @@ fn verify(part: &Part) {
 fn threads_that_share_a_budget_never_exceed_it_and_lose_no_byte() {
     for eviction in [Eviction::Sieve, Eviction::Lru, Eviction::Lfu] {
         let run = move || {
-            // Room for a few entries in all, so that shards take memory from each other; the first nodes of each shard take some 8 KiB.
-            let part = Arc::new(part(22 << 10, 2, eviction));
+            // Room for a few entries in all beyond what shards take for their first ones, so that they take memory from each other.
+            let roomy = part(64 << 10, 2, eviction);
+            (0..9).for_each(|n| drop(put(&roomy, &format!("key:{n}"), "x")));
+            let part = Arc::new(part(roomy.budget.used() + (4 << 10), 2, eviction));
             let threads: Vec<_> = (0..3)
                 .map(|thread| {
                     let part = part.clone();
