@@ -101,7 +101,8 @@ impl Session {
             }
         };
         if !key.group.is_look_aside() {
-            let tagged = if key.group.tagging.is_empty() { "" } else { ", which gives its entries their tags" };
+            let tagged =
+                if key.group.tagging.is_empty() { "" } else { ", which gives its entries their tags" };
             self.error(&format!(
                 "ERR group {} is filled by its query{tagged}: change the row in the database, and the next GET has it; values of your own need a group without a query",
                 key.group.name
