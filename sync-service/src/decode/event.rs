@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use catalog::{Op, TableRules};
 
-/// What one message says. Its rows, if it has any, are in the [`Scratch`] that it was decoded into.
+/// What one message says. Its rows, if it has any, are in the [`Scratch`](super::Scratch) that it was decoded into.
 #[derive(Debug)]
 pub struct Event {
     /// The database that the message names.
