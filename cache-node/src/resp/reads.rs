@@ -205,27 +205,30 @@ impl Session {
     }
 
     fn write(&mut self, shape: Shape, found: &[Found], values: &[Result<Option<Bytes>, String>]) {
-        let value = |found: &'_ Found| match found {
-            Found::Here(value) => Ok(value.clone()),
-            Found::Waits(at) => {
-                values.get(*at).cloned().unwrap_or_else(|| Err(error::text(&Error::Abandoned)))
-            }
-        };
         if let [Found::Here(value)] = found
             && shape == Shape::Get
         {
             return self.reply.bulk_or_null(value.as_deref());
         }
-        let all: Vec<Option<Bytes>> = match found.iter().map(value).collect() {
+        // Borrowed: a copy of the handle would cost an allocation for each value.
+        let all = found.iter().map(|found| match found {
+            Found::Here(value) => Ok(value.as_deref()),
+            Found::Waits(at) => match values.get(*at) {
+                Some(Ok(value)) => Ok(value.as_deref()),
+                Some(Err(text)) => Err(text.clone()),
+                None => Err(error::text(&Error::Abandoned)),
+            },
+        });
+        let all: Vec<Option<&[u8]>> = match all.collect() {
             Ok(all) => all,
             Err(text) => return self.error(&text),
         };
         match shape {
-            Shape::Get => self.reply.bulk_or_null(all.first().and_then(Option::as_deref)),
+            Shape::Get => self.reply.bulk_or_null(all.first().copied().flatten()),
             Shape::MGet => {
                 self.reply.array(all.len());
                 for value in &all {
-                    self.reply.bulk_or_null(value.as_deref());
+                    self.reply.bulk_or_null(*value);
                 }
             }
             Shape::Exists => self.reply.integer(all.iter().filter(|value| value.is_some()).count() as i64),
