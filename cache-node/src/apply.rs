@@ -178,7 +178,8 @@ impl Node {
         self.metrics.tag_removes.inc_by(tags.len() as u64);
     }
 
-    /// Waits until no other node serves these keys, or keys of these groups, from a mirror. What has tags is in none. What is acknowledged holds there too.
+    /// Waits until no other node serves these keys, or keys of these groups, from a mirror, so that what is acknowledged holds there too.
+    /// What has tags is in no mirror.
     async fn end_mirrors_of(&self, keys: &[String], groups: &[String], origin: &str) {
         if !keys.is_empty() {
             self.end_mirrors(Of::Keys(keys), origin).await;
