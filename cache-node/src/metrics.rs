@@ -61,8 +61,14 @@ struct GetLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct GroupLabel {
+pub(crate) struct GroupLabel {
     group: String,
+}
+
+/// A family's counters of all groups, by the groups' numbers; there from the start.
+pub(crate) fn by_group(family: &Family<GroupLabel, Counter>, catalog: &Catalog) -> Vec<Counter> {
+    let groups = catalog.groups().iter();
+    groups.map(|group| family.get_or_create(&GroupLabel { group: group.name.to_string() }).clone()).collect()
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

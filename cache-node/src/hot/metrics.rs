@@ -10,11 +10,7 @@ use prometheus_client::{
 };
 
 use super::background::{Ended, Why};
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct GroupLabel {
-    group: String,
-}
+use crate::metrics::{GroupLabel, by_group};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FillLabels {
@@ -48,16 +44,13 @@ impl HotMetrics {
             "Fills that no reader waits for, by why (reload after a change, refresh of a hot key) and how they ended",
             fills.clone(),
         );
-        let of = |group: &std::sync::Arc<catalog::Group>| {
-            reads.get_or_create(&GroupLabel { group: group.name.to_string() }).clone()
-        };
         // There from the start, so that the first of each is an increase.
         for why in Why::ALL {
             for ended in Ended::ALL {
                 drop(fills.get_or_create(&FillLabels { why: why.label(), result: ended.label() }));
             }
         }
-        Self { reads: catalog.groups().iter().map(of).collect(), keys, share, fills }
+        Self { reads: by_group(&reads, catalog), keys, share, fills }
     }
 
     pub(super) fn hot_read(&self, group: u16, stands_for: u64) {

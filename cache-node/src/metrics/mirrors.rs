@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{GroupLabel, ResultLabel};
+use super::{GroupLabel, ResultLabel, by_group};
 
 /// What can become of a mirror that is asked for.
 const ASKED: [&str; 5] = ["kept", "not_granted", "refused", "no_room", "failed"];
@@ -48,10 +48,7 @@ impl MirrorMetrics {
                 drop(family.get_or_create(&ResultLabel { result }));
             }
         }
-        let of = |group: &std::sync::Arc<catalog::Group>| {
-            hits.get_or_create(&GroupLabel { group: group.name.to_string() }).clone()
-        };
-        Self { hits: catalog.groups().iter().map(of).collect(), asked, ended, kept }
+        Self { hits: by_group(&hits, catalog), asked, ended, kept }
     }
 
     pub(crate) fn hit(&self, group: u16) {
