@@ -29,7 +29,7 @@ pub(crate) const TICK: Duration = Duration::from_secs(1);
 /// What a count keeps of itself at each: half in five seconds.
 const KEPT: f32 = 0.870_55;
 /// Keys that are told of, if nobody says how many.
-const TOP: usize = 20;
+pub(crate) const TOP: u32 = 20;
 
 /// What one node knows about its hot keys.
 #[derive(Debug)]
@@ -133,7 +133,7 @@ impl Hot {
 impl Node {
     /// The keys that this node is asked for most, and how many reads per second; 0 asks for some.
     pub fn hot(&self, top: usize) -> HotKeys {
-        let top = if top == 0 { TOP } else { top };
+        let top = if top == 0 { TOP as usize } else { top };
         let (counters, answered) = self.hot.sketch.counters();
         let now = self.life.registration().moment();
         let keys = counters.iter().take(top).map(|counter| {
@@ -167,8 +167,7 @@ impl Node {
         if wanted.is_empty() && of.is_some_and(|of| of != self.id.as_str()) {
             return None;
         }
-        // More of each than are wanted of all: a key that is tenth everywhere may be the first of all.
-        let of_each = top.saturating_mul(4);
+        let of_each = Merged::of_each(top);
         let others = wanted.into_iter().filter(|member| member.id != self.id).map(async |member| {
             let asked = timeout(self.config.spread, self.peers.hot(member, of_each)).await;
             let late = |_| client::Error::Unavailable {

@@ -253,9 +253,8 @@ impl Client {
         let mut calls = Vec::new();
         for member in ring.members().iter().filter(|member| node.is_none_or(|node| member.id == *node)) {
             calls.push(async move {
-                // More of each than are wanted of all: a key that is tenth everywhere may be the first of all.
                 let answer = match self.peers().link(&member.id, &member.grpc) {
-                    Ok(link) => hot::of(&link, deadline, top.saturating_mul(4)).await,
+                    Ok(link) => hot::of(&link, deadline, Merged::of_each(top)).await,
                     Err(error) => Err(error),
                 };
                 (member.id.to_string(), answer)

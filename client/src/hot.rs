@@ -68,6 +68,12 @@ pub struct Mirrored {
 }
 
 impl Merged {
+    /// How many keys to ask each node for, so that the `top` of all are among them: more, since a key that is tenth everywhere may be the
+    /// first of all.
+    pub fn of_each(top: usize) -> usize {
+        top.saturating_mul(4)
+    }
+
     /// Puts the nodes' answers together.
     pub fn of(answers: Vec<(String, Result<HotKeys, Error>)>, top: usize) -> Self {
         let mut merged = Self::default();

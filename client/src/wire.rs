@@ -39,6 +39,16 @@ pub(crate) fn answer(node: &str, reply: v1::GetReply) -> Result<Answer, Error> {
     })
 }
 
+impl TryFrom<v1::GetReply> for Answer {
+    type Error = Error;
+
+    /// For callers without a [`Client`](crate::Client). The time on the way is not in its `freshness` yet.
+    fn try_from(reply: v1::GetReply) -> Result<Self, Error> {
+        let node = reply.node.clone();
+        answer(&node, reply)
+    }
+}
+
 /// One key's part of a batch.
 pub(crate) fn key_result(node: &str, result: v1::KeyResult, waited: Duration) -> Result<Answer, Error> {
     match result.result {

@@ -17,7 +17,7 @@ use super::{
     grpc::Service,
     http::{Asked, Params, Problem},
 };
-use crate::node::Node;
+use crate::{hot::TOP, node::Node};
 
 /// Keys that a request gets at most.
 const MOST: u32 = 10_000;
@@ -68,7 +68,7 @@ pub(super) async fn hot(
     State(node): State<Arc<Node>>,
     Asked(HotQuery { top, node: of }): Asked<HotQuery>,
 ) -> Result<Response, Problem> {
-    let top = top.unwrap_or(20).min(MOST) as usize;
+    let top = top.unwrap_or(TOP).min(MOST) as usize;
     if let Some(merged) = node.hot_everywhere(of.as_deref(), top).await {
         return Ok(Json(merged).into_response());
     }

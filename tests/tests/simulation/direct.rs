@@ -36,23 +36,11 @@ impl Direct {
         let reply =
             timeout(DEADLINE, client.get(request)).await.map_err(|_| "no answer in time".to_owned())?;
         let reply = reply.map_err(|status| status.to_string())?.into_inner();
-        let outcome = match reply.outcome() {
-            v1::Outcome::Hit => Outcome::Hit,
-            v1::Outcome::NegativeHit => Outcome::NegativeHit,
-            v1::Outcome::Miss => Outcome::Miss,
-            v1::Outcome::Shared => Outcome::Shared,
-            v1::Outcome::ReadThrough => Outcome::ReadThrough,
-            other => return Err(format!("an outcome that was not asked for: {other:?}")),
-        };
-        Ok(Answer {
-            value: reply.value,
-            outcome,
-            age: Duration::from_millis(reply.age_ms),
-            ttl: (reply.ttl_ms > 0).then(|| Duration::from_millis(reply.ttl_ms)),
-            node: reply.node,
-            epoch: reply.epoch,
-            freshness: Duration::from_millis(reply.freshness_ms) + begun.elapsed(),
-            token: None,
-        })
+        let mut answer = Answer::try_from(reply).map_err(|error| error.to_string())?;
+        if matches!(answer.outcome, Outcome::Token | Outcome::Stale) {
+            return Err(format!("an outcome that was not asked for: {:?}", answer.outcome));
+        }
+        answer.freshness += begun.elapsed();
+        Ok(answer)
     }
 }
