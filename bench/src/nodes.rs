@@ -89,15 +89,7 @@ impl Nodes {
             let id = NodeId::from(format!("node-{number}").as_str());
             let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
             let server = Server::bind(loopback, loopback)?.with_resp(loopback)?;
-            let member = Member {
-                id: id.clone(),
-                incarnation: 0,
-                grpc: format!("http://{}", server.grpc_addr()),
-                http: format!("http://{}", server.http_addr()),
-                resp: server.resp_addr().map_or_else(String::new, |addr| addr.to_string()),
-                weight: 1,
-                state: MemberState::Joining,
-            };
+            let member = server.member(id.clone(), 1);
             let (membership, registration) = cluster.register(member)?;
             let parts = Parts {
                 catalog: catalog.clone(),

@@ -7,6 +7,7 @@ use daemon::config::{ByteSize, Layers, Problems, Secret, is_host_port};
 use serde::{Deserialize, Serialize};
 
 use crate::{compress::Compression, store::Eviction};
+
 /// Keys that can be hot at most.
 const MOST_HOT: usize = 512;
 /// The longest lease of a mirror.

@@ -14,6 +14,7 @@ use daemon::{
     admin::{self, Readiness},
     metrics::SharedRegistry,
 };
+use ring::{Member, MemberState, NodeId};
 use tokio::{
     net::TcpListener,
     time::{Instant, timeout, timeout_at},
@@ -47,6 +48,19 @@ impl Server {
         let grpc_addr = grpc.local_addr().context("read the bound gRPC port")?;
         let http_addr = http.local_addr().context("read the bound HTTP port")?;
         Ok(Self { grpc, http, grpc_addr, http_addr, resp: None })
+    }
+
+    /// A joining node that is reached where these ports are bound: right as long as nothing stands between it and the others.
+    pub fn member(&self, id: NodeId, weight: u32) -> Member {
+        Member {
+            id,
+            incarnation: 0,
+            grpc: format!("http://{}", self.grpc_addr),
+            http: format!("http://{}", self.http_addr),
+            resp: self.resp_addr().map_or_else(String::new, |addr| addr.to_string()),
+            weight,
+            state: MemberState::Joining,
+        }
     }
 
     /// Holds a port for Redis clients too.

@@ -7,7 +7,7 @@ use catalog::Catalog;
 use client::{Apply, Client, Peers};
 use daemon::admin::Readiness;
 use loader::{Limits, Loader, memory::Memory};
-use ring::{Member, MemberState, Membership as _, NodeId, memory::Registry, slot_of};
+use ring::{Membership as _, NodeId, memory::Registry, slot_of};
 use sync_service::verify::{self, Checker, Compare, Plan, Report, Settings, Target, Watch};
 use tokio_util::sync::CancellationToken;
 
@@ -41,15 +41,7 @@ impl Stack {
         for id in ids {
             let config = Config { quarantine: Duration::ZERO, leave: Duration::ZERO, ..Config::default() };
             let server = Server::bind(([127, 0, 0, 1], 0).into(), ([127, 0, 0, 1], 0).into()).unwrap();
-            let member = Member {
-                id: NodeId::from(*id),
-                incarnation: 0,
-                grpc: format!("http://{}", server.grpc_addr()),
-                http: format!("http://{}", server.http_addr()),
-                resp: String::new(),
-                weight: 1,
-                state: MemberState::Joining,
-            };
+            let member = server.member(NodeId::from(*id), 1);
             let parts = Parts {
                 catalog: catalog.clone(),
                 loader: loader(),

@@ -10,7 +10,7 @@ use daemon::{
     config::{BinlogSource, DatabaseUrl},
 };
 use loader::{Limits, Loader, memory::Memory};
-use ring::{Member, MemberState, NodeId, memory::Registry};
+use ring::{NodeId, memory::Registry};
 use sync_service::{
     Service,
     config::Sync,
@@ -40,15 +40,7 @@ async fn served() -> String {
     let local = ([127, 0, 0, 1], 0).into();
     let server = Server::bind(local, local).unwrap();
     let id = NodeId::from("a");
-    let member = Member {
-        id: id.clone(),
-        incarnation: 0,
-        grpc: format!("http://{}", server.grpc_addr()),
-        http: format!("http://{}", server.http_addr()),
-        resp: String::new(),
-        weight: 1,
-        state: MemberState::Joining,
-    };
+    let member = server.member(id.clone(), 1);
     let parts = Parts {
         catalog: catalog.clone(),
         loader: loader.clone(),

@@ -7,7 +7,7 @@ use catalog::Catalog;
 use client::Peers;
 use daemon::admin::Readiness;
 use loader::{Limits, Loader, memory::Memory};
-use ring::{Epoch, Member, MemberState, Membership as _, NodeId, Registration, memory::Registry, slot_of};
+use ring::{Epoch, Member, Membership as _, NodeId, Registration, memory::Registry, slot_of};
 use tokio::{
     runtime::{Builder, Runtime},
     task::JoinHandle,
@@ -110,7 +110,7 @@ impl Stack {
     ) -> Running {
         let (server, mut made_of) = self.parts(id);
         made_of.registration = wrap(made_of.registration);
-        let (http, member) = (server.http_addr(), member(id, &server));
+        let (http, member) = (server.http_addr(), server.member(NodeId::from(id), 1));
         let registry = daemon::metrics::shared();
         let node = Node::start(self.config.clone(), made_of, &mut registry.lock());
         let (readiness, stop) = (Readiness::new(), CancellationToken::new());
@@ -124,7 +124,7 @@ impl Stack {
     pub(crate) fn parts(&self, id: &str) -> (Server, Parts) {
         let server = Server::bind(self.config.grpc, self.config.http).unwrap();
         let server = server.with_resp("127.0.0.1:0".parse().unwrap()).unwrap();
-        let member = member(id, &server);
+        let member = server.member(NodeId::from(id), 1);
         let parts = Parts {
             catalog: self.catalog.clone(),
             loader: Loader::new(
@@ -178,16 +178,4 @@ impl Running {
 /// A row of `user`.
 pub(crate) fn row(key: &str, version: u32) -> String {
     format!(r#"{{"id":{},"name":"v{version}"}}"#, key.rsplit(':').next().unwrap())
-}
-
-fn member(id: &str, server: &Server) -> Member {
-    Member {
-        id: NodeId::from(id),
-        incarnation: 0,
-        grpc: format!("http://{}", server.grpc_addr()),
-        http: format!("http://{}", server.http_addr()),
-        resp: server.resp_addr().map_or_else(String::new, |addr| addr.to_string()),
-        weight: 1,
-        state: MemberState::Joining,
-    }
 }

@@ -19,7 +19,7 @@ use daemon::{
     metrics::SharedRegistry,
 };
 use loader::{Limits, Loader, RowSource, sqlite::Sqlite};
-use ring::{Member, MemberState, NodeId, memory::Registry};
+use ring::{Member, NodeId, memory::Registry};
 use sync_service::{Delivered, Service, source::kafka::Kafka, verify::Watch};
 use tokio::{
     net::TcpListener,
@@ -245,15 +245,7 @@ impl Stack {
 
     fn start_node(&mut self, id: NodeId, server: Server, settings: &Settings) -> anyhow::Result<()> {
         let registry = daemon::metrics::shared();
-        let member = Member {
-            id: id.clone(),
-            incarnation: 0,
-            grpc: format!("http://{}", server.grpc_addr()),
-            http: format!("http://{}", server.http_addr()),
-            resp: server.resp_addr().map_or_else(String::new, |addr| addr.to_string()),
-            weight: settings.node.weight,
-            state: MemberState::Joining,
-        };
+        let member = server.member(id.clone(), settings.node.weight);
         let config = cache_node::Config {
             id: id.to_string(),
             // Nobody routes around a node that goes away with all the others.
