@@ -33,6 +33,8 @@ use crate::protocol;
 pub struct Slots {
     node: NodeId,
     base: Instant,
+    /// By slot, 0 while it is not held. What every read looks at, and apart from the rest, so that it stays in the processor's cache.
+    acquisitions: Box<[AtomicU64]>,
     held: Box<[Held]>,
     epoch: AtomicU64,
     confirmed: watch::Sender<Epoch>,
@@ -44,8 +46,6 @@ pub struct Slots {
 
 #[derive(Debug, Default)]
 struct Held {
-    /// 0 while the slot is not held.
-    acquisition: AtomicU64,
     /// Nanoseconds since `base`; written before the acquisition is.
     at: AtomicU64,
     /// The ended acquisition whose values are still given away; 0 if there is none.
@@ -103,6 +103,7 @@ impl Slots {
         Self {
             node,
             base: Instant::now(),
+            acquisitions: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
             held: (0..SLOTS).map(|_| Held::default()).collect(),
             epoch: AtomicU64::new(0),
             confirmed: watch::Sender::new(Epoch(0)),
@@ -114,7 +115,7 @@ impl Slots {
 
     /// The acquisition under which the slot of this number is held, or `None`.
     pub fn acquisition(&self, slot: u16) -> Option<u64> {
-        match self.held(slot).acquisition.load(Acquire) {
+        match self.acquisitions[index(slot)].load(Acquire) {
             0 => None,
             id => Some(id),
         }
@@ -122,11 +123,10 @@ impl Slots {
 
     /// Like [`acquisition`](Self::acquisition), with the time of the acquisition.
     pub(crate) fn acquired(&self, slot: u16) -> Option<(u64, Instant)> {
-        let held = self.held(slot);
-        let id = held.acquisition.load(Acquire);
+        let id = self.acquisition(slot)?;
         // If the slot changes hands between the two loads, the time is a later one, which only refuses more.
-        let at = self.base + std::time::Duration::from_nanos(held.at.load(Acquire));
-        (id != 0).then_some((id, at))
+        let at = self.base + std::time::Duration::from_nanos(self.held(slot).at.load(Acquire));
+        Some((id, at))
     }
 
     /// The ended acquisition under which values of the slot may still be given away, or `None`.
@@ -139,10 +139,9 @@ impl Slots {
 
     /// The acquisition under which the slot is held, if this node is its owner.
     pub fn owned(&self, slot: u16) -> Option<u64> {
-        let held = self.held(slot);
         // The acquisition first: should the slot change hands in between, the number is an ended one.
-        let id = held.acquisition.load(Acquire);
-        (id != 0 && held.owned.load(Acquire)).then_some(id)
+        let id = self.acquisition(slot)?;
+        self.held(slot).owned.load(Acquire).then_some(id)
     }
 
     /// Takes over a ring: what is lost is no longer served or filled when this returns, what is gained is in quarantine
@@ -163,7 +162,7 @@ impl Slots {
             let held = &self.held[slot.index()];
             let holds = listed && ring.holds(&self.node, slot);
             count += u64::from(holds);
-            match (holds, held.acquisition.load(Acquire) != 0) {
+            match (holds, self.acquisition(slot.get()).is_some()) {
                 (true, false) => gained.push(slot),
                 (false, true) => given_up.push(slot),
                 (false, false) if held.departing.load(Acquire) != 0 => before.push(slot),
@@ -181,19 +180,19 @@ impl Slots {
             }
         }
         for slot in &given_up {
-            let held = &self.held[slot.index()];
+            let acquisition = &self.acquisitions[slot.index()];
             if gives {
                 // Before the acquisition ends: a sweep in between must find one of the two.
-                held.departing.store(held.acquisition.load(Acquire), Release);
+                self.held[slot.index()].departing.store(acquisition.load(Acquire), Release);
             }
             if rules::holds(Rule::Leaving) {
-                held.acquisition.store(0, Release);
+                acquisition.store(0, Release);
             }
         }
         for slot in &gained {
-            let held = &self.held[slot.index()];
-            held.departing.store(0, Release); // what departed is not this acquisition's
-            self.acquire(held, &mut last, now);
+            // What departed is not this acquisition's.
+            self.held[slot.index()].departing.store(0, Release);
+            self.acquire(slot.index(), &mut last, now);
         }
         self.own(ring, listed);
         let departing = if gives { departing as u64 } else { 0 };
@@ -242,13 +241,12 @@ impl Slots {
         let ring = last.ring.clone().filter(|ring| last.lists(&self.node, ring));
         let mut count = 0;
         for slot in Slot::all() {
-            let held = &self.held[slot.index()];
-            held.departing.store(0, Release);
+            self.held[slot.index()].departing.store(0, Release);
             if ring.as_ref().is_some_and(|ring| ring.holds(&self.node, slot)) {
-                self.acquire(held, &mut last, now);
+                self.acquire(slot.index(), &mut last, now);
                 count += 1;
             } else {
-                held.acquisition.store(0, Release);
+                self.acquisitions[slot.index()].store(0, Release);
             }
         }
         match &ring {
@@ -314,20 +312,19 @@ impl Slots {
         }
     }
 
-    fn acquire(&self, held: &Held, last: &mut Last, now: Instant) {
+    fn acquire(&self, index: usize, last: &mut Last, now: Instant) {
         last.acquisition += 1;
-        held.at.store(now.duration_since(self.base).as_nanos() as u64, Release);
-        held.acquisition.store(last.acquisition, Release);
+        self.held[index].at.store(now.duration_since(self.base).as_nanos() as u64, Release);
+        self.acquisitions[index].store(last.acquisition, Release);
     }
 
     /// Gains or loses one slot.
     #[cfg(test)]
     pub(crate) fn set(&self, slot: u16, holds: bool) {
         let mut last = self.changes.lock();
-        let held = self.held(slot);
-        match (holds, held.acquisition.load(Acquire) != 0) {
-            (true, false) => self.acquire(held, &mut last, Instant::now()),
-            (false, true) => held.acquisition.store(0, Release),
+        match (holds, self.acquisition(slot).is_some()) {
+            (true, false) => self.acquire(index(slot), &mut last, Instant::now()),
+            (false, true) => self.acquisitions[index(slot)].store(0, Release),
             _ => {}
         }
     }
@@ -335,14 +332,17 @@ impl Slots {
     /// Loses one slot, whose values depart.
     #[cfg(test)]
     pub(crate) fn depart(&self, slot: u16) {
-        let held = self.held(slot);
-        held.departing.store(held.acquisition.swap(0, Acquire), Release);
+        self.held(slot).departing.store(self.acquisitions[index(slot)].swap(0, Acquire), Release);
         self.departing.fetch_add(1, Release);
     }
 
     fn held(&self, slot: u16) -> &Held {
-        &self.held[usize::from(slot) % self.held.len()]
+        &self.held[index(slot)]
     }
+}
+
+fn index(slot: u16) -> usize {
+    usize::from(slot) % usize::from(SLOTS)
 }
 
 /// The holders of any of `slots` by `ring`, but for `without`: who could want what departs.
