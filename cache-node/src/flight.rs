@@ -79,7 +79,7 @@ impl Flights {
             return Boarded::Joined(flight.landing.clone());
         }
         // A fill may have ended between the caller's look into memory and this lock.
-        if let Look::Fresh(fresh) = watermarks.look(gate, place, key, bound) {
+        if let Look::Fresh(fresh) = watermarks.look(gate, place, key, bound, Instant::now()) {
             return Boarded::Hit(fresh);
         }
         // The token is taken under the lock that a removal takes to end sharing: a removal that the token does not

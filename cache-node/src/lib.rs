@@ -31,6 +31,7 @@ mod heartbeat;
 mod hot;
 mod life;
 mod membership;
+mod memory;
 mod metrics;
 mod mirror;
 mod node;

@@ -22,7 +22,7 @@ use crate::{
     config::{Config, Fenced},
     departures::Departures,
     error::Error,
-    fill::{Fills, Miss, Read},
+    fill::{Fills, Miss},
     gate::{self, Gate, Place},
     hot::{self, Background, Hot},
     life::Life,
@@ -34,7 +34,7 @@ use crate::{
     stale::graces,
     store::{Bounds, Store},
     warm::{Reach, Warm},
-    watermarks::{Fresh, Look, Watermarks},
+    watermarks::Watermarks,
 };
 
 /// What a node is made of.
@@ -245,6 +245,8 @@ impl Node {
         let mut slow = Vec::new();
         let mut away: BTreeMap<NodeId, Vec<(usize, Key)>> = BTreeMap::new();
         let ring = self.current_ring();
+        let mut hits = Vec::with_capacity(keys.len());
+        let glance = self.glance();
         for (index, text) in keys.iter().enumerate() {
             results.push(None);
             let key = match self.resolve(text) {
@@ -256,8 +258,8 @@ impl Node {
             };
             let place = place(&key);
             // Hits are answered at once; only what must wait costs a future.
-            if let Some(answer) = self.hit(&key, place, strictest(&key, options)) {
-                results[index] = Some(Ok(answer));
+            if let Some(fresh) = self.look(glance, &key, place, strictest(&key, options)) {
+                hits.push((index, key, fresh));
             } else if hop == Hop::First
                 && !self.holds(place)
                 && let Some(owner) = ring.owner(slot_of(&key.text)).filter(|owner| owner.id != self.id)
@@ -271,6 +273,13 @@ impl Node {
             } else {
                 slow.push((index, key));
             }
+        }
+        if self.vouches(glance) {
+            for (index, _, fresh) in hits {
+                results[index] = Some(Ok(self.answer_from_memory(fresh)));
+            }
+        } else {
+            slow.extend(hits.into_iter().map(|(index, key, _)| (index, key)));
         }
         let here = future::join_all(
             slow.iter().map(|(index, key)| async move { (*index, self.get_key(key, hop, options).await) }),
@@ -321,34 +330,6 @@ impl Node {
         }
     }
 
-    /// Answers from memory, if this node holds the slot, has the entry, may speak for its memory, and can prove that the entry is
-    /// fresh enough.
-    pub(crate) fn hit(&self, key: &Key, place: Place, bound: Option<Duration>) -> Option<Answer> {
-        self.remembered(key, place, bound).map(|fresh| self.answer_from_memory(key, fresh))
-    }
-
-    /// The entry that [`hit`](Self::hit) would answer from; the caller counts it.
-    pub(crate) fn remembered(&self, key: &Key, place: Place, bound: Option<Duration>) -> Option<Fresh> {
-        let incarnation = self.life.incarnation();
-        match self.watermarks.look(&self.gate, place, &key.text, bound) {
-            Look::Fresh(fresh) => {
-                if !self.life.vouches_for(incarnation) {
-                    return None;
-                }
-                self.hot.read(place, key, hot::Read::Answered);
-                if self.hot.is_due(place, &fresh.entry, Instant::now()) {
-                    self.refresh(key, place);
-                }
-                Some(fresh)
-            }
-            Look::TooOld => {
-                self.metrics.too_old.inc();
-                None
-            }
-            Look::Absent => None,
-        }
-    }
-
     /// Answers a miss of a slot that this node holds; `None` if it was lost meanwhile.
     async fn miss(
         &self,
@@ -381,7 +362,7 @@ impl Node {
         };
         match self.fills.get(key, place, bound, self.warm.reach(place, reach)).await {
             Ok(Miss::Hit(fresh)) if self.life.vouches_for(incarnation) => {
-                Ok(Some(self.answer_from_memory(key, fresh)))
+                Ok(Some(self.answer_from_memory(fresh)))
             }
             Ok(Miss::Hit(_)) => {
                 self.metrics.fenced_reads.inc();
@@ -423,41 +404,6 @@ impl Node {
                 group.errors.inc();
                 Err(error)
             }
-        }
-    }
-
-    pub(crate) fn answer_from_memory(&self, key: &Key, fresh: Fresh) -> Answer {
-        let Fresh { entry, as_of } = fresh;
-        let group = self.metrics.group(key.group.id);
-        let outcome = if entry.value.is_some() {
-            group.hits.inc();
-            Outcome::Hit
-        } else {
-            group.negative_hits.inc();
-            Outcome::NegativeHit
-        };
-        let expires = Some(entry.expires);
-        let read = Read { value: entry.value, started: entry.filled, expires, elsewhere: None };
-        let now = Instant::now();
-        Answer { freshness: now.saturating_duration_since(as_of), ..self.answer_at(read, outcome, now) }
-    }
-
-    fn answer(&self, read: Read, outcome: Outcome) -> Answer {
-        self.answer_at(read, outcome, Instant::now())
-    }
-
-    pub(crate) fn answer_at(&self, read: Read, outcome: Outcome, now: Instant) -> Answer {
-        let age = now.saturating_duration_since(read.started);
-        Answer {
-            value: read.value,
-            outcome,
-            age,
-            ttl: read.expires.map(|expires| expires.saturating_duration_since(now)),
-            node: self.id.to_string(),
-            epoch: self.slots.epoch().0,
-            // What was committed before the read began is in it.
-            freshness: age,
-            token: None,
         }
     }
 

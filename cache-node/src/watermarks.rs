@@ -144,9 +144,16 @@ impl Watermarks {
     }
 
     /// Looks into memory for an entry of which it can be proven that it is at most `bound` old.
-    pub(crate) fn look(&self, gate: &Gate, place: Place, key: &str, bound: Option<Duration>) -> Look {
+    pub(crate) fn look(
+        &self,
+        gate: &Gate,
+        place: Place,
+        key: &str,
+        bound: Option<Duration>,
+        now: Instant,
+    ) -> Look {
         let lowest = self.lowest(); // before the entry is read, see above
-        let Some(entry) = gate.get(place, key, Instant::now()) else { return Look::Absent };
+        let Some(entry) = gate.get(place, key, now) else { return Look::Absent };
         let fresh = Fresh::new(entry, lowest);
         if within(fresh.as_of, bound) { Look::Fresh(fresh) } else { Look::TooOld }
     }

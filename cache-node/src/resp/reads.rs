@@ -14,6 +14,7 @@ use super::{
 use crate::{
     error::Error,
     gate::Place,
+    memory::Glance,
     node::{Node, place, strictest},
     watermarks::Fresh,
 };
@@ -53,9 +54,16 @@ pub(super) enum Op {
 /// One value of an operation.
 #[derive(Debug)]
 pub(super) enum Found {
-    Here(Option<Bytes>),
+    /// In memory.
+    Here(Fresh),
     /// The read at this place of those under way.
     Waits(usize),
+}
+
+impl Found {
+    fn is_here(&self) -> bool {
+        matches!(self, Self::Here(_))
+    }
 }
 
 impl Session {
@@ -117,9 +125,21 @@ impl Session {
         }
         let mark = self.under_way.len();
         let mut found = Vec::with_capacity(arguments.len() - 1);
-        if let Err(error) = self.look_up(arguments, &mut found) {
+        let glance = self.node.glance();
+        let mut looked = self.look_up(arguments, Some(glance), &mut found);
+        if looked.is_ok() && found.iter().any(Found::is_here) && !self.node.vouches(glance) {
+            self.under_way.truncate(mark);
+            found.clear();
+            looked = self.look_up(arguments, None, &mut found);
+        }
+        if let Err(error) = looked {
             self.under_way.truncate(mark);
             return self.in_turn_error(error);
+        }
+        for found in &found {
+            if let Found::Here(fresh) = found {
+                self.node.count_hit(fresh);
+            }
         }
         if !self.ops.is_empty() || self.under_way.len() > mark {
             self.ops.push(Op::Values(shape, found));
@@ -128,7 +148,13 @@ impl Session {
         }
     }
 
-    fn look_up(&mut self, arguments: Arguments<'_>, found: &mut Vec<Found>) -> Result<(), String> {
+    /// Looks for keys in memory, if there is a look, and puts those on their way that are not found; what is found is to be vouched for.
+    fn look_up(
+        &mut self,
+        arguments: Arguments<'_>,
+        glance: Option<Glance>,
+        found: &mut Vec<Found>,
+    ) -> Result<(), String> {
         let tracked = self.tracked();
         if arguments.len() > 2 {
             self.check_slots(arguments)?;
@@ -141,12 +167,11 @@ impl Session {
                 self.register(&key, place, None);
             }
             let bound = strictest(&key, ReadOptions::default());
-            if let Some(fresh) = self.node.remembered(&key, place, bound) {
-                self.node.count_hit(&key, &fresh);
+            if let Some(fresh) = glance.and_then(|glance| self.node.look(glance, &key, place, bound)) {
                 if tracked == Tracked::Key {
                     self.register(&key, place, Some(until(&key, &fresh)));
                 }
-                found.push(Found::Here(fresh.entry.value));
+                found.push(Found::Here(fresh));
             } else {
                 self.route(&key)?;
                 found.push(Found::Waits(self.under_way.len()));
@@ -205,14 +230,14 @@ impl Session {
     }
 
     fn write(&mut self, shape: Shape, found: &[Found], values: &[Result<Option<Bytes>, String>]) {
-        if let [Found::Here(value)] = found
+        if let [Found::Here(fresh)] = found
             && shape == Shape::Get
         {
-            return self.reply.bulk_or_null(value.as_deref());
+            return self.reply.bulk_or_null(fresh.entry.value.as_deref());
         }
         // Borrowed: a copy of the handle would cost an allocation for each value.
         let all = found.iter().map(|found| match found {
-            Found::Here(value) => Ok(value.as_deref()),
+            Found::Here(fresh) => Ok(fresh.entry.value.as_deref()),
             Found::Waits(at) => match values.get(*at) {
                 Some(Ok(value)) => Ok(value.as_deref()),
                 Some(Err(text)) => Err(text.clone()),
@@ -334,15 +359,6 @@ impl Node {
     pub(super) fn key_of(&self, bytes: &[u8]) -> Result<Key, String> {
         let text = std::str::from_utf8(bytes).map_err(|_| "ERR a key is text in UTF-8".to_owned())?;
         self.resolve(text).map_err(|error| error::text(&error))
-    }
-
-    fn count_hit(&self, key: &Key, fresh: &Fresh) {
-        let group = self.metrics.group(key.group.id);
-        if fresh.entry.value.is_some() {
-            group.hits.inc()
-        } else {
-            group.negative_hits.inc()
-        };
     }
 }
 

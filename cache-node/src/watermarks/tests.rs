@@ -138,7 +138,9 @@ fn a_reader_never_claims_a_change_for_an_entry_that_lacks_it() {
         for _ in 0..2 {
             threads.spawn(|| {
                 while !done.load(Acquire) {
-                    let Look::Fresh(fresh) = node.look(&gate, place, "user:1", None) else { continue };
+                    let Look::Fresh(fresh) = node.look(&gate, place, "user:1", None, Instant::now()) else {
+                        continue;
+                    };
                     let value = fresh.entry.value.expect("a value");
                     let version = u64::from_le_bytes(value[..].try_into().expect("eight bytes"));
                     let ended = ended[usize::try_from(version).expect("small")].load(Acquire);
