@@ -86,7 +86,8 @@ async fn a_replica_fills_by_itself_while_its_owner_is_gone_and_others_ask_it_the
 #[tokio::test(flavor = "multi_thread")]
 async fn an_applications_removal_goes_round_once_more_for_each_step_that_a_value_can_travel() {
     for (replicas, rounds) in [(1, 2), (2, 3), (3, 3)] {
-        let stack = Stack::with_replicas(replicas);
+        let mut stack = Stack::with_replicas(replicas);
+        stack.config.warm_rate = daemon::config::ByteSize(0); // b, which has just come, is not to take the value by itself
         let (a, b) = (stack.start("a").await, stack.start("b").await);
         let key = a.key();
         stack.database.put(&key, row(&key, 1));
