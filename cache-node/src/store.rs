@@ -20,6 +20,7 @@ mod metrics;
 mod nodes;
 mod part;
 mod policy;
+mod regions;
 mod shard;
 mod sync;
 mod uses;

@@ -5,7 +5,7 @@
 //! that fits. Free neighbours are joined when the first of them becomes free, and by [`Arena::compact`], which slides the blocks
 //! of a region together, or moves them to other regions and gives the region back.
 
-use super::nodes::NONE;
+use super::{nodes::NONE, regions};
 
 /// Bytes that places and sizes are multiples of.
 const GRAIN: usize = 8;
@@ -34,7 +34,7 @@ pub(super) struct Arena {
 
 #[derive(Debug)]
 struct Region {
-    bytes: Box<[u8]>,
+    bytes: regions::Region,
     /// Bytes in free blocks.
     free: usize,
 }
@@ -87,11 +87,11 @@ impl Arena {
 
     /// Adds a region; the caller has reserved its bytes. Returns false if there can't be more.
     pub(super) fn grow(&mut self) -> bool {
-        let bytes = vec![0; self.region_bytes()].into_boxed_slice();
+        let bytes = regions::Region::new(self.region_bytes());
         let number = match self.vacant.pop() {
             Some(number) => number,
             None if (self.regions.len() as u64 + 1) << self.shift < u64::from(NONE) => {
-                self.regions.push(Region { bytes: Box::default(), free: 0 });
+                self.regions.push(Region { bytes: regions::Region::empty(), free: 0 });
                 (self.regions.len() - 1) as u32
             }
             None => return false,
@@ -174,7 +174,7 @@ impl Arena {
         }
         if next == start && elsewhere {
             let region = &mut self.regions[number as usize];
-            let bytes = std::mem::take(&mut region.bytes).len();
+            let bytes = std::mem::replace(&mut region.bytes, regions::Region::empty()).len();
             region.free = 0;
             self.vacant.push(number);
             self.held -= bytes;

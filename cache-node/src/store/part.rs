@@ -9,6 +9,7 @@ use super::{
     block::Incoming,
     budget::Budget,
     nodes::{coarse, since},
+    regions,
     shard::{Compressed, Make, Shard},
     sync::RwLock,
 };
@@ -19,7 +20,7 @@ const MOST_SHARDS: u64 = 64;
 /// Regions for each shard, about, and the bounds of their size.
 const REGIONS: u64 = 32;
 const SMALLEST_REGION: u64 = 1 << 10;
-const LARGEST_REGION: u64 = 64 << 10;
+const LARGEST_REGION: u64 = regions::LARGE as u64;
 /// How many inserts go by between two looks at another shard.
 const LOOK: u32 = 64;
 /// Shards that are looked at for one that gives up memory for a large entry.
