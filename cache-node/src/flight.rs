@@ -13,6 +13,7 @@ use tokio::{sync::watch, time::Instant};
 use crate::{
     fill::Outcome,
     gate::{Gate, Place, Token},
+    store::Keep,
     warm::Reach,
     watermarks::{Fresh, Look, Watermarks, within},
 };
@@ -79,7 +80,7 @@ impl Flights {
             return Boarded::Joined(flight.landing.clone());
         }
         // A fill may have ended between the caller's look into memory and this lock.
-        if let Look::Fresh(fresh) = watermarks.look(gate, place, key, bound, Instant::now()) {
+        if let Look::Fresh(fresh) = watermarks.look(gate, place, key, bound, Instant::now(), &mut Keep) {
             return Boarded::Hit(fresh);
         }
         // The token is taken under the lock that a removal takes to end sharing: a removal that the token does not

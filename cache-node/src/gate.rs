@@ -46,7 +46,7 @@ use crate::{
     metrics::Cause,
     recorder::{Recorder, What},
     slots::Slots,
-    store::{Cursor, Entry, Inserted, Stamp, Store},
+    store::{Cursor, Entry, Inserted, Keep, Stamp, Store, Take},
 };
 
 /// Locks of a gate.
@@ -166,7 +166,19 @@ impl Gate {
 
     /// Returns a key's entry if it may be served from memory; the node's own membership is the caller's to check.
     pub fn get(&self, place: Place, key: &str, now: Instant) -> Option<Entry> {
-        let entry = self.store.get(place.hash, key, now, |stamp| self.check(stamp))?;
+        self.get_by(place, key, now, &mut Keep)
+    }
+
+    /// Like [`get`](Self::get); `take` says what becomes of the value. It may be given one that is not served: it counts only if an entry
+    /// is returned.
+    pub(crate) fn get_by(
+        &self,
+        place: Place,
+        key: &str,
+        now: Instant,
+        take: &mut impl Take,
+    ) -> Option<Entry> {
+        let entry = self.store.get_by(place.hash, key, now, |stamp| self.check(stamp), take)?;
         if self.tags.check(entry.tags.as_ref()).is_err() {
             self.settle(place.hash, key);
             return None;

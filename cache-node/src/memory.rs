@@ -11,6 +11,7 @@ use crate::{
     gate::Place,
     hot,
     node::Node,
+    store::{Keep, Take},
     watermarks::{Fresh, Look},
 };
 
@@ -28,7 +29,8 @@ impl Node {
         Glance { incarnation: self.life.incarnation(), now: Instant::now() }
     }
 
-    /// The entry of a key, if this node holds its slot, has it, and can prove that it is fresh enough.
+    /// The entry of a key, if this node holds its slot, has it, and can prove that it is fresh enough; `take` says what becomes of its
+    /// value, and may be given one that is not returned.
     ///
     /// What is found is neither served nor counted before [`vouches`](Self::vouches), asked after the last look, has said yes.
     pub(crate) fn look(
@@ -37,8 +39,9 @@ impl Node {
         key: &Key,
         place: Place,
         bound: Option<Duration>,
+        take: &mut impl Take,
     ) -> Option<Fresh> {
-        match self.watermarks.look(&self.gate, place, &key.text, bound, glance.now) {
+        match self.watermarks.look(&self.gate, place, &key.text, bound, glance.now, take) {
             Look::Fresh(fresh) => {
                 self.hot.read(place, key, hot::Read::Answered);
                 if self.hot.is_due(place, &fresh.entry, glance.now) {
@@ -62,7 +65,7 @@ impl Node {
     /// Answers one key from memory, if it may.
     pub(crate) fn hit(&self, key: &Key, place: Place, bound: Option<Duration>) -> Option<Answer> {
         let glance = self.glance();
-        let fresh = self.look(glance, key, place, bound)?;
+        let fresh = self.look(glance, key, place, bound, &mut Keep)?;
         self.vouches(glance).then(|| self.answer_from_memory(fresh))
     }
 

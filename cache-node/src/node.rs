@@ -32,7 +32,7 @@ use crate::{
     resp::Resp,
     slots::Slots,
     stale::graces,
-    store::{Bounds, Store},
+    store::{Bounds, Keep, Store},
     warm::{Reach, Warm},
     watermarks::Watermarks,
 };
@@ -258,7 +258,7 @@ impl Node {
             };
             let place = place(&key);
             // Hits are answered at once; only what must wait costs a future.
-            if let Some(fresh) = self.look(glance, &key, place, strictest(&key, options)) {
+            if let Some(fresh) = self.look(glance, &key, place, strictest(&key, options), &mut Keep) {
                 hits.push((index, key, fresh));
             } else if hop == Hop::First
                 && !self.holds(place)

@@ -23,12 +23,14 @@ mod policy;
 mod regions;
 mod shard;
 mod sync;
+mod table;
 mod uses;
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
+pub(crate) use self::entry::{Keep, Show, Take};
 use self::{
     block::{Base, Incoming},
     metrics::StoreMetrics,
@@ -119,19 +121,31 @@ impl Store {
         now: Instant,
         check: impl Fn(&Stamp) -> Result<(), Cause>,
     ) -> Option<Entry> {
+        self.get_by(hash, key, now, check, &mut Keep)
+    }
+
+    /// Like [`get`](Self::get); `take` says what becomes of the value.
+    pub(crate) fn get_by(
+        &self,
+        hash: u64,
+        key: &str,
+        now: Instant,
+        check: impl Fn(&Stamp) -> Result<(), Cause>,
+        take: &mut impl Take,
+    ) -> Option<Entry> {
         let judge = |stamp: &Stamp, expires| judge(stamp, expires, now, &check);
         for part in [&self.values, &self.negatives] {
             let lock = part.shard(hash);
             let (found, behind) = {
                 let shard = lock.read();
-                let Some(found) = shard.get(hash, key, judge) else { continue };
+                let Some(found) = shard.get(hash, key, judge, take) else { continue };
                 (found, shard.is_behind())
             };
             if behind && let Some(mut shard) = lock.try_write() {
                 shard.catch_up();
             }
             match found {
-                Ok(found) => return self.plain(part, hash, key, found),
+                Ok(found) => return self.plain(part, hash, key, found, take),
                 Err(Cause::SlotLost) => {}
                 Err(cause) => {
                     // Another thread may have replaced it between the two locks.
@@ -146,8 +160,8 @@ impl Store {
     }
 
     /// An entry as it was filled. One whose value is damaged is dropped, and counts as none.
-    fn plain(&self, part: &Part, hash: u64, key: &str, found: Found) -> Option<Entry> {
-        match found.plain() {
+    fn plain(&self, part: &Part, hash: u64, key: &str, found: Found, take: &mut impl Take) -> Option<Entry> {
+        match found.plain(take) {
             Ok(entry) => Some(entry),
             Err(damaged) => {
                 tracing::error!(key, "{damaged}; it is dropped and will be filled again");
@@ -169,7 +183,7 @@ impl Store {
         let judge = |stamp: &Stamp, expires| judge(stamp, expires, now, &check);
         [&self.values, &self.negatives].into_iter().find_map(|part| {
             let found = part.shard(hash).read().peek(hash, key, judge)?.ok()?;
-            self.plain(part, hash, key, found)
+            self.plain(part, hash, key, found, &mut Keep)
         })
     }
 
@@ -264,7 +278,7 @@ impl Store {
             let mut enough = false;
             for (at, key, found) in entries {
                 // What is damaged is dropped when it is read.
-                let Ok(entry) = found.plain() else { continue };
+                let Ok(entry) = found.plain(&mut Keep) else { continue };
                 if !take(&key.into(), &entry) {
                     (enough, reached) = (true, at);
                     break;

@@ -37,7 +37,7 @@ use tokio::time::Instant;
 
 use crate::{
     gate::{Gate, Place},
-    store::Entry,
+    store::{Entry, Take},
 };
 
 /// What `lowest` is while it is unknown; all times are later.
@@ -151,9 +151,10 @@ impl Watermarks {
         key: &str,
         bound: Option<Duration>,
         now: Instant,
+        take: &mut impl Take,
     ) -> Look {
         let lowest = self.lowest(); // before the entry is read, see above
-        let Some(entry) = gate.get(place, key, now) else { return Look::Absent };
+        let Some(entry) = gate.get_by(place, key, now, take) else { return Look::Absent };
         let fresh = Fresh::new(entry, lowest);
         if within(fresh.as_of, bound) { Look::Fresh(fresh) } else { Look::TooOld }
     }

@@ -5,8 +5,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Bounds, Entry, Eviction, Inserted, Sizes, Stamp, Store, nodes::Nodes, policy::Policy};
-use crate::{compress::Packed, gate};
+use super::{Bounds, Entry, Eviction, Inserted, Show, Sizes, Stamp, Store, nodes::Nodes, policy::Policy};
+use crate::{compress::Packed, gate, metrics::Cause};
 
 const STAMP: Stamp = Stamp { group: 0, slot: 9000, generation: 1, acquisition: 16_000 };
 
@@ -25,10 +25,14 @@ impl Bare {
 
     /// Returns a key's value; checks what a node would check.
     pub fn get(&self, key: &str) -> Option<Bytes> {
-        let found = self.0.get(gate::hash(key), key, Instant::now(), |stamp| {
-            if *stamp == STAMP { Ok(()) } else { Err(crate::Cause::Flushed) }
-        });
-        found?.value
+        self.0.get(gate::hash(key), key, Instant::now(), check)?.value
+    }
+
+    /// Writes a key's value to the end of a reply, as a node does; returns whether there is one.
+    pub fn get_into(&self, key: &str, reply: &mut Vec<u8>) -> bool {
+        let mut write = Show(|value: &[u8]| reply.extend_from_slice(value));
+        let found = self.0.get_by(gate::hash(key), key, Instant::now(), check, &mut write);
+        found.is_some_and(|entry| entry.value.is_some())
     }
 
     /// Stores a value.
@@ -71,7 +75,7 @@ impl Trial {
     pub fn ask(&mut self, key: u64) -> bool {
         let print = print(key);
         if let Some(&id) = self.ids.get(&key) {
-            self.policy.touch(self.nodes.get(id));
+            self.policy.touch(&self.nodes, id);
             if self.policy.follows_uses() {
                 self.policy.used(&mut self.nodes, id, print);
             }
@@ -96,6 +100,11 @@ impl Trial {
         self.policy.came(&mut self.nodes, id, print);
         false
     }
+}
+
+/// What a node would check.
+fn check(stamp: &Stamp) -> Result<(), Cause> {
+    if *stamp == STAMP { Ok(()) } else { Err(Cause::Flushed) }
 }
 
 fn print(key: u64) -> u32 {

@@ -1,7 +1,7 @@
 //! How an entry is written: one block of bytes with header, key and value.
 //!
-//! `flags, key length, key, slot, filled, time to live, group, generation, acquisition, value length, [length before compression],
-//! [number of tags], value, [tags]`. The slot has 2 bytes and the time of the fill 5, a tag 8; all other numbers take as many bytes as
+//! `flags, node, key length, key, slot, filled, time to live, group, generation, acquisition, value length, [length before compression],
+//! [number of tags], value, [tags]`. The node's number has 3 bytes, the slot 2, the time of the fill 5, a tag 8; all other numbers take as many bytes as
 //! they need, which is 1 for most. An entry that is larger than a block may be has key, value and tags in a [`Bytes`] of their own, and the
 //! block has its number in the key's place.
 
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::{
     arena::MAX_BLOCK,
     entry::{Entry, Stamp, Tags},
+    nodes::NUMBER,
 };
 use crate::compress::{Codec, Packed};
 
@@ -26,7 +27,7 @@ const BEFORE: i64 = 1 << 38;
 /// Bytes of a time.
 const TIME: usize = 5;
 /// Most bytes of a header; the numbers of an entry of usual size take a third of that.
-pub(super) const HEADER: usize = 56;
+pub(super) const HEADER: usize = 59;
 
 /// The moment that a store's times are counted from.
 #[derive(Debug, Clone, Copy)]
@@ -96,7 +97,7 @@ impl<'a> Incoming<'a> {
         }
     }
 
-    /// Writes the block; with the number of its blob if it is large.
+    /// Writes the block, its node left open; with the number of its blob if it is large.
     pub(super) fn write(&self, base: Base, blob: Option<u32>, into: &mut Vec<u8>) {
         let Entry { stamp, filled, expires, tags, value } = self.entry;
         let codec = self.packed.map_or(0, |packed| packed.codec.number());
@@ -106,6 +107,7 @@ impl<'a> Incoming<'a> {
             | codec << CODEC;
         into.clear();
         into.push(flags);
+        into.extend_from_slice(&[0; NUMBER]);
         put(into, self.key.len() as u64);
         match blob {
             Some(number) => into.extend_from_slice(&number.to_le_bytes()),
@@ -149,6 +151,7 @@ pub(super) struct Meta {
     tags: Option<Range<usize>>,
     /// Of the block.
     pub(super) len: usize,
+    pub(super) node: u32,
 }
 
 impl Meta {
@@ -174,7 +177,7 @@ impl Meta {
         let end = tags.as_ref().map_or(value.end, |tags| tags.end);
         let len = if blob.is_some() { rest.at } else { end };
         let has_value = flags & VALUE != 0;
-        Self { stamp, filled, expires, has_value, codec, plain, value, blob, tags, len }
+        Self { stamp, filled, expires, has_value, codec, plain, value, blob, tags, len, node: node_of(block) }
     }
 
     pub(super) fn filled(&self, base: Base) -> Instant {
@@ -207,6 +210,16 @@ pub(super) fn len_of(block: &[u8]) -> usize {
     Meta::read(block).len
 }
 
+/// The number of a block's node.
+pub(super) fn node_of(block: &[u8]) -> u32 {
+    u32::from_le_bytes([block[1], block[2], block[3], 0])
+}
+
+/// Notes a block's node.
+pub(super) fn set_node(block: &mut [u8], node: u32) {
+    block[1..=NUMBER].copy_from_slice(&node.to_le_bytes()[..NUMBER]);
+}
+
 /// A block's key, or the number of the blob that begins with it and how long it is.
 pub(super) fn key_of(block: &[u8]) -> Result<&[u8], (u32, usize)> {
     let (_, blob, key, _) = head(block);
@@ -218,7 +231,7 @@ pub(super) fn key_of(block: &[u8]) -> Result<&[u8], (u32, usize)> {
 
 /// Flags, blob, where the key is (in the blob if there is one), and where to read on.
 fn head(block: &[u8]) -> (u8, Option<u32>, Range<usize>, usize) {
-    let mut reader = Reader { bytes: block, at: 1 };
+    let mut reader = Reader { bytes: block, at: 1 + NUMBER };
     let flags = block[0];
     let len = reader.number() as usize;
     if flags & LARGE != 0 {
@@ -285,6 +298,7 @@ mod tests {
             filled in -10_000_000_000_i64..10_000_000_000,
             ttl in 0_u64..30_000_000_000_000,
             tags in proptest::option::of(proptest::collection::vec(any::<u64>(), 0..4)),
+            node in 0_u32..1 << 24,
         ) {
             let start = Instant::now() + Duration::from_secs(1000);
             let base = Base(start);
@@ -300,8 +314,9 @@ mod tests {
             prop_assert!(block.len() <= HEADER + incoming.data());
             let len = block.len();
             block.extend_from_slice(b"what comes after it");
+            set_node(&mut block, node);
             let meta = Meta::read(&block);
-            prop_assert_eq!(meta.len, len);
+            prop_assert_eq!((meta.len, meta.node), (len, node));
             prop_assert_eq!(key_of(&block).unwrap(), key.as_bytes());
             prop_assert_eq!(meta.stamp, stamp);
             prop_assert_eq!(meta.has_value, value.is_some());
@@ -314,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_entry_costs_17_bytes_of_header() {
+    fn a_small_entry_costs_20_bytes_of_header() {
         let now = Instant::now();
         let stamp = Stamp { group: 3, slot: 9000, generation: 1, acquisition: 16_000 };
         let entry = Entry {
@@ -326,6 +341,6 @@ mod tests {
         };
         let mut block = Vec::new();
         Incoming { key: "user:00000000042", entry: &entry, packed: None }.write(Base(now), None, &mut block);
-        assert_eq!(block.len(), 116 + 17);
+        assert_eq!(block.len(), 116 + 20);
     }
 }

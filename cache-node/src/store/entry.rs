@@ -36,3 +36,42 @@ pub struct Entry {
     /// What it was tagged with.
     pub tags: Tags,
 }
+
+/// What becomes of the value of an entry that is found.
+pub(crate) trait Take {
+    /// Of one that lies in memory among others: a copy is what can be held on to.
+    fn lent(&mut self, value: &[u8]) -> Bytes;
+
+    /// Of one that stands for itself.
+    fn whole(&mut self, value: Bytes) -> Bytes;
+}
+
+/// The entry has its value.
+#[derive(Debug)]
+pub(crate) struct Keep;
+
+impl Take for Keep {
+    fn lent(&mut self, value: &[u8]) -> Bytes {
+        Bytes::copy_from_slice(value)
+    }
+
+    fn whole(&mut self, value: Bytes) -> Bytes {
+        value
+    }
+}
+
+/// The value is shown to a function, once, and the entry has an empty one in its place. The shard's lock may be held for reading
+/// meanwhile.
+#[derive(Debug)]
+pub(crate) struct Show<F>(pub(crate) F);
+
+impl<F: FnMut(&[u8])> Take for Show<F> {
+    fn lent(&mut self, value: &[u8]) -> Bytes {
+        (self.0)(value);
+        Bytes::new()
+    }
+
+    fn whole(&mut self, value: Bytes) -> Bytes {
+        self.lent(&value)
+    }
+}

@@ -33,12 +33,12 @@ fn get(part: &Part, key: &str) -> Option<String> {
     let lock = part.shard(crate::gate::hash(key));
     let (found, behind) = {
         let shard = lock.read();
-        (shard.get(crate::gate::hash(key), key, |_, _| Ok(())), shard.is_behind())
+        (shard.get(crate::gate::hash(key), key, |_, _| Ok(()), &mut Keep), shard.is_behind())
     };
     if behind && let Some(mut shard) = lock.try_write() {
         shard.catch_up();
     }
-    let entry = found?.ok()?.plain().ok()?;
+    let entry = found?.ok()?.plain(&mut Keep).ok()?;
     Some(String::from_utf8(entry.value?.to_vec()).expect("what was stored is text"))
 }
 

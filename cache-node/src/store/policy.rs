@@ -17,7 +17,7 @@ use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize};
 
-use super::nodes::{Node, Nodes};
+use super::nodes::Nodes;
 
 /// The node's choice of a policy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,7 +74,7 @@ pub(crate) trait Policy: Debug + Send + Sync {
     }
 
     /// An entry is hit. Others may hit the same one now.
-    fn touch(&self, _node: &Node) {}
+    fn touch(&self, _nodes: &Nodes, _id: u32) {}
 
     /// An entry was hit.
     fn used(&mut self, _nodes: &mut Nodes, _id: u32, _print: u32) {}

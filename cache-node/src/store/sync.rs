@@ -1,12 +1,12 @@
 //! What the store synchronises with; with the feature `shuttle`, the same under a scheduler that tries interleavings.
 
 #[cfg(not(feature = "shuttle"))]
-pub(super) use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
+pub(super) use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
 
 #[cfg(not(feature = "shuttle"))]
 pub(super) use parking_lot::RwLock;
 #[cfg(feature = "shuttle")]
-pub(super) use shuttle::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
+pub(super) use shuttle::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
 
 #[cfg(feature = "shuttle")]
 pub(super) use self::shuttled::RwLock;

@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     gate::{Filled, hash},
     slots::Slots,
-    store::{Bounds, Eviction, Store},
+    store::{Bounds, Eviction, Keep, Store},
 };
 
 const fn ms(ms: u64) -> Duration {
@@ -138,7 +138,9 @@ fn a_reader_never_claims_a_change_for_an_entry_that_lacks_it() {
         for _ in 0..2 {
             threads.spawn(|| {
                 while !done.load(Acquire) {
-                    let Look::Fresh(fresh) = node.look(&gate, place, "user:1", None, Instant::now()) else {
+                    let Look::Fresh(fresh) =
+                        node.look(&gate, place, "user:1", None, Instant::now(), &mut Keep)
+                    else {
                         continue;
                     };
                     let value = fresh.entry.value.expect("a value");

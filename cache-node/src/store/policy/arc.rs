@@ -80,7 +80,7 @@ impl Policy for Arc {
     }
 
     fn left(&mut self, nodes: &mut Nodes, id: u32) {
-        let again = nodes.get(id).bits() == AGAIN;
+        let again = nodes.bits(id) == AGAIN;
         if again { &mut self.again } else { &mut self.once }.unlink(nodes, id);
     }
 
@@ -99,7 +99,7 @@ impl Policy for Arc {
 
     fn coldest(&self, nodes: &Nodes) -> Option<u32> {
         let once = self.once.oldest().filter(|_| self.once.len() > self.target);
-        once.or(self.again.oldest()).or(self.once.oldest()).map(|id| nodes.get(id).time())
+        once.or(self.again.oldest()).or(self.once.oldest()).map(|id| nodes.time(id))
     }
 
     fn bytes(&self) -> usize {

@@ -28,6 +28,6 @@ impl Policy for Fifo {
     }
 
     fn coldest(&self, nodes: &Nodes) -> Option<u32> {
-        self.queue.oldest().map(|id| nodes.get(id).time())
+        self.queue.oldest().map(|id| nodes.time(id))
     }
 }

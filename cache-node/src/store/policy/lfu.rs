@@ -38,7 +38,7 @@ impl Lfu {
     }
 
     fn shift(&mut self, nodes: &mut Nodes, id: u32, to: u8) {
-        let from = nodes.get(id).bits();
+        let from = nodes.bits(id);
         self.queue(from).unlink(nodes, id);
         self.queue(to).push(nodes, id, to);
     }
@@ -51,7 +51,7 @@ impl Policy for Lfu {
 
     fn used(&mut self, nodes: &mut Nodes, id: u32, print: u32) {
         self.sketch.add(print);
-        match nodes.get(id).bits() {
+        match nodes.bits(id) {
             WINDOW => self.shift(nodes, id, WINDOW),
             _ => self.shift(nodes, id, PROTECTED),
         }
@@ -70,7 +70,7 @@ impl Policy for Lfu {
     }
 
     fn left(&mut self, nodes: &mut Nodes, id: u32) {
-        let of = nodes.get(id).bits();
+        let of = nodes.bits(id);
         self.queue(of).unlink(nodes, id);
     }
 
@@ -95,7 +95,7 @@ impl Policy for Lfu {
 
     fn coldest(&self, nodes: &Nodes) -> Option<u32> {
         let id = self.probation.oldest().or(self.protected.oldest()).or(self.window.oldest());
-        id.map(|id| nodes.get(id).time())
+        id.map(|id| nodes.time(id))
     }
 
     fn bytes(&self) -> usize {

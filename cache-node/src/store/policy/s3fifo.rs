@@ -2,7 +2,7 @@
 //! small one: that goes to the main one when it comes back.
 
 use super::{Policy, ghost::Ghost};
-use crate::store::nodes::{Node, Nodes, Queue};
+use crate::store::nodes::{Nodes, Queue};
 
 /// Uses since the entry came to its queue, 3 at most.
 const USES: u8 = 3;
@@ -25,10 +25,10 @@ impl S3Fifo {
 }
 
 impl Policy for S3Fifo {
-    fn touch(&self, node: &Node) {
-        let bits = node.bits();
+    fn touch(&self, nodes: &Nodes, id: u32) {
+        let bits = nodes.bits(id);
         if bits & USES < USES {
-            node.set_bits(bits + 1);
+            nodes.set_bits(id, bits + 1);
         }
     }
 
@@ -41,7 +41,7 @@ impl Policy for S3Fifo {
     }
 
     fn left(&mut self, nodes: &mut Nodes, id: u32) {
-        let main = nodes.get(id).bits() & MAIN != 0;
+        let main = nodes.bits(id) & MAIN != 0;
         if main { &mut self.main } else { &mut self.small }.unlink(nodes, id);
     }
 
@@ -51,7 +51,7 @@ impl Policy for S3Fifo {
             if let Some(id) = self.small.oldest()
                 && (self.small.len() > wanted || self.main.len() == 0)
             {
-                if nodes.get(id).bits() & USES > 1 {
+                if nodes.bits(id) & USES > 1 {
                     self.small.unlink(nodes, id);
                     self.main.push(nodes, id, MAIN);
                     continue;
@@ -63,7 +63,7 @@ impl Policy for S3Fifo {
                 return Some(id);
             }
             let id = self.main.oldest()?;
-            let uses = nodes.get(id).bits() & USES;
+            let uses = nodes.bits(id) & USES;
             if uses == 0 {
                 return Some(id);
             }
@@ -74,7 +74,7 @@ impl Policy for S3Fifo {
 
     fn coldest(&self, nodes: &Nodes) -> Option<u32> {
         let small = self.small.oldest().filter(|_| self.small.len() * SMALL > self.main.len());
-        small.or(self.main.oldest()).map(|id| nodes.get(id).time())
+        small.or(self.main.oldest()).map(|id| nodes.time(id))
     }
 
     fn bytes(&self) -> usize {

@@ -4,7 +4,7 @@
 //! sets a mark, and keys used once leave before keys used often.
 
 use super::Policy;
-use crate::store::nodes::{NONE, Node, Nodes, Queue};
+use crate::store::nodes::{NONE, Nodes, Queue};
 
 const USED: u8 = 1;
 /// Entries before the hand that are looked at for a cold one.
@@ -27,10 +27,10 @@ impl Sieve {
 }
 
 impl Policy for Sieve {
-    fn touch(&self, node: &Node) {
+    fn touch(&self, nodes: &Nodes, id: u32) {
         // Most hits find the mark set and leave the cache line as it is.
-        if node.bits() & USED == 0 {
-            node.set_bits(USED);
+        if nodes.bits(id) & USED == 0 {
+            nodes.set_bits(id, USED);
         }
     }
 
@@ -48,11 +48,10 @@ impl Policy for Sieve {
     fn victim(&mut self, nodes: &mut Nodes, _print_of: &dyn Fn(&Nodes, u32) -> u32) -> Option<u32> {
         let mut at = self.at()?;
         loop {
-            let node = nodes.get(at);
-            if node.bits() & USED == 0 {
+            if nodes.bits(at) & USED == 0 {
                 break;
             }
-            node.set_bits(0);
+            nodes.set_bits(at, 0);
             at = Queue::newer(nodes, at).or(self.queue.oldest())?;
         }
         self.hand = at; // moves on when the entry goes
@@ -61,7 +60,7 @@ impl Policy for Sieve {
 
     fn coldest(&self, nodes: &Nodes) -> Option<u32> {
         let ahead = std::iter::successors(self.at(), |at| Queue::newer(nodes, *at));
-        let mut unused = ahead.take(LOOK).map(|id| nodes.get(id)).filter(|node| node.bits() & USED == 0);
-        unused.next().map(Node::time)
+        let mut unused = ahead.take(LOOK).filter(|id| nodes.bits(*id) & USED == 0);
+        unused.next().map(|id| nodes.time(id))
     }
 }
