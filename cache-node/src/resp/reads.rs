@@ -2,20 +2,21 @@
 
 use bytes::Bytes;
 use catalog::Key;
-use client::{Answer, ReadOptions};
-use ring::slot_of;
+use client::ReadOptions;
 use tokio::time::Instant;
 
 use super::{
     codec::Arguments,
     error,
-    session::{Session, Silence},
+    ops::{Found, Op, Shape},
+    session::Session,
 };
 use crate::{
     error::Error,
     gate::Place,
     memory::Glance,
     node::{Node, place, strictest},
+    store::{Keep, Show},
     watermarks::Fresh,
 };
 
@@ -23,47 +24,17 @@ use crate::{
 pub(super) struct Read {
     pub(super) key: Key,
     pub(super) options: ReadOptions,
-    tracked: Tracked,
+    pub(super) tracked: Tracked,
 }
 
 /// Whether the client is to be told when a value that it reads becomes invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Tracked {
+pub(super) enum Tracked {
     No,
     /// Of this key: it is in the table.
     Key,
     /// Of all removals.
     Broadcast,
-}
-
-/// What becomes of a read's values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shape {
-    Get,
-    MGet,
-    Exists,
-    Type,
-}
-
-/// An operation whose reply waits, or waits for its turn.
-pub(super) enum Op {
-    Values(Shape, Vec<Found>),
-    Error(String),
-}
-
-/// One value of an operation.
-#[derive(Debug)]
-pub(super) enum Found {
-    /// In memory.
-    Here(Fresh),
-    /// The read at this place of those under way.
-    Waits(usize),
-}
-
-impl Found {
-    fn is_here(&self) -> bool {
-        matches!(self, Self::Here(_))
-    }
 }
 
 impl Session {
@@ -123,34 +94,37 @@ impl Session {
             let error = Error::TooManyKeys { count: arguments.len() - 1, limit };
             return self.in_turn_error(error::text(&error));
         }
-        let mark = self.under_way.len();
+        let (waiting, written) = (self.under_way.len(), self.reply.bytes.len());
         let mut found = Vec::with_capacity(arguments.len() - 1);
         let glance = self.node.glance();
-        let mut looked = self.look_up(arguments, Some(glance), &mut found);
-        if looked.is_ok() && found.iter().any(Found::is_here) && !self.node.vouches(glance) {
-            self.under_way.truncate(mark);
+        let mut looked = self.look_up(shape, arguments, Some(glance), &mut found);
+        if looked.is_ok() && found.iter().any(|found| found.fresh().is_some()) && !self.node.vouches(glance) {
+            self.under_way.truncate(waiting);
+            self.reply.bytes.truncate(written);
             found.clear();
-            looked = self.look_up(arguments, None, &mut found);
+            looked = self.look_up(shape, arguments, None, &mut found);
         }
         if let Err(error) = looked {
-            self.under_way.truncate(mark);
+            self.under_way.truncate(waiting);
+            self.reply.bytes.truncate(written);
             return self.in_turn_error(error);
         }
-        for found in &found {
-            if let Found::Here(fresh) = found {
-                self.node.count_hit(fresh);
-            }
+        for fresh in found.iter().filter_map(Found::fresh) {
+            self.node.count_hit(fresh);
         }
-        if !self.ops.is_empty() || self.under_way.len() > mark {
+        if !self.ops.is_empty() || self.under_way.len() > waiting {
             self.ops.push(Op::Values(shape, found));
-        } else {
+        } else if !matches!(found.last(), Some(Found::Written(..))) {
             self.write(shape, &found, &[]);
         }
     }
 
     /// Looks for keys in memory, if there is a look, and puts those on their way that are not found; what is found is to be vouched for.
+    ///
+    /// Values go straight into the reply as long as all keys are found and nothing waits before them.
     fn look_up(
         &mut self,
+        shape: Shape,
         arguments: Arguments<'_>,
         glance: Option<Glance>,
         found: &mut Vec<Found>,
@@ -159,6 +133,12 @@ impl Session {
         if arguments.len() > 2 {
             self.check_slots(arguments)?;
         }
+        let begun = self.reply.bytes.len();
+        let mut at_once =
+            glance.is_some() && self.ops.is_empty() && matches!(shape, Shape::Get | Shape::MGet);
+        if at_once && shape == Shape::MGet {
+            self.reply.array(arguments.len() - 1);
+        }
         for text in arguments.from(1) {
             let key = self.node.key_of(text)?;
             let place = place(&key);
@@ -166,110 +146,44 @@ impl Session {
             if tracked == Tracked::Key {
                 self.register(&key, place, None);
             }
-            let bound = strictest(&key, ReadOptions::default());
-            if let Some(fresh) = glance.and_then(|glance| self.node.look(glance, &key, place, bound)) {
+            let before = self.reply.bytes.len();
+            let fresh = glance.and_then(|glance| self.look(glance, &key, place, at_once));
+            if let Some(fresh) = fresh {
                 if tracked == Tracked::Key {
                     self.register(&key, place, Some(until(&key, &fresh)));
                 }
-                found.push(Found::Here(fresh));
-            } else {
-                self.route(&key)?;
-                found.push(Found::Waits(self.under_way.len()));
-                let options = ReadOptions { look_aside: key.group.is_look_aside(), ..ReadOptions::default() };
-                self.under_way.push(Read { key, options, tracked });
+                found.push(if at_once {
+                    Found::Written(fresh, before - begun..self.reply.bytes.len() - begun)
+                } else {
+                    Found::Here(fresh)
+                });
+                continue;
             }
+            if at_once {
+                self.reply.bytes.truncate(before);
+                self.take_back(begun, found);
+                at_once = false;
+            }
+            self.route(&key)?;
+            found.push(Found::Waits(self.under_way.len()));
+            let options = ReadOptions { look_aside: key.group.is_look_aside(), ..ReadOptions::default() };
+            self.under_way.push(Read { key, options, tracked });
         }
         Ok(())
     }
 
-    /// How many reads are under way.
-    pub(super) fn waiting(&self) -> usize {
-        self.under_way.len()
-    }
-
-    /// The reads to be carried out; [`settle`](Self::settle) wants their results.
-    pub(super) fn reads(&mut self) -> Vec<Read> {
-        std::mem::take(&mut self.under_way)
-    }
-
-    /// Writes the replies of all operations that have waited.
-    pub(super) fn settle(&mut self, results: Vec<(Read, Result<Answer, Error>)>) {
-        if self.ops.is_empty() {
-            return;
+    /// Looks for one key in memory, and writes its value as a reply if that is wanted.
+    fn look(&mut self, glance: Glance, key: &Key, place: Place, write: bool) -> Option<Fresh> {
+        let bound = strictest(key, ReadOptions::default());
+        if !write {
+            return self.node.look(glance, key, place, bound, &mut Keep);
         }
-        let mut values = Vec::with_capacity(results.len());
-        let mut not_kept = Vec::new();
-        for (read, result) in results {
-            values.push(match result {
-                Ok(answer) => {
-                    if read.tracked != Tracked::No && !self.keeps(&read, answer.value.as_ref()) {
-                        not_kept.push(read.key.clone());
-                    }
-                    if let Some(token) = answer.token.filter(|token| !token.is_empty()) {
-                        self.tokens.keep(read.key.text.clone(), token);
-                    }
-                    Ok(answer.value)
-                }
-                Err(error) => Err(error::text(&error)),
-            });
+        let reply = &mut self.reply;
+        let fresh = self.node.look(glance, key, place, bound, &mut Show(|value: &[u8]| reply.bulk(value)))?;
+        if fresh.entry.value.is_none() {
+            self.reply.null();
         }
-        let written = self.reply.bytes.len();
-        for op in std::mem::take(&mut self.ops) {
-            match op {
-                Op::Values(shape, found) => self.write(shape, &found, &values),
-                Op::Error(text) => self.error(&text),
-            }
-        }
-        if self.silence != Silence::No {
-            self.silenced(written);
-        }
-        // After the replies that they are about.
-        for key in not_kept {
-            self.not_kept(&key);
-        }
-    }
-
-    fn write(&mut self, shape: Shape, found: &[Found], values: &[Result<Option<Bytes>, String>]) {
-        if let [Found::Here(fresh)] = found
-            && shape == Shape::Get
-        {
-            return self.reply.bulk_or_null(fresh.entry.value.as_deref());
-        }
-        // Borrowed: a copy of the handle would cost an allocation for each value.
-        let all = found.iter().map(|found| match found {
-            Found::Here(fresh) => Ok(fresh.entry.value.as_deref()),
-            Found::Waits(at) => match values.get(*at) {
-                Some(Ok(value)) => Ok(value.as_deref()),
-                Some(Err(text)) => Err(text.clone()),
-                None => Err(error::text(&Error::Abandoned)),
-            },
-        });
-        let all: Vec<Option<&[u8]>> = match all.collect() {
-            Ok(all) => all,
-            Err(text) => return self.error(&text),
-        };
-        match shape {
-            Shape::Get => self.reply.bulk_or_null(all.first().copied().flatten()),
-            Shape::MGet => {
-                self.reply.array(all.len());
-                for value in &all {
-                    self.reply.bulk_or_null(*value);
-                }
-            }
-            Shape::Exists => self.reply.integer(all.iter().filter(|value| value.is_some()).count() as i64),
-            Shape::Type => {
-                self.reply.simple(if all.first().is_some_and(Option::is_some) { "string" } else { "none" });
-            }
-        }
-    }
-
-    /// An error that is written in its turn.
-    fn in_turn_error(&mut self, text: String) {
-        if self.ops.is_empty() {
-            self.error(&text);
-        } else {
-            self.ops.push(Op::Error(text));
-        }
+        Some(fresh)
     }
 
     /// Whether what this command reads is tracked.
@@ -289,7 +203,7 @@ impl Session {
     }
 
     /// Whether this node keeps the very value that it answers with, and so will be told of its removal. Registers the key first.
-    fn keeps(&self, read: &Read, value: Option<&Bytes>) -> bool {
+    pub(super) fn keeps(&self, read: &Read, value: Option<&Bytes>) -> bool {
         let place = place(&read.key);
         if read.tracked == Tracked::Key {
             self.register(&read.key, place, None);
@@ -306,51 +220,9 @@ impl Session {
         true
     }
 
-    fn not_kept(&self, key: &Key) {
+    pub(super) fn not_kept(&self, key: &Key) {
         let resp = &self.node.resp;
         resp.tracking.not_kept(resp.post(), &self.client, &key.text);
-    }
-
-    /// The one key of a command; an error is written if it is none, or another node's.
-    pub(super) fn one_key(&mut self, arguments: Arguments<'_>) -> Option<Key> {
-        let text = arguments.get(1).unwrap_or_default();
-        let key = self.node.key_of(text).and_then(|key| self.route(&key).map(|()| key));
-        key.map_err(|error| self.error(&error)).ok()
-    }
-
-    /// Whether this connection's keys of other nodes are fetched here.
-    fn fetches(&self) -> bool {
-        self.reads_all || self.node.config.resp_forward
-    }
-
-    /// Names the owner of a key that this node neither holds nor fetches.
-    pub(super) fn route(&self, key: &Key) -> Result<(), String> {
-        if self.fetches() || self.node.holds(place(key)) {
-            return Ok(());
-        }
-        let (slot, ring) = (slot_of(&key.text), self.node.current_ring());
-        match ring.owner(slot) {
-            Some(owner) if owner.id != self.node.id && !owner.resp.is_empty() => {
-                let (host, port) = super::topology::host_port(&owner.resp);
-                Err(format!("MOVED {slot} {host}:{port}"))
-            }
-            // Nobody that a Redis client could ask.
-            _ => Ok(()),
-        }
-    }
-
-    /// Refuses keys of several slots where Redis Cluster would.
-    pub(super) fn check_slots(&self, arguments: Arguments<'_>) -> Result<(), String> {
-        if self.fetches() || self.node.ring().members().len() < 2 {
-            return Ok(());
-        }
-        let mut slots = arguments.from(1).map(|key| std::str::from_utf8(key).map(slot_of).ok());
-        let first = slots.next().flatten();
-        if slots.all(|slot| slot == first) {
-            Ok(())
-        } else {
-            Err("CROSSSLOT Keys in request don't hash to the same slot".to_owned())
-        }
     }
 }
 

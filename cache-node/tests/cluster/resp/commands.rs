@@ -44,6 +44,46 @@ async fn reads_are_filled_and_an_absent_row_is_null() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_mget_of_hits_absences_and_misses_in_any_order_is_one_reply() {
+    let stack = Stack::new();
+    let a = stack.start("a").await;
+    let long = "x".repeat(70_000); // larger than a block of the store
+    for (id, value) in [(1, row("user:1", 1)), (3, row("user:3", 1)), (4, long), (5, String::new())] {
+        stack.database.put(&format!("user:{id}"), value);
+    }
+    for protocol in [2, 3] {
+        let mut redis = Redis::to(&a).await;
+        redis.ask(&format!("HELLO {protocol}")).await;
+        let all: Vec<Value> = {
+            let mut all = Vec::new();
+            for id in 1..=5 {
+                all.push(redis.ask(&format!("GET user:{id}")).await);
+            }
+            all
+        };
+        assert_eq!(all[1], Value::Null);
+        for missing in 1..=5 {
+            // The absent one too: what is remembered of it goes as a value does.
+            redis.ask(&format!("DEL user:{missing}")).await;
+            assert_eq!(
+                redis.ask("MGET user:1 user:2 user:3 user:4 user:5").await,
+                Value::Array(all.clone()),
+                "{missing} is not in memory"
+            );
+            let error = redis.ask("MGET user:1 nobody:1").await;
+            assert!(
+                error.is_error("ERR"),
+                "nothing of what was found before the mistake is written: {error:?}"
+            );
+            assert_eq!(
+                redis.ask("MGET user:5 user:4").await,
+                Value::Array(vec![all[4].clone(), all[3].clone()])
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pipelined_requests_are_answered_in_their_order_misses_and_all() {
     let stack = Stack::new();
     let a = stack.start("a").await;

@@ -1,0 +1,155 @@
+//! Operations on values: what was found for each, how it is written, and those whose replies wait.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use client::Answer;
+
+use super::{
+    error,
+    reads::{Read, Tracked},
+    session::{Session, Silence},
+};
+use crate::{error::Error, watermarks::Fresh};
+
+/// What becomes of a read's values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    Get,
+    MGet,
+    Exists,
+    Type,
+}
+
+/// An operation whose reply waits, or waits for its turn.
+pub(super) enum Op {
+    Values(Shape, Vec<Found>),
+    Error(String),
+}
+
+/// One value of an operation.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// In memory.
+    Here(Fresh),
+    /// In memory, and already written. Where the value is in the operation's reply; the entry has an empty one in its place.
+    Written(Fresh, Range<usize>),
+    /// The read at this place of those under way.
+    Waits(usize),
+}
+
+impl Found {
+    /// What was found in memory.
+    pub(super) fn fresh(&self) -> Option<&Fresh> {
+        match self {
+            Self::Here(fresh) | Self::Written(fresh, _) => Some(fresh),
+            Self::Waits(_) => None,
+        }
+    }
+}
+
+impl Session {
+    /// Takes what was written since `begun` out of the reply: it waits for a key that is not in memory.
+    pub(super) fn take_back(&mut self, begun: usize, found: &mut [Found]) {
+        let written = self.reply.bytes.split_off(begun).freeze();
+        for found in found {
+            if let Found::Written(fresh, reply) = found {
+                if let Some(value) = &mut fresh.entry.value {
+                    *value = bulk_of(&written.slice(reply.clone()));
+                }
+                *found = Found::Here(fresh.clone());
+            }
+        }
+    }
+
+    /// How many reads are under way.
+    pub(super) fn waiting(&self) -> usize {
+        self.under_way.len()
+    }
+
+    /// The reads to be carried out; [`settle`](Self::settle) wants their results.
+    pub(super) fn reads(&mut self) -> Vec<Read> {
+        std::mem::take(&mut self.under_way)
+    }
+
+    /// Writes the replies of all operations that have waited.
+    pub(super) fn settle(&mut self, results: Vec<(Read, Result<Answer, Error>)>) {
+        if self.ops.is_empty() {
+            return;
+        }
+        let mut values = Vec::with_capacity(results.len());
+        let mut not_kept = Vec::new();
+        for (read, result) in results {
+            values.push(match result {
+                Ok(answer) => {
+                    if read.tracked != Tracked::No && !self.keeps(&read, answer.value.as_ref()) {
+                        not_kept.push(read.key.clone());
+                    }
+                    if let Some(token) = answer.token.filter(|token| !token.is_empty()) {
+                        self.tokens.keep(read.key.text.clone(), token);
+                    }
+                    Ok(answer.value)
+                }
+                Err(error) => Err(error::text(&error)),
+            });
+        }
+        let written = self.reply.bytes.len();
+        for op in std::mem::take(&mut self.ops) {
+            match op {
+                Op::Values(shape, found) => self.write(shape, &found, &values),
+                Op::Error(text) => self.error(&text),
+            }
+        }
+        if self.silence != Silence::No {
+            self.silenced(written);
+        }
+        // After the replies that they are about.
+        for key in not_kept {
+            self.not_kept(&key);
+        }
+    }
+
+    pub(super) fn write(&mut self, shape: Shape, found: &[Found], values: &[Result<Option<Bytes>, String>]) {
+        // Borrowed: a copy of the handle would cost an allocation for each value.
+        let all = found.iter().map(|found| match found {
+            Found::Here(fresh) | Found::Written(fresh, _) => Ok(fresh.entry.value.as_deref()),
+            Found::Waits(at) => match values.get(*at) {
+                Some(Ok(value)) => Ok(value.as_deref()),
+                Some(Err(text)) => Err(text.clone()),
+                None => Err(error::text(&Error::Abandoned)),
+            },
+        });
+        let all: Vec<Option<&[u8]>> = match all.collect() {
+            Ok(all) => all,
+            Err(text) => return self.error(&text),
+        };
+        match shape {
+            Shape::Get => self.reply.bulk_or_null(all.first().copied().flatten()),
+            Shape::MGet => {
+                self.reply.array(all.len());
+                for value in &all {
+                    self.reply.bulk_or_null(*value);
+                }
+            }
+            Shape::Exists => self.reply.integer(all.iter().filter(|value| value.is_some()).count() as i64),
+            Shape::Type => {
+                self.reply.simple(if all.first().is_some_and(Option::is_some) { "string" } else { "none" });
+            }
+        }
+    }
+
+    /// An error that is written in its turn.
+    pub(super) fn in_turn_error(&mut self, text: String) {
+        if self.ops.is_empty() {
+            self.error(&text);
+        } else {
+            self.ops.push(Op::Error(text));
+        }
+    }
+}
+
+/// The value in a bulk reply.
+fn bulk_of(reply: &Bytes) -> Bytes {
+    let head = reply.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    reply.slice(head..reply.len().saturating_sub(2).max(head))
+}
