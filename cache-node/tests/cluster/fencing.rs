@@ -4,7 +4,10 @@ use cache_node::{Error, Fenced, Hop, Node};
 use client::{Apply, Client, Config, Outcome, ReadFrom};
 use ring::memory::Registry;
 
-use crate::stack::{Running, Stack, row};
+use crate::{
+    resp::{Redis, Value, bulk},
+    stack::{Running, Stack, row},
+};
 
 /// Two nodes, `a` with keys in its memory whose rows have changed since, which nobody has told it; fenced.
 async fn fenced(stack: &Stack) -> (Running, Running, Vec<String>) {
@@ -52,6 +55,22 @@ async fn a_fenced_node_reads_through_whichever_way_it_is_asked() {
         assert_eq!((answer.outcome, answer.ttl), (Outcome::ReadThrough, None), "{key}");
         assert_eq!(answer.value.as_deref(), Some(row(&key, 2).as_bytes()));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fenced_node_reads_through_for_redis_clients_too_and_writes_nothing_from_its_memory() {
+    let stack = Stack::new();
+    let (a, _b, keys) = fenced(&stack).await;
+    let mut redis = Redis::to(&a).await;
+    redis.ask("READONLY").await; // keys of several slots in one request
+    for key in &keys {
+        assert_eq!(redis.ask(&format!("GET {key}")).await, bulk(row(key, 2)));
+        assert_eq!(redis.ask(&format!("EXISTS {key}")).await, Value::Int(1));
+    }
+    let rows = Value::Array(keys.iter().map(|key| bulk(row(key, 2))).collect());
+    assert_eq!(redis.ask(&format!("MGET {}", keys.join(" "))).await, rows);
+    let stats = a.node.stats();
+    assert_eq!(stats.hits, 4, "those before it was fenced");
 }
 
 #[tokio::test(flavor = "multi_thread")]
