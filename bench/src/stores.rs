@@ -13,6 +13,15 @@ pub(crate) trait Cache: Send + Sync {
     /// Returns a key's value.
     fn get(&self, key: &Arc<str>) -> Option<Bytes>;
 
+    /// Writes a key's value to the end of a reply, which is what a server does with it; returns whether there is one.
+    fn get_into(&self, key: &Arc<str>, reply: &mut Vec<u8>) -> bool {
+        let value = self.get(key);
+        if let Some(value) = &value {
+            reply.extend_from_slice(value);
+        }
+        value.is_some()
+    }
+
     /// Stores a value.
     fn insert(&self, key: &Arc<str>, value: Bytes);
 
@@ -88,6 +97,10 @@ impl Who {
 impl Cache for Bare {
     fn get(&self, key: &Arc<str>) -> Option<Bytes> {
         Self::get(self, key)
+    }
+
+    fn get_into(&self, key: &Arc<str>, reply: &mut Vec<u8>) -> bool {
+        Self::get_into(self, key, reply)
     }
 
     fn insert(&self, key: &Arc<str>, value: Bytes) {
