@@ -39,7 +39,7 @@ pub(crate) use self::tags::hashes as tag_hashes;
 use self::{log::Log, mirrors::Mirrors, tags::Tags};
 pub use self::{
     pulls::{NotTaken, Offered, Room, Snapshot},
-    token::{Logged, Refused, Token, View, may_store, not_overtaken, unsettled},
+    token::{Logged, Refused, Token, View, may_store, not_ended, not_overtaken, unsettled},
 };
 use crate::{
     compress::{Compression, Packed},

@@ -22,7 +22,7 @@ use std::{
 use parking_lot::RwLock;
 use tokio::{sync::Notify, time::Instant};
 
-use super::token::Logged;
+use super::token::{Logged, not_ended};
 
 /// The removals of tags that a gate remembers.
 #[derive(Debug)]
@@ -117,18 +117,17 @@ impl Tags {
             return Ok(());
         }
         let table = self.table.read();
-        if let Some(removal) = table.last(hashes).filter(|removal| removal.logged.seq > *stamp) {
-            return Err(removal.clone());
-        }
-        let looked_at = self.swept.load(Acquire).max(*stamp);
-        match table.forgotten {
-            Some(logged) if logged.seq > looked_at => Err(Removal {
+        let last = table.last(hashes);
+        let tagged = last.map(|removal| removal.logged);
+        let ended = not_ended(*stamp, tagged, table.forgotten, self.swept.load(Acquire));
+        ended.map_err(|logged| match last {
+            Some(removal) if removal.logged == logged => removal.clone(),
+            _ => Removal {
                 logged,
                 tag: "".into(),
                 origin: "more tags were removed than the node remembers".into(),
-            }),
-            _ => Ok(()),
-        }
+            },
+        })
     }
 
     /// The last removal of any of these tags, and the newest that was forgotten, for a value that comes in.

@@ -154,6 +154,23 @@ pub fn not_overtaken(token: &Token, view: &View) -> Result<(), Refused> {
     Ok(())
 }
 
+/// Says whether an entry that carries tags is still valid, or which removal has ended it. `stamp` is the number of the last removal of a tag
+/// that the entry's token knew of, `tagged` the last removal of one of its own tags, `forgotten` the newest, of any tag, that was forgotten,
+/// and `swept` the number up to which a sweep has looked at all entries.
+pub fn not_ended(
+    stamp: u64,
+    tagged: Option<Logged>,
+    forgotten: Option<Logged>,
+    swept: u64,
+) -> Result<(), Logged> {
+    let tagged = tagged.filter(|removed| removed.seq > stamp);
+    let forgotten = forgotten.filter(|forgotten| forgotten.seq > stamp.max(swept));
+    match tagged.or(forgotten) {
+        Some(removed) => Err(removed),
+        None => Ok(()),
+    }
+}
+
 /// Until when the database may still show the row from before the last removal of the key or a tag, flush or acquisition of the slot (R2).
 pub fn unsettled(view: &View, quarantine: Duration) -> Option<Instant> {
     let removed = view.removed.map(|removed| removed.at);
@@ -223,6 +240,17 @@ mod tests {
         check(forgotten(5, 0), Err(Refused::LogOverrun));
         check(forgotten(4, 901), Err(Refused::LogOverrun));
         check(|_, view| (view.tagged, view.tags_forgotten) = (None, None), Ok(()));
+    }
+
+    #[test]
+    fn a_removal_of_a_tag_ends_an_entry_until_it_is_forgotten_and_then_what_no_sweep_has_looked_at() {
+        let logged = |seq| Logged { seq, at: Instant::now() };
+        let (four, five) = (logged(4), logged(5));
+        assert_eq!(not_ended(4, None, None, 0), Ok(()));
+        assert_eq!(not_ended(4, Some(four), Some(four), 0), Ok(()), "its token knew of it");
+        assert_eq!(not_ended(4, Some(five), Some(four), 9), Err(five), "a sweep does not make up for it");
+        assert_eq!(not_ended(4, None, Some(five), 4), Err(five));
+        assert_eq!(not_ended(4, None, Some(five), 5), Ok(()));
     }
 
     #[test]
