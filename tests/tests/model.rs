@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     }
     for removal in REMOVALS {
         let figures = figures.clone();
-        let name = format!("without::{:?}", removal.rule);
+        let name = format!("without::{:?}::{}", removal.rule, named(&removal.configuration));
         trials.push(Trial::test(name, move || violation_is_found(removal, traces, &figures)));
     }
     for &rule in IMPLIED {

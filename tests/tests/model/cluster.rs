@@ -15,9 +15,10 @@ use stateright::{Model, Property};
 use self::answers::Answer;
 use super::configurations::Configuration;
 use super::coverage::{Coverage, Seen};
+use super::decisions;
 use super::rings::{EPOCHS, Members, NODES, Rings, Set};
 use super::rules::Rule;
-use super::state::{Delivery, Entry, Fetch, Mirror, Node, State};
+use super::state::{Delivery, Fetch, Mirror, Node, State};
 use super::steps::Step;
 
 /// The property that the protocol is for.
@@ -105,6 +106,7 @@ impl Model for Cluster {
                     value: state.visible,
                     after_removal: own.removed_with != 0,
                     after_acquisition: own.acquired_with != 0,
+                    after_tag: own.tagged_with != 0,
                     shared: true,
                     ..Fetch::default()
                 });
@@ -118,7 +120,7 @@ impl Model for Cluster {
                 let fetch = state.nodes[node].fill.take()?;
                 if self.may_store_fill(&state, node, fetch) {
                     see(Seen::FillStored);
-                    state.nodes[node].entry = Some(Entry { value: fetch.value, departing: false });
+                    state.nodes[node].entry = Some(self.stored(fetch));
                 } else {
                     see(Seen::FillRefused);
                 }
@@ -127,7 +129,7 @@ impl Model for Cluster {
                 let fetch = state.nodes[node].pull.take()?;
                 if self.serves(&state, node).is_none() && self.may_store_pull(&state, node, fetch).is_ok() {
                     see(if fetch.shared { Seen::OwnersPullStored } else { Seen::DepartingPullStored });
-                    state.nodes[node].entry = Some(Entry { value: fetch.value, departing: false });
+                    state.nodes[node].entry = Some(self.stored(fetch));
                 }
             }
             Step::AskMirror { node, from } => {
@@ -159,6 +161,19 @@ impl Model for Cluster {
                 }
             }
             Step::Evict { node } => state.nodes[node].entry = None,
+            Step::Forget { node } => {
+                see(Seen::ForgottenTag);
+                state.nodes[node].forgot = true;
+            }
+            Step::Sweep { node } => {
+                let own = &mut state.nodes[node];
+                let valid = own.entry.is_none_or(|entry| decisions::stands(own, entry));
+                if !valid && self.holds_rule(Rule::SweepLooks) {
+                    see(Seen::SweptByTag);
+                    own.entry = None;
+                }
+                own.swept = true;
+            }
             Step::Advance { node, to, keep } => self.advance(&mut state, node, to, keep),
             Step::Confirm { node } => {
                 let own = &mut state.nodes[node];
@@ -173,24 +188,17 @@ impl Model for Cluster {
             Step::Retire { node } => Self::change_members(&mut state, node, Some(Leaving)),
             Step::End { node } => self.end(&mut state, node),
             Step::Plan { change, epoch, knows } => self.plan(&mut state, change, epoch, knows),
-            Step::Apply { change, node } => {
-                let Delivery::Planned { epoch, .. } = state.changes[change] else { return None };
-                let due = if let Some(left) = state.nodes[node].owed[change] {
-                    left
-                } else {
-                    self.remove(&mut state, node);
-                    let grants = state.nodes[node].grants;
-                    if self.holds_rule(Rule::MirrorsAcknowledge) { grants } else { 0 }
-                };
-                if due != 0 {
-                    see(Seen::MirrorAwaited);
-                    state.nodes[node].owed[change] = Some(due);
-                    return Some(self.settle(state));
+            Step::Apply { change, node } => self.apply(&mut state, change, node),
+            Step::ApplyWithin { change, node } => {
+                let fetch = state.nodes[node].fill.take()?;
+                let stored = self.may_store_fill(&state, node, fetch);
+                self.apply(&mut state, change, node);
+                if stored {
+                    let own = &mut state.nodes[node];
+                    let late = !self.holds_rule(Rule::StampOfToken);
+                    own.entry = Some(self.stored(Fetch { tagged: !late, ..fetch }));
+                    own.swept = !self.holds_rule(Rule::SweepWaits);
                 }
-                state.nodes[node].owed[change] = None;
-                let acknowledged_at = state.nodes[node].view;
-                let again = acknowledged_at > epoch && self.holds_rule(Rule::ReplanOnNewerEpoch);
-                self.acknowledge(&mut state, change, node, again);
             }
             Step::Miss { change, node } => {
                 see(Seen::TargetLeft);

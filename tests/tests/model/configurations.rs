@@ -3,7 +3,7 @@
 use ring::MemberState::{self, Active, Joining};
 
 use super::coverage::Seen;
-use super::rings::NODES;
+use super::rings::{NODES, Set};
 
 /// Bounds of one search.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +19,8 @@ pub(crate) struct Configuration {
     pub(crate) start: [Option<MemberState>; NODES],
     /// Changes of the key: one or two.
     pub(crate) changes: usize,
+    /// Those of them that remove a tag, which every value carries, and not the key.
+    pub(crate) tags: Set,
     /// The last epoch.
     pub(crate) epochs: u8,
     /// Fills and pulls under way at once, on all nodes together.
@@ -46,6 +48,7 @@ const BASE: Configuration = Configuration {
     replicas: 1,
     start: [None; NODES],
     changes: 1,
+    tags: 0,
     epochs: 3,
     fetches: 2,
     pulls: true,
@@ -62,9 +65,9 @@ const NEWCOMER: [Option<MemberState>; NODES] = [Some(Joining), Some(Active), Som
 const SETTLED: [Option<MemberState>; NODES] = [Some(Active); NODES];
 
 use Seen::{
-    CameBack, ConfirmAwaited, Delivered, DeliveredToEverybody, Departed, DepartingPullStored, FillRefused,
-    FillStored, MirrorAwaited, MirrorKept, MirrorRefused, OwnersPullStored, PlannedAgain, PullRefused,
-    SourceRefused, TargetLeft, TookOver,
+    CameBack, ConfirmAwaited, Delivered, DeliveredToEverybody, Departed, DepartingPullStored, EndedByTag,
+    FillRefused, FillStored, ForgottenTag, MirrorAwaited, MirrorKept, MirrorRefused, OwnersPullStored,
+    PlannedAgain, PullRefused, SourceRefused, SweptByTag, TargetLeft, TookOver,
 };
 
 /// Searched at every run.
@@ -76,6 +79,9 @@ pub(crate) const SMALL: &[Configuration] = &[
     FILLS_TWICE,
     HANDOVER_TWICE,
     EVICTIONS,
+    TAGS,
+    TAGS_HANDOVER,
+    TAGS_REPLICAS,
     MIRRORS,
     MIRRORS_RETURN,
     MIRRORS_HANDOVER,
@@ -151,6 +157,56 @@ const EVICTIONS: Configuration = Configuration {
     ..BASE
 };
 
+/// One holder, no pulls, a tag.
+pub(crate) const TAGS: Configuration = Configuration {
+    name: "one holder, a tag",
+    start: NEWCOMER,
+    tags: 1,
+    pulls: false,
+    sees: &[
+        FillStored,
+        FillRefused,
+        EndedByTag,
+        ForgottenTag,
+        SweptByTag,
+        Delivered,
+        PlannedAgain,
+        TargetLeft,
+        CameBack,
+    ],
+    ..BASE
+};
+
+/// One holder, a tag, and pulls from departing holders.
+pub(crate) const TAGS_HANDOVER: Configuration = Configuration {
+    name: "one holder, handover, a tag",
+    start: NEWCOMER,
+    tags: 1,
+    epochs: 2,
+    sees: &[
+        FillStored,
+        DepartingPullStored,
+        PullRefused,
+        EndedByTag,
+        ForgottenTag,
+        SweptByTag,
+        Departed,
+        PlannedAgain,
+    ],
+    ..BASE
+};
+
+/// Two holders and a tag.
+const TAGS_REPLICAS: Configuration = Configuration {
+    name: "two holders, a tag",
+    replicas: 2,
+    start: SETTLED,
+    tags: 1,
+    epochs: 2,
+    sees: &[FillStored, OwnersPullStored, PullRefused, EndedByTag, ForgottenTag, SweptByTag, PlannedAgain],
+    ..BASE
+};
+
 /// One holder, no pulls, mirrors on the others.
 pub(crate) const MIRRORS: Configuration = Configuration {
     name: "one holder, mirrors",
@@ -216,6 +272,14 @@ pub(crate) const LARGE: &[Configuration] = &[
     Configuration { name: "large: fills alone, two changes", ends: true, ..FILLS_TWICE },
     Configuration { name: "large: handover, two changes", epochs: 3, ..HANDOVER_TWICE },
     Configuration { name: "large: handover, three fetches", fetches: 3, ..HANDOVER },
+    Configuration { name: "large: handover, a tag", epochs: 3, ..TAGS_HANDOVER },
+    Configuration {
+        name: "large: handover, two changes, one of a tag",
+        changes: 2,
+        tags: 2,
+        ..TAGS_HANDOVER
+    },
+    Configuration { name: "large: two holders, a tag", epochs: 3, ..TAGS_REPLICAS },
     Configuration { name: "large: handover, mirrors", epochs: 3, ..MIRRORS_HANDOVER },
     Configuration { name: "large: two holders, mirrors", epochs: 3, ..MIRRORS_REPLICAS },
     Configuration { name: "large: two holders, three ring changes", epochs: 4, ..REPLICAS },

@@ -22,10 +22,13 @@ pub(crate) enum Seen {
     MirrorRefused,
     MirrorAwaited,
     ConfirmAwaited,
+    EndedByTag,
+    ForgottenTag,
+    SweptByTag,
 }
 
 impl Seen {
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::FillStored,
         Self::FillRefused,
         Self::OwnersPullStored,
@@ -43,6 +46,9 @@ impl Seen {
         Self::MirrorRefused,
         Self::MirrorAwaited,
         Self::ConfirmAwaited,
+        Self::EndedByTag,
+        Self::ForgottenTag,
+        Self::SweptByTag,
     ];
 }
 

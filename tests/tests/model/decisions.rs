@@ -7,12 +7,12 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use cache_node::gate::{Logged, Refused, Token, View, may_store, not_overtaken};
+use cache_node::gate::{Logged, Refused, Token, View, may_store, not_ended, not_overtaken};
 use cache_node::protocol::{self, PullRefused, Standing};
 use ring::Epoch;
 use tokio::time::Instant;
 
-use super::state::{Entry, Fetch, Node};
+use super::state::{Entry, Fetch, Node, Tag};
 
 const QUARANTINE: Duration = Duration::from_millis(100);
 static ZERO: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -33,13 +33,20 @@ fn standing(node: &Node) -> Standing {
     Standing { live: node.live, epoch: epoch(node.view), confirmed: epoch(node.confirmed) }
 }
 
-/// All that can matter to the gate: live, held, removed, lost, after a removal, after an acquisition.
-struct Case([bool; 6]);
+/// The numbers of tags' removals: the one that tokens and entries know, and the next.
+const KNOWN: u64 = 4;
+const NEXT: u64 = 5;
+
+/// All that can matter to the gate: live, held, removed, lost, after a removal, after an acquisition; and of the tag: removed, after a removal,
+/// that removal forgotten.
+struct Case([bool; 9]);
 
 impl Case {
     fn new(node: &Node, holds: bool, fetch: Fetch) -> Self {
-        let Fetch { removed, lost, after_removal, after_acquisition, .. } = fetch;
-        Self([node.live, holds, removed, lost, after_removal, after_acquisition])
+        let Fetch { removed, lost, tagged, after_removal, after_acquisition, after_tag, .. } = fetch;
+        let of_key = [node.live, holds, removed, lost, after_removal, after_acquisition];
+        let of_tag = [tagged, after_tag, node.forgot];
+        Self(std::array::from_fn(|at| if at < 6 { of_key[at] } else { of_tag[at - 6] }))
     }
 
     fn number(&self) -> usize {
@@ -47,18 +54,25 @@ impl Case {
     }
 
     fn of_number(number: usize) -> Self {
-        Self([5, 4, 3, 2, 1, 0].map(|bit| number >> bit & 1 == 1))
+        Self([8, 7, 6, 5, 4, 3, 2, 1, 0].map(|bit| number >> bit & 1 == 1))
     }
 }
 
 /// What the gate is shown, and what it knows.
-fn shown(&Case([live, holds, removed, lost, after_removal, after_acquisition]): &Case) -> (Token, View) {
+fn shown(case: &Case) -> (Token, View) {
+    let &Case([live, holds, removed, lost, after_removal, after_acquisition, tagged, after_tag, forgot]) =
+        case;
     let acquisition = if lost { ENDED } else { ACQUISITION };
-    let token = Token { seq: 7, started: at(1000), generation: 1, acquisition, tags: 0 };
+    let token = Token { seq: 7, started: at(1000), generation: 1, acquisition, tags: KNOWN };
     let removed = if removed {
         Logged { seq: 8, at: at(1050) }
     } else {
         Logged { seq: 7, at: at(if after_removal { 950 } else { 0 }) }
+    };
+    let tagged = if tagged {
+        Logged { seq: NEXT, at: at(1050) }
+    } else {
+        Logged { seq: KNOWN, at: at(if after_tag { 950 } else { 0 }) }
     };
     let view = View {
         removed: Some(removed),
@@ -67,14 +81,14 @@ fn shown(&Case([live, holds, removed, lost, after_removal, after_acquisition]): 
         flushed: None,
         acquired: holds.then(|| (ACQUISITION, at(if after_acquisition { 950 } else { 0 }))),
         live,
-        tagged: None,
-        tags_forgotten: None,
+        tagged: (!forgot).then_some(tagged),
+        tags_forgotten: forgot.then_some(tagged),
     };
     (token, view)
 }
 
 /// The gate's verdicts on a fill and on a pull, for each [`Case`]: asked once, since a search asks millions of times.
-type Verdicts = [(Result<(), Refused>, Result<(), Refused>); 64];
+type Verdicts = [(Result<(), Refused>, Result<(), Refused>); 512];
 static VERDICTS: LazyLock<Verdicts> = LazyLock::new(|| {
     std::array::from_fn(|number| {
         let (token, view) = shown(&Case::of_number(number));
@@ -90,6 +104,22 @@ pub(crate) fn stores_fill(node: &Node, holds: bool, fetch: Fetch) -> Result<(), 
 /// Whether the gate lets a pull in, as far as the token goes.
 pub(crate) fn stores_pull(node: &Node, holds: bool, fetch: Fetch) -> Result<(), Refused> {
     VERDICTS[Case::new(node, holds, fetch).number()].1
+}
+
+/// Whether an entry is valid though its tag was removed or not: for removed, forgotten and swept.
+static STANDS: LazyLock<[bool; 8]> = LazyLock::new(|| {
+    std::array::from_fn(|number| {
+        let [removed, forgot, swept] = [2, 1, 0].map(|bit| number >> bit & 1 == 1);
+        let last = Logged { seq: if removed { NEXT } else { KNOWN }, at: at(1000) };
+        let looked_at = if swept { last.seq } else { 0 };
+        not_ended(KNOWN, (!forgot).then_some(last), forgot.then_some(last), looked_at).is_ok()
+    })
+});
+
+/// Whether no removal of its tag has ended the entry, as far as the node knows.
+pub(crate) fn stands(node: &Node, entry: Entry) -> bool {
+    let number = [entry.tag == Tag::Removed, node.forgot, node.swept];
+    STANDS[number.iter().fold(0, |number, &is| number << 1 | usize::from(is))]
 }
 
 /// Whether the node may take what it asked for.

@@ -61,6 +61,8 @@ impl Members {
 #[derive(Debug)]
 pub(crate) struct Rings {
     slot: Slot,
+    /// A slot that goes to them in the other order: that of the tag's own name.
+    tags_slot: Slot,
     /// By epoch and members.
     known: Vec<Ring>,
     /// By members: the holders of the slot, owner first.
@@ -71,7 +73,8 @@ impl Rings {
     pub(crate) fn new(replicas: usize) -> Self {
         let every: Vec<_> = (0..64).map(|members| Members(members).list()).collect();
         let placed: Vec<_> = every.iter().map(|list| Ring::build(Epoch(1), list.clone(), replicas)).collect();
-        let slot = slot_in_order();
+        let slot = slot_in_order([0, 1, 2]);
+        let tags_slot = slot_in_order([2, 1, 0]);
         let known = (0..EPOCHS as u64)
             .flat_map(|epoch| {
                 placed.iter().zip(&every).map(move |(ring, list)| ring.advance(Epoch(epoch), list.clone()))
@@ -79,7 +82,7 @@ impl Rings {
             .collect();
         let holders =
             placed.iter().map(|ring| ring.holders(slot).map(|member| number(&member.id)).collect()).collect();
-        Self { slot, known, holders }
+        Self { slot, tags_slot, known, holders }
     }
 
     fn ring(&self, epoch: u8, members: Members) -> &Ring {
@@ -91,15 +94,21 @@ impl Rings {
         &self.holders[usize::from(members.0)]
     }
 
-    /// Who must acknowledge a removal of the key, by the real plan: up to three phases in their order, zeros after the last.
+    /// Who must acknowledge a removal, by the real plan: up to three phases in their order, zeros after the last.
     pub(crate) fn phases(
         &self,
         epoch: u8,
         members: Members,
         confirmed: impl Fn(usize) -> Option<u8>,
+        removed: Removed,
     ) -> [Set; 3] {
         let confirmed = |id: &NodeId| confirmed(number(id)).map(|epoch| Epoch(u64::from(epoch)));
-        let phases = Plan::new(self.ring(epoch, members), &confirmed).phases(self.slot);
+        let plan = Plan::new(self.ring(epoch, members), &confirmed);
+        let phases = match removed {
+            Removed::Key => plan.phases(self.slot),
+            Removed::Tag => plan.flush_phases(),
+            Removed::TagAsKey => plan.phases(self.tags_slot),
+        };
         let mut sets = [0; 3];
         for (set, phase) in sets.iter_mut().zip(phases) {
             *set = phase.iter().map(|id| 1 << number(id)).sum();
@@ -108,12 +117,21 @@ impl Rings {
     }
 }
 
+/// What is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Removed {
+    Key,
+    Tag,
+    /// The tag, as if it were a key that nodes hold by its name.
+    TagAsKey,
+}
+
 fn number(id: &NodeId) -> usize {
     NAMES.iter().position(|name| *name == id.as_str()).expect("only these three are members")
 }
 
-/// A slot that goes to `a`, `b`, `c` in this order, whoever of them is active.
-fn slot_in_order() -> Slot {
+/// A slot that goes to nodes in this order, whoever of them is active.
+fn slot_in_order(order: [usize; NODES]) -> Slot {
     let active = |set: usize| {
         Members::new([0, 1, 2].map(|node| (set >> node & 1 == 1).then_some(MemberState::Active)))
     };
@@ -121,7 +139,7 @@ fn slot_in_order() -> Slot {
     let in_order = |slot: &Slot| {
         rings.iter().all(|(set, ring)| {
             let holders = ring.holders(*slot).map(|member| number(&member.id));
-            holders.eq((0..NODES).filter(|node| set >> node & 1 == 1))
+            holders.eq(order.into_iter().filter(|node| set >> node & 1 == 1))
         })
     };
     (0..SLOTS).filter_map(Slot::new).find(in_order).expect("one of 16384 slots is in this order")

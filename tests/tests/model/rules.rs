@@ -3,7 +3,8 @@
 use std::fmt;
 
 use super::configurations::{
-    Configuration, FILLS, HANDOVER, MIRRORS, MIRRORS_HANDOVER, MIRRORS_RETURN, NEWCOMERS, REPLICAS,
+    Configuration, FILLS, HANDOVER, MIRRORS, MIRRORS_HANDOVER, MIRRORS_RETURN, NEWCOMERS, REPLICAS, TAGS,
+    TAGS_HANDOVER,
 };
 
 /// A rule of the protocol, or a part of one that can be taken out alone.
@@ -36,6 +37,19 @@ pub(crate) enum Rule {
     TakerConfirmed,
     PullTokenFirst,
     OneWay,
+    TagsGoToAll,
+    EndedByTagNotServed,
+    EndedByTagNotGiven,
+    PulledWithTags,
+    TokenKnowsTags,
+    QuarantineOfTags,
+    SharingEndsByTags,
+    SharingOfUnsettledTagsEnds,
+    ForgottenTagsRefuse,
+    ForgottenTagsEnd,
+    StampOfToken,
+    SweepLooks,
+    SweepWaits,
     MirrorsAcknowledge,
     MirrorsEndBeforeConfirm,
     MirrorLeaseWithinOwners,
@@ -83,6 +97,23 @@ impl Rule {
             Self::TakerConfirmed => ("R10", "a node that has not confirmed takes"),
             Self::PullTokenFirst => ("R10", "a pull takes its token after the answer, not before it asks"),
             Self::OneWay => ("R10", "replicas give too"),
+            Self::TagsGoToAll => ("tags", "a removal of a tag goes to the holders of the tag's own slot"),
+            Self::EndedByTagNotServed => ("tags", "an entry is served whose tag was removed since its token"),
+            Self::EndedByTagNotGiven => {
+                ("tags", "a source gives an entry whose tag was removed since its token")
+            }
+            Self::PulledWithTags => ("tags", "a pulled value is stored without its tags"),
+            Self::TokenKnowsTags => ("tags", "a removal of a tag since the token refuses nothing"),
+            Self::QuarantineOfTags => ("tags", "no quarantine after a removal of a tag"),
+            Self::SharingEndsByTags => ("tags", "requests share a fill that began before a removal of a tag"),
+            Self::SharingOfUnsettledTagsEnds => {
+                ("tags", "requests share a fill of a tag's quarantine when that is over")
+            }
+            Self::ForgottenTagsRefuse => ("tags", "removals of tags that are forgotten refuse nothing"),
+            Self::ForgottenTagsEnd => ("tags", "removals of tags that are forgotten end no entry"),
+            Self::StampOfToken => ("tags", "an entry is stored under the number of now, not its token's"),
+            Self::SweepWaits => ("tags", "a sweep looks before what was checked before it is stored"),
+            Self::SweepLooks => ("tags", "a sweep answers for removals of tags that came after its look"),
             Self::MirrorsAcknowledge => ("mirrors", "an owner acknowledges without its mirrors"),
             Self::MirrorsEndBeforeConfirm => ("mirrors", "a node confirms with mirrors of what it lost"),
             Self::MirrorLeaseWithinOwners => {
@@ -139,6 +170,23 @@ pub(crate) const REMOVALS: &[Removal] = &[
     out(Rule::SourceLive, HANDOVER),
     out(Rule::PullTokenFirst, HANDOVER),
     out(Rule::OneWay, REPLICAS),
+    out(Rule::TagsGoToAll, TAGS),
+    out(Rule::EndedByTagNotServed, TAGS),
+    out(Rule::EndedByTagNotGiven, TAGS_HANDOVER),
+    out(Rule::PulledWithTags, TAGS_HANDOVER),
+    out(Rule::TokenKnowsTags, TAGS),
+    out(Rule::QuarantineOfTags, TAGS),
+    out(Rule::SharingEndsByTags, TAGS),
+    out(Rule::SharingOfUnsettledTagsEnds, TAGS),
+    out(Rule::ForgottenTagsRefuse, TAGS),
+    out(Rule::ForgottenTagsEnd, TAGS),
+    out(Rule::StampOfToken, TAGS),
+    out(Rule::SweepLooks, TAGS),
+    out(Rule::SweepWaits, TAGS),
+    // A tag's removal goes other ways than a key's, and what it ends is told by a number: the same once more.
+    out(Rule::EverybodyIfUnconfirmed, TAGS),
+    out(Rule::Phases, TAGS_HANDOVER),
+    out(Rule::PullTokenFirst, TAGS_HANDOVER),
     out(Rule::MirrorsAcknowledge, MIRRORS),
     out(Rule::MirrorsEndBeforeConfirm, MIRRORS_RETURN),
     out(Rule::MirrorToken, MIRRORS),

@@ -30,7 +30,7 @@ impl Figures {
     /// All of it in one line.
     pub(crate) fn line(&self, took: Duration) -> String {
         format!(
-            "model: {} configurations hold, {} states, depth {}; {} rules taken out, {} violations found; {} more implied by others; {:.1} s",
+            "model: {} configurations hold, {} states, depth {}; {} times a rule taken out, {} violations found; {} more implied by others; {:.1} s",
             self.configurations.load(Relaxed),
             self.states.load(Relaxed),
             self.depth.load(Relaxed),

@@ -37,6 +37,12 @@ pub(crate) struct Node {
     pub(crate) removed_with: Set,
     /// The same, of when the slot was acquired.
     pub(crate) acquired_with: Set,
+    /// The same, of when the tag was last removed.
+    pub(crate) tagged_with: Set,
+    /// Whether the note of that removal of the tag had to make room.
+    pub(crate) forgot: bool,
+    /// Whether a sweep has looked at all entries since.
+    pub(crate) swept: bool,
     /// The key's value, if it lacks any change. One that has all is of no interest: it can't become stale.
     pub(crate) entry: Option<Entry>,
     /// A fill under way.
@@ -71,6 +77,19 @@ pub(crate) struct Entry {
     pub(crate) value: Set,
     /// Whether it came in under an acquisition that has ended: it is kept to answer pulls alone.
     pub(crate) departing: bool,
+    pub(crate) tag: Tag,
+}
+
+/// What has become of the tag that an entry carries.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub(crate) enum Tag {
+    /// It was not removed since the entry's token, or changes remove no tag.
+    #[default]
+    Stands,
+    /// It was removed.
+    Removed,
+    /// The node does not know that the entry carries it (only when the rule is out).
+    Untold,
 }
 
 /// A value on its way into memory, with what has become of its token.
@@ -85,12 +104,26 @@ pub(crate) struct Fetch {
     pub(crate) removed: bool,
     /// Whether the acquisition has ended since the token.
     pub(crate) lost: bool,
+    /// Whether the tag was removed since the token.
+    pub(crate) tagged: bool,
     /// Whether the token was taken in the quarantine of a removal.
     pub(crate) after_removal: bool,
     /// Whether the token was taken in the quarantine of an acquisition.
     pub(crate) after_acquisition: bool,
+    /// Whether the token was taken in the quarantine of a removal of the tag.
+    pub(crate) after_tag: bool,
     /// Whether requests that come now would share it.
     pub(crate) shared: bool,
+}
+
+impl Node {
+    /// Whether the last removal of the tag can still matter to anything here.
+    pub(crate) fn minds_tag(&self) -> bool {
+        let fetches = [self.fill, self.pull];
+        self.tagged_with != 0
+            || self.entry.is_some_and(|entry| entry.tag == Tag::Removed)
+            || fetches.iter().flatten().any(|fetch| fetch.tagged || fetch.after_tag)
+    }
 }
 
 /// How far the sync service is with one change.

@@ -27,6 +27,10 @@ pub(crate) enum Step {
     StorePull { node: usize },
     /// An entry leaves memory by itself.
     Evict { node: usize },
+    /// A node's note of the tag's removal makes room for others.
+    Forget { node: usize },
+    /// A node looks at the tags of all that it has in memory.
+    Sweep { node: usize },
     /// A node goes by a newer ring.
     Advance { node: usize, to: u8, keep: bool },
     /// A node drops what it lost and confirms.
@@ -43,6 +47,8 @@ pub(crate) enum Step {
     Plan { change: usize, epoch: u8, knows: bool },
     /// A node applies a removal, and its acknowledgement arrives, if no mirror has to be waited for; one that had to wait acknowledges.
     Apply { change: usize, node: usize },
+    /// A node applies a removal of the tag, which takes no lock of the key, between the check of a fill and its storing.
+    ApplyWithin { change: usize, node: usize },
     /// The sync service learns that a target has left.
     Miss { change: usize, node: usize },
     /// The offset is committed too early.
@@ -70,6 +76,8 @@ impl fmt::Display for Step {
             Self::StoreFill { node } => write!(f, "{} stores what it filled", n(node)),
             Self::StorePull { node } => write!(f, "{} stores what it pulled", n(node)),
             Self::Evict { node } => write!(f, "{} evicts the entry", n(node)),
+            Self::Forget { node } => write!(f, "{} forgets that the tag was removed", n(node)),
+            Self::Sweep { node } => write!(f, "{} sweeps what removals of tags have ended", n(node)),
             Self::Advance { node, to, keep: false } => {
                 write!(f, "{} goes by the ring of epoch {to}", n(node))
             }
@@ -87,6 +95,14 @@ impl fmt::Display for Step {
             }
             Self::Apply { change, node } => {
                 write!(f, "{} applies change {} and acknowledges", n(node), c(change))
+            }
+            Self::ApplyWithin { change, node } => {
+                write!(
+                    f,
+                    "{} checks its fill, applies change {}, and stores what it filled",
+                    n(node),
+                    c(change)
+                )
             }
             Self::Miss { change, node } => {
                 write!(f, "{} has left, change {} does not wait for it", n(node), c(change))

@@ -35,12 +35,21 @@ impl Cluster {
     pub(super) fn serves(&self, state: &State, node: usize) -> Option<Entry> {
         let holds = self.holds(state, node);
         state.nodes[node].entry.filter(|&entry| {
+            if self.holds_rule(Rule::EndedByTagNotServed) && !self.stands(&state.nodes[node], entry) {
+                return false;
+            }
             if matches!(self.out, Some(Rule::LostSlotsEnd | Rule::DepartingNotServed)) {
                 let entry = Entry { departing: false, ..entry };
                 return decisions::serves(&state.nodes[node], true, entry);
             }
             decisions::serves(&state.nodes[node], holds, entry)
         })
+    }
+
+    /// Whether no removal of its tag has ended the entry.
+    fn stands(&self, node: &Node, entry: Entry) -> bool {
+        let forgotten = node.forgot && self.out == Some(Rule::ForgottenTagsEnd);
+        forgotten || decisions::stands(node, entry)
     }
 
     /// The mirror that the node serves.
@@ -57,11 +66,13 @@ impl Cluster {
 
     /// Whether requests that come now would share the fetch though the database shows them more.
     pub(super) fn is_shared(&self, state: &State, node: usize, fetch: Fetch) -> bool {
-        let Node { live, removed_with, acquired_with, .. } = state.nodes[node];
-        let quarantine = (removed_with | acquired_with) & !state.visible != 0;
-        let unsettled = fetch.after_removal || fetch.after_acquisition;
-        let shared_when_over = !unsettled || !self.holds_rule(Rule::SharingOfUnsettledEnds);
-        live && fetch.shared && !fetch.lost && !(unsettled && quarantine) && shared_when_over
+        let Node { live, removed_with, acquired_with, tagged_with, .. } = state.nodes[node];
+        let quarantine = (removed_with | acquired_with | tagged_with) & !state.visible != 0;
+        let of_key = fetch.after_removal || fetch.after_acquisition;
+        let unsettled = of_key || fetch.after_tag;
+        let ends = of_key && self.holds_rule(Rule::SharingOfUnsettledEnds)
+            || fetch.after_tag && self.holds_rule(Rule::SharingOfUnsettledTagsEnds);
+        live && fetch.shared && !fetch.lost && !(unsettled && quarantine) && !ends
     }
 
     /// What `from` answers if `node` asks it now.
@@ -84,7 +95,8 @@ impl Cluster {
             return Some(Answer { value: entry.value, shared: true });
         }
         let owns = self.owner(state, source.view) == Some(from);
-        let gives = decisions::gives(owns, entry) || (self.out == Some(Rule::OneWay) && serves);
+        let valid = self.stands(source, entry) || !self.holds_rule(Rule::EndedByTagNotGiven);
+        let gives = valid && decisions::gives(owns, entry) || (self.out == Some(Rule::OneWay) && serves);
         gives.then_some(Answer { value: entry.value, shared: false })
     }
 

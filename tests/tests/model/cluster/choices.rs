@@ -56,6 +56,12 @@ impl Cluster {
         if evicts && own.entry.is_some() {
             steps.push(Step::Evict { node });
         }
+        if own.minds_tag() && !own.forgot {
+            steps.push(Step::Forget { node });
+        }
+        if own.minds_tag() && !own.swept {
+            steps.push(Step::Sweep { node });
+        }
         let mirrored =
             !self.holds(state, node) && own.grants != 0 && self.holds_rule(Rule::MirrorsEndBeforeConfirm);
         if own.confirmed < own.view && !mirrored {
@@ -126,6 +132,9 @@ impl Cluster {
                         steps.push(Step::Miss { change, node });
                     } else if state.nodes[node].view >= epoch || !self.holds_rule(Rule::CatchUpFirst) {
                         steps.push(Step::Apply { change, node });
+                        if self.removes_tag(change) && state.nodes[node].fill.is_some() {
+                            steps.push(Step::ApplyWithin { change, node });
+                        }
                     }
                 }
             }

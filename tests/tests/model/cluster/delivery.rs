@@ -2,9 +2,9 @@
 
 use super::Cluster;
 use crate::model::coverage::Seen;
-use crate::model::rings::NODES;
+use crate::model::rings::{NODES, Removed};
 use crate::model::rules::Rule;
-use crate::model::state::{Delivery, State};
+use crate::model::state::{Delivery, State, Tag};
 
 impl Cluster {
     pub(super) fn plan(&self, state: &mut State, change: usize, epoch: u8, knows: bool) {
@@ -16,7 +16,12 @@ impl Cluster {
             let learnt = knows.then_some(state.nodes[node].confirmed);
             if self.holds_rule(Rule::EverybodyIfUnconfirmed) { learnt } else { Some(u8::MAX) }
         };
-        let mut waits = self.rings.phases(epoch, members, confirmed);
+        let removed = match self.removes_tag(change) {
+            false => Removed::Key,
+            true if self.holds_rule(Rule::TagsGoToAll) => Removed::Tag,
+            true => Removed::TagAsKey,
+        };
+        let mut waits = self.rings.phases(epoch, members, confirmed, removed);
         if !self.holds_rule(Rule::Phases) {
             waits = [waits[0] | waits[1] | waits[2], 0, 0];
         }
@@ -25,6 +30,53 @@ impl Cluster {
         }
         state.changes[change] =
             if waits == [0; 3] { Delivery::Done } else { Delivery::Planned { epoch, waits } };
+    }
+
+    /// A node applies a removal and acknowledges, or waits for its mirrors first.
+    pub(super) fn apply(&self, state: &mut State, change: usize, node: usize) {
+        let Delivery::Planned { epoch, .. } = state.changes[change] else { return };
+        let due = if let Some(left) = state.nodes[node].owed[change] {
+            left
+        } else if self.removes_tag(change) {
+            self.remove_tag(state, node);
+            0 // what has tags is in no mirror
+        } else {
+            self.remove(state, node);
+            let grants = state.nodes[node].grants;
+            if self.holds_rule(Rule::MirrorsAcknowledge) { grants } else { 0 }
+        };
+        if due != 0 {
+            self.coverage.see(Seen::MirrorAwaited);
+            state.nodes[node].owed[change] = Some(due);
+            return;
+        }
+        state.nodes[node].owed[change] = None;
+        let acknowledged_at = state.nodes[node].view;
+        let again = acknowledged_at > epoch && self.holds_rule(Rule::ReplanOnNewerEpoch);
+        self.acknowledge(state, change, node, again);
+    }
+
+    /// Whether the change removes the tag that every value carries, and not the key.
+    pub(super) fn removes_tag(&self, change: usize) -> bool {
+        self.configuration.tags >> change & 1 == 1
+    }
+
+    /// A node notes that the tag was removed: nothing leaves its memory; its gate and its fills under way know.
+    pub(super) fn remove_tag(&self, state: &mut State, node: usize) {
+        let unseen = state.logged & !state.visible;
+        let node = &mut state.nodes[node];
+        node.tagged_with |= unseen;
+        (node.forgot, node.swept) = (false, false);
+        if let Some(entry) = &mut node.entry
+            && entry.tag == Tag::Stands
+        {
+            self.coverage.see(Seen::EndedByTag);
+            entry.tag = Tag::Removed;
+        }
+        for fetch in [&mut node.fill, &mut node.pull].into_iter().flatten() {
+            fetch.tagged = true;
+            fetch.shared &= !self.holds_rule(Rule::SharingEndsByTags);
+        }
     }
 
     /// The key leaves a node's memory; its gate and its fills under way know.

@@ -15,6 +15,7 @@ impl Cluster {
             let own = &mut state.nodes[node];
             own.removed_with &= !state.visible;
             own.acquired_with &= !state.visible;
+            own.tagged_with &= !state.visible;
             own.entry = own.entry.filter(|entry| entry.value != all);
             own.fill = own.fill.filter(|fetch| fetch.value != all);
             own.pull = own.pull.filter(|fetch| fetch.value != all);
@@ -42,6 +43,9 @@ impl Cluster {
             if own.pull.is_some_and(|fetch| !self.pull_matters(&state, node, fetch)) {
                 self.coverage.see(Seen::PullRefused);
                 state.nodes[node].pull = None;
+            }
+            if !state.nodes[node].minds_tag() {
+                (state.nodes[node].forgot, state.nodes[node].swept) = (false, false);
             }
         }
         self.settle_mirrors(&mut state);
