@@ -47,7 +47,9 @@ async fn filled(stack: &Stack, count: usize) -> (Running, Vec<String>) {
 fn on_demand() -> Stack {
     let mut stack = Stack::new();
     stack.config.warm_rate = daemon::config::ByteSize(0);
-    stack.config.pull_wait = Duration::from_secs(5);
+    let patience = Duration::from_secs(20);
+    stack.config.pull_wait = patience;
+    (stack.calls.deadline, stack.calls.silence) = (patience, patience);
     stack
 }
 
@@ -185,7 +187,9 @@ async fn a_removal_between_the_sources_read_and_the_takers_store_wins() {
         source.release.notify_one(); // ... which arrives
         asked.await.unwrap();
         if bulk {
-            while !source.asked.lock().iter().any(|request| request.done) {
+            // By this ring: by the one in which b was joining nothing was asked of the source, and it was told so.
+            let epoch = b.node.epoch().0;
+            while !source.asked.lock().iter().any(|request| request.done && request.epoch >= epoch) {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
             let other = b.keys(2).remove(1);

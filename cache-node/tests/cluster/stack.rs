@@ -35,6 +35,8 @@ pub(crate) struct Stack {
     pub(crate) registry: Arc<Registry>,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) config: Config,
+    /// How nodes call each other.
+    pub(crate) calls: client::Config,
 }
 
 /// One node that serves.
@@ -81,6 +83,7 @@ impl Stack {
             registry: Registry::new(replicas),
             catalog: Arc::new(Catalog::parse("test.toml", CATALOG).expect("the catalog is right")),
             config,
+            calls: client::Config::default(),
         }
     }
 
@@ -134,7 +137,7 @@ impl Stack {
             ),
             membership: self.registry.observer(),
             registration: self.registry.register(member.clone()),
-            peers: Peers::new(client::Config::default()),
+            peers: Peers::new(self.calls.clone()),
             id: member.id,
         };
         (server, parts)
