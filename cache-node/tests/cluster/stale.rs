@@ -136,6 +136,31 @@ async fn what_a_change_removed_is_never_served_stale() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_ends_while_a_fill_fails_leaves_nothing_to_be_served_stale() {
+    let mut stack = Stack::new();
+    let a = outage(&mut stack, &["user:1"]).await;
+    for fences in [true, false] {
+        stack.database.hold(true);
+        let node = a.node.clone();
+        let reader = tokio::spawn(async move { node.get("user:1", Hop::First).await });
+        // The node was a member when it looked whether it may speak for its memory ...
+        timeout(Duration::from_secs(10), stack.database.reached.notified()).await.unwrap();
+        if fences {
+            stack.registry.fence(&a.member.id);
+        }
+        stack.database.hold(false);
+        stack.database.release.notify_one(); // ... and the database can't answer
+        let answer = reader.await.unwrap();
+        if fences {
+            assert!(matches!(answer, Err(Error::Fill(_))), "{answer:?}");
+            stack.registry.unfence(&a.member.id);
+        } else {
+            assert_eq!(answer.unwrap().outcome, Outcome::Stale, "the entry was there all the time");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_asks_through_another_node_is_told_too() {
     let mut stack = Stack::new();
     stack.catalog = Arc::new(Catalog::parse("test.toml", CATALOG).unwrap());
