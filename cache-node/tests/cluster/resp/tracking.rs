@@ -215,6 +215,27 @@ async fn resp2_is_told_by_a_subscriber_and_closed_if_that_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_goes_on_after_its_redirection_broke_is_told_of_every_removal_that_can_not_be_told() {
+    let stack = Stack::new();
+    let a = stack.start("a").await;
+    let mut listener = Redis::tracking(&a, "").await;
+    let Value::Int(id) = listener.ask("CLIENT ID").await else { panic!("an id is a number") };
+    let mut reader = Redis::tracking(&a, &format!("REDIRECT {id}")).await;
+    let broken = Value::Push(vec![bulk("tracking-redir-broken"), Value::Int(id)]);
+    drop(listener);
+    assert_eq!(reader.push().await, broken, "at once");
+    // It keeps what it reads from here on as well: nobody has told it to stop.
+    for key in ["user:1", "user:2"] {
+        reader.ask(&format!("GET {key}")).await;
+    }
+    assert_eq!(reader.next_of_ping().await, Value::Simple("PONG".into()), "nothing to be told");
+    remove(&a, "user:1").await;
+    assert_eq!(reader.push().await, broken, "for a key");
+    stack.registry.fence(&a.member.id);
+    assert_eq!(reader.push().await, broken, "for all");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_read_what_it_is_told_is_closed() {
     let mut stack = Stack::new();
     stack.config.tracking_queue = 100;
