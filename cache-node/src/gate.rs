@@ -243,22 +243,32 @@ impl Gate {
         let log = self.shard(place.hash).lock();
         let view = self.view(&log, place, &filled.tags, token.seq, token.started, live());
         may_store(token, &view, self.quarantine)?;
-        let inserted = self.put(token, place, filled, packed.as_ref());
+        let inserted = self.put(token, place, token.started, filled, packed.as_ref());
         drop(log); // held until here: a removal must not come between the check and the insert
         Ok(inserted)
     }
 
-    /// Stores what may be stored. The caller holds the key's log.
-    fn put(&self, token: &Token, place: Place, filled: Filled, packed: Option<&Packed>) -> Inserted {
+    /// Stores what may be stored and was read at `read`, as fills and pulls do. The caller holds the key's log.
+    ///
+    /// Under the numbers of its token, not those of now. *The check finds nothing; the group is flushed, the slot lost or a tag removed, none
+    /// of which takes a lock of the key; the entry is stored: under an older number, it is never served.*
+    fn put(
+        &self,
+        token: &Token,
+        place: Place,
+        read: Instant,
+        filled: Filled,
+        packed: Option<&Packed>,
+    ) -> Inserted {
         let stamp = Stamp {
             group: place.group,
             slot: place.slot,
             generation: token.generation,
             acquisition: token.acquisition,
         };
-        let expires = token.started + filled.ttl + self.grace(place.group);
+        let expires = read + filled.ttl + self.grace(place.group);
         let tags = tags::stamped(token.tags, &filled.tags);
-        let entry = Entry { value: filled.value, stamp, filled: token.started, expires, tags };
+        let entry = Entry { value: filled.value, stamp, filled: read, expires, tags };
         self.store.insert(place.hash, &filled.key, &entry, packed)
     }
 
@@ -451,7 +461,7 @@ pub struct Filled {
     pub key: Arc<str>,
     /// The value, or `None` for a negative entry.
     pub value: Option<Bytes>,
-    /// How long it may be served, counted from the beginning of its fill.
+    /// How long it may be served, counted from when it was read.
     pub ttl: Duration,
     /// The hashes of its tags, see [`hash`].
     pub tags: Box<[u64]>,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use ring::Epoch;
 use tokio::time::Instant;
 
-use super::{Gate, Place, Refused, Token, not_overtaken, tags::stamped};
+use super::{Filled, Gate, Place, Refused, Token, not_overtaken};
 use crate::{
     metrics::Cause,
     protocol::{self, PullRefused, Standing},
@@ -148,16 +148,9 @@ impl Gate {
         if room == Room::Spare && !self.store.has_room(place.hash, &offered.key, size) {
             return Err(NotTaken::NoRoom);
         }
-        let stamp = Stamp {
-            group: place.group,
-            slot: place.slot,
-            generation: token.generation,
-            acquisition: token.acquisition,
-        };
-        let Offered { key, value, filled, expires, .. } = offered;
-        let expires = expires + self.grace(place.group);
-        let entry = Entry { value, stamp, filled, expires, tags: stamped(token.tags, &tags) };
-        let inserted = self.store.insert(place.hash, &key, &entry, packed.as_ref());
+        let Offered { key, value, filled: read, expires, .. } = offered;
+        let filled = Filled { key, value, ttl: expires.saturating_duration_since(read), tags };
+        let inserted = self.put(token, place, read, filled, packed.as_ref());
         drop(log); // held until here: a removal must not come between the check and the insert
         Ok(inserted)
     }

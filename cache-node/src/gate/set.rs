@@ -21,7 +21,7 @@ impl Gate {
         if self.peek(place, &filled.key, now).is_some_and(|entry| entry.filled > token.started) {
             return Err(Refusal::Superseded);
         }
-        let inserted = self.put(token, place, filled, packed.as_ref());
+        let inserted = self.put(token, place, token.started, filled, packed.as_ref());
         drop(log); // held until here: a removal must not come between the check and the insert
         Ok(inserted)
     }

@@ -567,6 +567,28 @@ async fn a_pulled_value_takes_the_place_of_nothing_that_is_in_memory() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_entry_that_has_ended_stands_in_no_pulled_values_way() {
+    type End = fn(&Slots, &Gate);
+    let ends: [(&str, End); 3] = [
+        ("flushed", |_, gate| assert!(gate.flush(0))),
+        ("removed by tag", |_, gate| gate.remove_tag("product:1", &[0], &origin())),
+        ("of a lost slot", |slots, _| {
+            slots.set(SLOT, false);
+            slots.set(SLOT, true);
+        }),
+    ];
+    for (how, end) in ends {
+        let (slots, gate) = gate(LOG).await;
+        let fill = token(&gate, "user:1");
+        assert_eq!(store_tagged(&gate, "user:1", &fill, "old", &["product:1"]), Ok(Inserted::Stored));
+        end(&slots, &gate);
+        let pull = token(&gate, "user:1");
+        assert_eq!(take(&gate, "user:1", &pull, "new", settled()), Ok(Inserted::Stored), "{how}");
+        assert_eq!(read(&gate, "user:1").as_deref(), Some(&b"new"[..]), "{how}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_departs_is_served_to_nobody_and_given_away_until_it_is_removed_or_ends() {
     let (slots, gate) = gate(LOG).await;
     for key in ["user:1", "user:2", "user:3"] {

@@ -12,22 +12,35 @@ fn tags(names: &[&str]) -> Box<[u64]> {
     names.iter().map(|name| hash(name)).collect()
 }
 
-/// A removal of a tag takes no lock of a key, so it can come between a fill's check and its insert. `put` is what follows the check.
+/// A removal of a tag takes no lock of a key, nor does a flush or a lost slot, so it can come between the check of a fill or a pull and its
+/// insert. `put` is what follows the check of either.
 #[tokio::test(start_paused = true)]
-async fn an_entry_that_a_removal_of_its_tag_meets_between_check_and_insert_is_never_served() {
-    let (_, gate) = gate(LOG).await;
-    let token = token(&gate, "user:1");
-    let filled = Filled {
-        key: "user:1".into(),
-        value: Some(Bytes::from_static(b"old")),
-        ttl: Duration::from_mins(10),
-        tags: tags(&["product:1"]),
-    };
-    gate.remove_tag("product:1", &[0], &origin());
-    assert_eq!(gate.put(&token, place("user:1"), filled, None), Inserted::Stored);
-    assert_eq!(read(&gate, "user:1"), None);
-    assert!(gate.given(place("user:1"), "user:1", Instant::now()).is_none());
-    assert!(gate.get(place("user:1"), "user:1", Instant::now()).is_none());
+async fn an_entry_that_its_end_meets_between_check_and_insert_is_never_served() {
+    type End = fn(&Slots, &Gate);
+    let ends: [(&str, End); 3] = [
+        ("its tag removed", |_, gate| gate.remove_tag("product:1", &[0], &origin())),
+        ("its group flushed", |_, gate| assert!(gate.flush(0))),
+        ("its slot lost and gained", |slots, _| {
+            slots.set(SLOT, false);
+            slots.set(SLOT, true);
+        }),
+    ];
+    for (how, end) in ends {
+        let (slots, gate) = gate(LOG).await;
+        let token = token(&gate, "user:1");
+        let filled = Filled {
+            key: "user:1".into(),
+            value: Some(Bytes::from_static(b"old")),
+            ttl: Duration::from_mins(10),
+            tags: tags(&["product:1"]),
+        };
+        end(&slots, &gate);
+        let inserted = gate.put(&token, place("user:1"), token.started, filled, None);
+        assert_eq!(inserted, Inserted::Stored, "{how}");
+        assert_eq!(read(&gate, "user:1"), None, "{how}");
+        assert!(gate.given(place("user:1"), "user:1", Instant::now()).is_none(), "{how}");
+        assert!(gate.get(place("user:1"), "user:1", Instant::now()).is_none(), "{how}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
