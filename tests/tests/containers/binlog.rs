@@ -105,7 +105,6 @@ pub(crate) async fn changes_reach_every_node_without_kafka_and_canal(stack: &Sma
 
     // A restart goes on where it had stopped, and flushes nothing.
     committed(&cluster).await;
-    tokio::time::sleep(Duration::from_millis(1500)).await;
     assert!(cluster.sync.take().unwrap().stop().await);
     sql(&database, "UPDATE users SET name = 'meanwhile' WHERE id = 1").await;
     cluster.start_sync().await;
