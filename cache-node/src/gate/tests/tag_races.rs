@@ -1,5 +1,7 @@
 //! Where a removal of a tag can slip past: each test stands for a moment that a reader of the code would take for impossible.
 
+use futures_util::FutureExt as _;
+
 use super::*;
 
 /// Has a value of these tags in memory.
@@ -101,4 +103,33 @@ async fn no_page_shows_or_gives_away_what_a_tag_ended() {
         },
     );
     assert_eq!(given, ["user:2"]);
+}
+
+/// A sweep that found nothing to end in an entry says nothing of removals that came after its look.
+#[tokio::test(start_paused = true)]
+async fn a_sweep_answers_for_no_removal_of_a_tag_that_came_after_its_look() {
+    let prepared = async || {
+        let (_, gate) = gate(LOG).await;
+        let gate = gate.with_tag_log(1);
+        have(&gate, "user:1", &["product:1"]);
+        gate.remove_tag("product:2", &[0], &origin()); // so that there is something to look for
+        gate
+    };
+    let gate = prepared().await;
+    let mut sweep = Box::pin(gate.sweep());
+    let mut pauses = 0;
+    while (&mut sweep).now_or_never().is_none() {
+        pauses += 1;
+    }
+    assert!(read(&gate, "user:1").is_some());
+
+    let gate = prepared().await;
+    let mut sweep = Box::pin(gate.sweep());
+    for _ in 0..pauses {
+        assert!((&mut sweep).now_or_never().is_none());
+    }
+    gate.remove_tag("product:1", &[0], &origin()); // all is looked at, and it is not over yet
+    sweep.await;
+    gate.remove_tag("product:3", &[0], &origin()); // the one before is forgotten
+    assert_eq!(read(&gate, "user:1"), None);
 }
