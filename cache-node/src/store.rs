@@ -52,6 +52,8 @@ use crate::{
 
 /// Places of a shard that the sweeper looks at under one hold of its lock.
 const SWEEP_STEP: usize = 256;
+/// The most bytes of a value that is lent, see [`Take`].
+pub(crate) const LENT: usize = arena::MAX_BLOCK;
 /// Places of a shard that a page looks at under one hold of its lock.
 const PAGE_STEP: usize = 256;
 

@@ -16,7 +16,7 @@ use crate::{
     gate::Place,
     memory::Glance,
     node::{Node, place, strictest},
-    store::{Keep, Show},
+    store::{Keep, LENT, Show},
     watermarks::Fresh,
 };
 
@@ -179,6 +179,8 @@ impl Session {
             return self.node.look(glance, key, place, bound, &mut Keep);
         }
         let reply = &mut self.reply;
+        // What is lent is written under a lock, where the reply should not have to grow.
+        reply.bytes.reserve(LENT + 32);
         let fresh = self.node.look(glance, key, place, bound, &mut Show(|value: &[u8]| reply.bulk(value)))?;
         if fresh.entry.value.is_none() {
             self.reply.null();
