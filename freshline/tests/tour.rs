@@ -107,6 +107,11 @@ fn a_stack_serves_every_command_and_ends_by_a_signal() {
     };
     assert_eq!(stack.state["nodes"].as_array().unwrap().len(), 3);
 
+    let empty = run(&["verify", "--all", "--ages", "100ms"]);
+    let (out, err) = text(&empty);
+    assert!(empty.status.success() && out.contains("nothing was compared"), "{out}\n{err}");
+    assert!(!out.contains("all\n") && !out.contains("100.0000 %"), "no claim for nothing: {out}");
+
     // Found by the state file, without an address.
     let get = json(&["get", "user:42", "--json"]);
     assert_eq!(get["value"]["id"], 42);

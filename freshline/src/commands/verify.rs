@@ -122,6 +122,9 @@ async fn compare(checker: &Checker, plan: &Plan, database: &str, output: &Output
 fn ending(report: &Report, plan: &Plan, output: &Output) -> String {
     let stale = report.stale.len();
     let last = plan.ages.last().copied().unwrap_or_default();
+    if report.tally.checked == 0 {
+        return "nothing was compared: no node has an entry in memory that could be; read some keys first".to_owned();
+    }
     if stale == 0 {
         return output.green(&format!("nothing is stale for {} or longer", output::duration(last)));
     }
@@ -139,13 +142,13 @@ fn ending(report: &Report, plan: &Plan, output: &Output) -> String {
 fn row(at: &AtAge) -> Vec<String> {
     let when =
         if at.age.is_zero() { "at once".to_owned() } else { format!("after {}", output::duration(at.age)) };
-    vec![
-        when,
-        at.consistent.to_string(),
-        at.inconsistent.to_string(),
-        format!("{:.4} %", at.share() * 100.0),
-        nines(at.share()).map_or_else(|| "all".to_owned(), |nines| format!("{nines:.1}")),
-    ]
+    let (share, nines) = if at.consistent + at.inconsistent == 0 {
+        ("-".to_owned(), "-".to_owned())
+    } else {
+        let nines = nines(at.share()).map_or_else(|| "all".to_owned(), |nines| format!("{nines:.1}"));
+        (format!("{:.4} %", at.share() * 100.0), nines)
+    };
+    vec![when, at.consistent.to_string(), at.inconsistent.to_string(), share, nines]
 }
 
 fn describe(stale: &Stale, output: &Output) -> anyhow::Result<()> {
