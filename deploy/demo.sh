@@ -75,10 +75,11 @@ fresh "Dora the Explorer"
 everywhere=$(now)
 show
 say "Fresh on every node $((everywhere - committed)) ms after the mysql client returned (which took $((committed - started)) ms)"
-curl -fsS http://127.0.0.1:7401/v1/explain/user:42 && echo
+"${compose[@]}" exec -T node-1 freshline explain user:42
 cat <<TEXT
 
 Try:   docker compose -p $project exec mysql mysql -uroot -prootpw shop
+       docker compose -p $project exec node-1 freshline shell
        curl http://127.0.0.1:7401/v1/keys/user:42:orders
        redis-cli -c -p ${redis_ports[0]} GET user:42
 $([ $small = 1 ] || echo '       Prometheus: http://127.0.0.1:9090')

@@ -1,7 +1,7 @@
 //! `explain`: what all nodes know about one key, as one story.
 
 use anyhow::Context;
-use client::{Client, EntryState, Explanation, History};
+use client::{Client, EntryState, Explanation, History, Moment};
 use serde::Serialize;
 use sync_service::verify::{Checker, Difference};
 
@@ -136,13 +136,64 @@ fn row(history: &History, node: &Explanation) -> Vec<String> {
 
 /// Prints what happened on all nodes, newest first.
 pub(crate) fn timeline(history: &History, output: &Output) -> anyhow::Result<()> {
-    let rows = history.timeline.iter().take(SHOWN).map(|moment| {
-        let ago = format!("{} ago", output::duration(moment.age));
-        vec![ago, moment.node.clone(), moment.what.clone(), moment.detail.clone()]
-    });
-    output.table(&["when", "node", "what", "detail"], rows)?;
-    if history.timeline.len() > SHOWN {
-        output.note(&format!("{} older events are told with --json", history.timeline.len() - SHOWN));
+    let runs: Vec<&[Moment]> = history.timeline.chunk_by(same).take(SHOWN).collect();
+    output.table(&["when", "node", "what", "detail"], runs.iter().map(|run| told(run)))?;
+    let older = history.timeline.len() - runs.iter().map(|run| run.len()).sum::<usize>();
+    match older {
+        0 => {}
+        1 => output.note("1 older event is told with --json"),
+        _ => output.note(&format!("{older} older events are told with --json")),
     }
     Ok(())
+}
+
+/// Whether one event is the other once more, such as one refusal of many.
+fn same(a: &Moment, b: &Moment) -> bool {
+    (&a.node, &a.what, &a.detail) == (&b.node, &b.what, &b.detail)
+}
+
+/// The line of one event, or of the same one several times in a row.
+fn told(run: &[Moment]) -> Vec<String> {
+    let ([newest, ..], [.., oldest]) = (run, run) else { return Vec::new() };
+    let ago = |moment: &Moment| format!("{} ago", output::duration(moment.age));
+    let mut details = vec![newest.detail.clone()];
+    details.retain(|detail| !detail.is_empty());
+    if run.len() > 1 {
+        details.push(format!("{} times since {}", run.len(), ago(oldest)));
+    }
+    vec![ago(newest), newest.node.clone(), newest.what.clone(), details.join(", ")]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_happens_many_times_in_a_row_is_one_line() {
+        let moment = |age, node: &str, what: &str, detail: &str| Moment {
+            age: Duration::from_millis(age),
+            node: node.into(),
+            what: what.into(),
+            detail: detail.into(),
+        };
+        let timeline = [
+            moment(8, "b", "refused", "quarantine"),
+            moment(20, "b", "refused", "quarantine"),
+            moment(56, "b", "refused", "quarantine"),
+            moment(60, "a", "refused", "quarantine"),
+            moment(68, "b", "removed", ""),
+            moment(70, "b", "removed", ""),
+        ];
+        let lines: Vec<String> = timeline.chunk_by(same).map(|run| told(run).join(" | ")).collect();
+        assert_eq!(
+            lines,
+            [
+                "8.0ms ago | b | refused | quarantine, 3 times since 56ms ago",
+                "60ms ago | a | refused | quarantine",
+                "68ms ago | b | removed | 2 times since 70ms ago",
+            ]
+        );
+    }
 }

@@ -123,7 +123,8 @@ fn ending(report: &Report, plan: &Plan, output: &Output) -> String {
     let stale = report.stale.len();
     let last = plan.ages.last().copied().unwrap_or_default();
     if report.tally.checked == 0 {
-        return "nothing was compared: no node has an entry in memory that could be; read some keys first".to_owned();
+        return "nothing was compared: no node has an entry in memory that could be; read some keys first"
+            .to_owned();
     }
     if stale == 0 {
         return output.green(&format!("nothing is stale for {} or longer", output::duration(last)));

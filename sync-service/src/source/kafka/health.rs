@@ -52,7 +52,9 @@ impl Health {
     fn tell(&self, trouble: &mut Option<Trouble>, reason: &str, what: &str) {
         if note(trouble, reason) {
             let since = trouble.as_ref().map_or(Duration::ZERO, |trouble| trouble.since.elapsed());
-            warn!(brokers = self.brokers, topics = self.topics, reason, ?since, "{what}");
+            // When it begins, there is nothing to tell.
+            let since = (since >= Duration::from_secs(1)).then(|| tracing::field::debug(since));
+            warn!(brokers = self.brokers, topics = self.topics, reason, since, "{what}");
         }
     }
 
