@@ -91,7 +91,7 @@ impl Arena {
         let number = match self.vacant.pop() {
             Some(number) => number,
             None if (self.regions.len() as u64 + 1) << self.shift < u64::from(NONE) => {
-                self.regions.push(Region { bytes: regions::Region::empty(), free: 0 });
+                self.regions.push(Region { bytes: regions::Region::default(), free: 0 });
                 (self.regions.len() - 1) as u32
             }
             None => return false,
@@ -174,7 +174,7 @@ impl Arena {
         }
         if next == start && elsewhere {
             let region = &mut self.regions[number as usize];
-            let bytes = std::mem::replace(&mut region.bytes, regions::Region::empty()).len();
+            let bytes = std::mem::take(&mut region.bytes).len();
             region.free = 0;
             self.vacant.push(number);
             self.held -= bytes;

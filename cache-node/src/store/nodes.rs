@@ -16,7 +16,7 @@ const MOST: u32 = (1 << (8 * NUMBER)) - 1;
 /// leaves no holes in the heap.
 const CHUNK: u32 = 8;
 /// Bits of a time.
-const TIME: u32 = 24;
+const TIME: u32 = 8 * NUMBER as u32;
 
 /// One entry, for the policy. In bytes, so that it takes 13 of them.
 #[derive(Debug, Clone, Copy)]
@@ -90,15 +90,18 @@ impl Nodes {
     }
 
     fn node(&self, id: u32) -> &Node {
-        &self.chunks[id as usize >> CHUNK].nodes[id as usize & ((1 << CHUNK) - 1)]
+        let (chunk, at) = split(id);
+        &self.chunks[chunk].nodes[at]
     }
 
     fn node_mut(&mut self, id: u32) -> &mut Node {
-        &mut self.chunks[id as usize >> CHUNK].nodes[id as usize & ((1 << CHUNK) - 1)]
+        let (chunk, at) = split(id);
+        &mut self.chunks[chunk].nodes[at]
     }
 
     fn bits_of(&self, id: u32) -> &AtomicU8 {
-        &self.chunks[id as usize >> CHUNK].bits[id as usize & ((1 << CHUNK) - 1)]
+        let (chunk, at) = split(id);
+        &self.chunks[chunk].bits[at]
     }
 
     /// Where a node's entry is; [`NONE`] if it has none.
@@ -154,7 +157,12 @@ impl Nodes {
     }
 }
 
-/// A time in inserts, as far as a node's state has room for it; it wraps.
+/// A node's chunk, and which one there it is.
+fn split(id: u32) -> (usize, usize) {
+    (id as usize >> CHUNK, id as usize & ((1 << CHUNK) - 1))
+}
+
+/// A time in inserts, as far as a node has room for it; it wraps.
 pub(super) fn coarse(inserts: u32) -> u32 {
     inserts >> 4 & ((1 << TIME) - 1)
 }

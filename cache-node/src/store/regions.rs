@@ -24,26 +24,24 @@ struct Free {
     exhausted: bool,
 }
 
-/// The bytes of a region.
+/// The bytes of a region; by default none.
 #[derive(Debug)]
-pub(super) struct Region(Option<Memory>);
-
-#[derive(Debug)]
-enum Memory {
+pub(super) enum Region {
     Heap(Box<[u8]>),
     Huge(&'static mut [u8]),
 }
 
 impl Region {
-    /// None.
-    pub(super) fn empty() -> Self {
-        Self(None)
-    }
-
     /// A region of so many bytes, whatever is in them.
     pub(super) fn new(bytes: usize) -> Self {
         let huge = if bytes == LARGE { FREE.lock().take() } else { None };
-        Self(Some(huge.map_or_else(|| Memory::Heap(vec![0; bytes].into()), Memory::Huge)))
+        huge.map_or_else(|| Self::Heap(vec![0; bytes].into()), Self::Huge)
+    }
+}
+
+impl Default for Region {
+    fn default() -> Self {
+        Self::Heap(Box::default())
     }
 }
 
@@ -81,28 +79,26 @@ impl Deref for Region {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        match &self.0 {
-            Some(Memory::Huge(bytes)) => bytes,
-            Some(Memory::Heap(bytes)) => bytes,
-            None => &[],
+        match self {
+            Self::Heap(bytes) => bytes,
+            Self::Huge(bytes) => bytes,
         }
     }
 }
 
 impl DerefMut for Region {
     fn deref_mut(&mut self) -> &mut [u8] {
-        match &mut self.0 {
-            Some(Memory::Huge(bytes)) => bytes,
-            Some(Memory::Heap(bytes)) => bytes,
-            None => &mut [],
+        match self {
+            Self::Heap(bytes) => bytes,
+            Self::Huge(bytes) => bytes,
         }
     }
 }
 
 impl Drop for Region {
     fn drop(&mut self) {
-        if let Some(Memory::Huge(bytes)) = self.0.take() {
-            FREE.lock().regions.push(bytes);
+        if let Self::Huge(bytes) = self {
+            FREE.lock().regions.push(std::mem::take(bytes));
         }
     }
 }
@@ -121,7 +117,7 @@ mod tests {
         for (number, region) in regions.iter().enumerate() {
             assert!(region.iter().all(|byte| *byte == number as u8), "region {number} is its own");
         }
-        let huge = regions.iter().filter(|region| matches!(region.0, Some(Memory::Huge(_)))).count();
+        let huge = regions.iter().filter(|region| matches!(region, Region::Huge(_))).count();
         assert_eq!(huge, 100, "they are mapped, not of the heap");
         let addresses = |regions: &[Region]| -> Vec<usize> {
             regions.iter().map(|region| region.as_ptr().addr()).collect()
@@ -135,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_small_region_is_of_the_heap() {
-        assert!(matches!(Region::new(1 << 10).0, Some(Memory::Heap(_))));
-        assert!(Region::empty().is_empty());
+        assert!(matches!(Region::new(1 << 10), Region::Heap(_)));
+        assert!(Region::default().is_empty());
     }
 }
