@@ -66,16 +66,15 @@ impl Node {
     pub(crate) fn hit(&self, key: &Key, place: Place, bound: Option<Duration>) -> Option<Answer> {
         let glance = self.glance();
         let fresh = self.look(glance, key, place, bound, &mut Keep)?;
-        self.vouches(glance).then(|| self.answer_from_memory(fresh))
+        self.vouches(glance).then(|| self.answer_from_memory(fresh, Instant::now()))
     }
 
-    /// The answer that an entry of this node's memory is, or of a mirror; counts it.
-    pub(crate) fn answer_from_memory(&self, fresh: Fresh) -> Answer {
+    /// The answer that an entry of this node's memory is, or of a mirror, told at `now`; counts it.
+    pub(crate) fn answer_from_memory(&self, fresh: Fresh, now: Instant) -> Answer {
         let outcome = self.count_hit(&fresh);
         let Fresh { entry, as_of } = fresh;
         let expires = Some(entry.expires);
         let read = Read { value: entry.value, started: entry.filled, expires, elsewhere: None };
-        let now = Instant::now();
         Answer { freshness: now.saturating_duration_since(as_of), ..self.answer_at(read, outcome, now) }
     }
 

@@ -248,7 +248,7 @@ impl Node {
         }
         self.hot.read(place, key, crate::hot::Read::Answered);
         self.mirrors.metrics.hit(place.group);
-        Some(self.answer_from_memory(fresh))
+        Some(self.answer_from_memory(fresh, Instant::now()))
     }
 
     /// Takes note of a read that is passed on, and asks for a mirror if the key is hot.

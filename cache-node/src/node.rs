@@ -275,8 +275,9 @@ impl Node {
             }
         }
         if self.vouches(glance) {
+            let now = Instant::now();
             for (index, _, fresh) in hits {
-                results[index] = Some(Ok(self.answer_from_memory(fresh)));
+                results[index] = Some(Ok(self.answer_from_memory(fresh, now)));
             }
         } else {
             slow.extend(hits.into_iter().map(|(index, key, _)| (index, key)));
@@ -362,7 +363,7 @@ impl Node {
         };
         match self.fills.get(key, place, bound, self.warm.reach(place, reach)).await {
             Ok(Miss::Hit(fresh)) if self.life.vouches_for(incarnation) => {
-                Ok(Some(self.answer_from_memory(fresh)))
+                Ok(Some(self.answer_from_memory(fresh, Instant::now())))
             }
             Ok(Miss::Hit(_)) => {
                 self.metrics.fenced_reads.inc();
