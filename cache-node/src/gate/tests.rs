@@ -566,18 +566,20 @@ async fn a_pulled_value_takes_the_place_of_nothing_that_is_in_memory() {
     assert_eq!(read(&gate, "user:1").as_deref(), Some(&b"newer"[..]));
 }
 
+/// What ends an entry tagged `product:1` without a lock of its key.
+type End = fn(&Slots, &Gate);
+const ENDS: [(&str, End); 3] = [
+    ("its tag removed", |_, gate| gate.remove_tag("product:1", &[0], &origin())),
+    ("its group flushed", |_, gate| assert!(gate.flush(0))),
+    ("its slot lost and gained", |slots, _| {
+        slots.set(SLOT, false);
+        slots.set(SLOT, true);
+    }),
+];
+
 #[tokio::test(start_paused = true)]
 async fn an_entry_that_has_ended_stands_in_no_pulled_values_way() {
-    type End = fn(&Slots, &Gate);
-    let ends: [(&str, End); 3] = [
-        ("flushed", |_, gate| assert!(gate.flush(0))),
-        ("removed by tag", |_, gate| gate.remove_tag("product:1", &[0], &origin())),
-        ("of a lost slot", |slots, _| {
-            slots.set(SLOT, false);
-            slots.set(SLOT, true);
-        }),
-    ];
-    for (how, end) in ends {
+    for (how, end) in ENDS {
         let (slots, gate) = gate(LOG).await;
         let fill = token(&gate, "user:1");
         assert_eq!(store_tagged(&gate, "user:1", &fill, "old", &["product:1"]), Ok(Inserted::Stored));

@@ -18,16 +18,7 @@ fn tags(names: &[&str]) -> Box<[u64]> {
 /// insert. `put` is what follows the check of either.
 #[tokio::test(start_paused = true)]
 async fn an_entry_that_its_end_meets_between_check_and_insert_is_never_served() {
-    type End = fn(&Slots, &Gate);
-    let ends: [(&str, End); 3] = [
-        ("its tag removed", |_, gate| gate.remove_tag("product:1", &[0], &origin())),
-        ("its group flushed", |_, gate| assert!(gate.flush(0))),
-        ("its slot lost and gained", |slots, _| {
-            slots.set(SLOT, false);
-            slots.set(SLOT, true);
-        }),
-    ];
-    for (how, end) in ends {
+    for (how, end) in ENDS {
         let (slots, gate) = gate(LOG).await;
         let token = token(&gate, "user:1");
         let filled = Filled {
