@@ -1,7 +1,8 @@
 //! One shard: a table of nodes, an arena of blocks that hold the entries, and a policy that says who goes.
 //!
 //! An entry costs its block (20 bytes of header for most, rounded up to 8), a node of 14 bytes, and 6 to 8 of the table. The table leads
-//! to the block and the block to the node, so that a hit waits for two places in memory and not three. What the shard holds, free blocks included, is taken from the budget that all shards share.
+//! to the block and the block to the node, so that a hit waits for two places in memory and not three. What the shard
+//! holds, free blocks included, is taken from the budget that all shards share.
 
 use std::mem;
 
