@@ -15,7 +15,7 @@ use loader::memory::Memory;
 use ring::memory::Registry;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpSocket, TcpStream},
     process::{Child, Command},
 };
 
@@ -199,7 +199,11 @@ async fn version() -> anyhow::Result<String> {
 
 /// redis-server with all keys set.
 async fn start_redis(value: &str) -> anyhow::Result<(Child, SocketAddr)> {
-    let address = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
+    // Bound and not listening: nobody else is given the port, and Redis, which asks for it by its number, may have it.
+    let bound = TcpSocket::new_v4()?;
+    bound.set_reuseaddr(true)?;
+    bound.bind("127.0.0.1:0".parse()?)?;
+    let address = bound.local_addr()?;
     let port = address.port().to_string();
     let arguments = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
     let mut redis = program(core::MEASURED, "redis-server")

@@ -435,7 +435,7 @@ async fn a_database_that_is_down_is_waited_for_at_start_and_fails_fills_at_once_
     let Some(shop) = Shop::create(PEOPLE, PEOPLE_CATALOG).await else { return };
     let (login, rest) = shop.url.split_once('@').unwrap();
     let (address, database) = rest.split_once('/').unwrap();
-    let mut proxy = Proxy::new(address).await;
+    let mut proxy = Proxy::new(address);
     let mut config = shop.config();
     config.url = daemon::config::DatabaseUrl::new(format!("{login}@{}/{database}", proxy.address));
     let source = Mysql::connect(&config, &shop.catalog).unwrap();

@@ -10,13 +10,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{
-    node::Node,
-    process::{Process, free_port},
-    small::Small,
-    stack::Stack,
-    wait,
-};
+use crate::{node::Node, port::free_port, process::Process, small::Small, stack::Stack, wait};
 
 /// How long a change may take from MySQL to every node in a test on a loaded machine.
 pub const DELIVERED: Duration = Duration::from_secs(30);

@@ -10,6 +10,7 @@ pub mod history;
 pub mod images;
 pub mod network;
 pub mod node;
+pub mod port;
 pub mod process;
 pub mod server;
 pub mod small;

@@ -2,7 +2,6 @@
 
 use std::{
     fs::{self, File},
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::OnceLock,
@@ -129,14 +128,6 @@ impl Drop for Process {
             );
         }
     }
-}
-
-/// A TCP port of the loopback address that was free a moment ago.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a port is free")
-        .port()
 }
 
 /// The folder of our binaries: `FRESHLINE_BIN_DIR`, where `./test.sh` has just built them; else the profile's folder that this test lies

@@ -6,7 +6,7 @@ use testcontainers::{
     runners::AsyncRunner,
 };
 
-use crate::process::free_port;
+use crate::port::free_port;
 
 /// A running container.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use tokio::{
     io::copy_bidirectional,
-    net::{TcpListener, TcpStream},
+    net::{TcpSocket, TcpStream},
     task::{AbortHandle, JoinSet},
 };
 
@@ -12,20 +12,19 @@ pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     server: String,
     running: Option<AbortHandle>,
+    /// Bound and not listening: the address is given to nobody else while the proxy is down.
+    _bound: TcpSocket,
 }
 
 impl Proxy {
     /// Takes a free port; nothing listens there before [`up`](Self::up).
-    pub(crate) async fn new(server: &str) -> Self {
-        let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        Self { address, server: server.to_owned(), running: None }
+    pub(crate) fn new(server: &str) -> Self {
+        let bound = bind("127.0.0.1:0".parse().unwrap());
+        Self { address: bound.local_addr().unwrap(), server: server.to_owned(), running: None, _bound: bound }
     }
 
     pub(crate) fn up(&mut self) {
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket.set_reuseaddr(true).unwrap();
-        socket.bind(self.address).unwrap();
-        let listener = socket.listen(64).unwrap();
+        let listener = bind(self.address).listen(64).unwrap();
         let server = self.server.clone();
         let task = tokio::spawn(async move {
             // Dropped with the task, and every connection with it.
@@ -52,4 +51,11 @@ impl Proxy {
             }
         }
     }
+}
+
+fn bind(address: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(address).unwrap();
+    socket
 }

@@ -1,6 +1,6 @@
 //! A real etcd of the test's own, and a wire to it that can be cut.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,15 +8,15 @@ use std::time::Duration;
 use etcd_client::Client;
 use tempfile::TempDir;
 use tokio::io::copy_bidirectional;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 
 /// An etcd server in a directory of its own; it ends with this.
 pub(crate) struct Etcd {
     child: Child,
     home: TempDir,
-    port: u16,
-    peer_port: u16,
+    port: Port,
+    peer_port: Port,
 }
 
 impl Etcd {
@@ -35,8 +35,8 @@ impl Etcd {
             return None;
         }
         let home = TempDir::new().expect("a temporary directory");
-        let (port, peer_port) = (free_port(), free_port());
-        let child = Self::spawn(&home, port, peer_port);
+        let (port, peer_port) = (Port::take(), Port::take());
+        let child = Self::spawn(&home, port.number, peer_port.number);
         Some(Self { child, home, port, peer_port })
     }
 
@@ -61,7 +61,7 @@ impl Etcd {
     }
 
     pub(crate) fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://127.0.0.1:{}", self.port.number)
     }
 
     /// A client of the test's own.
@@ -85,7 +85,7 @@ impl Etcd {
 
     /// Starts it again on what it had stored.
     pub(crate) async fn start_again(&mut self) {
-        self.child = Self::spawn(&self.home, self.port, self.peer_port);
+        self.child = Self::spawn(&self.home, self.port.number, self.peer_port.number);
         self.answers().await;
     }
 
@@ -122,9 +122,20 @@ impl Drop for Etcd {
     }
 }
 
-/// A port on loopback that nobody listens on at the moment.
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port").local_addr().expect("an address").port()
+/// A port on loopback on which nobody listens: no connection and no listener on port 0 is given it while this lives, and a server that
+/// asks for it by its number may have it (both set `SO_REUSEADDR`, and this one does not listen).
+struct Port {
+    number: u16,
+    _bound: TcpSocket,
+}
+
+impl Port {
+    fn take() -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_reuseaddr(true).expect("an option of sockets");
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
+        Self { number: socket.local_addr().expect("an address").port(), _bound: socket }
+    }
 }
 
 /// A wire to an etcd that can be cut and mended.
@@ -140,7 +151,7 @@ impl Wire {
             port: listener.local_addr().expect("an address").port(),
             whole: watch::Sender::new(true),
         });
-        let (whole, target) = (wire.whole.subscribe(), etcd.port);
+        let (whole, target) = (wire.whole.subscribe(), etcd.port.number);
         tokio::spawn(async move {
             while let Ok((mut near, _)) = listener.accept().await {
                 let mut whole = whole.clone();
