@@ -13,6 +13,8 @@ const GRAIN: usize = 8;
 const LARGEST: usize = 128;
 /// The most bytes of a block in use.
 pub(super) const MAX_BLOCK: usize = LARGEST * GRAIN;
+/// Bytes of a line of the processor's cache.
+const LINE: usize = 64;
 /// The first byte of a free block; that of a block in use has this bit clear.
 pub(super) const FREE: u8 = 0x80;
 
@@ -127,6 +129,14 @@ impl Arena {
     /// The memory from a block's beginning to the end of its region.
     pub(super) fn block(&self, place: u32) -> &[u8] {
         &self.regions[(place >> self.shift) as usize].bytes[self.offset(place)..]
+    }
+
+    /// Has the processor get what follows the first line of a block while that one is still on its way.
+    pub(super) fn fetch(&self, place: u32) {
+        let block = self.block(place);
+        for ahead in [LINE, 2 * LINE] {
+            std::hint::black_box(block.get(ahead).copied());
+        }
     }
 
     pub(super) fn block_mut(&mut self, place: u32) -> &mut [u8] {

@@ -318,14 +318,13 @@ impl Shard {
                 }
                 budget.give_back(self.arena.region_bytes() as u64);
             }
-            let scattered = self.arena.free_bytes() * SPARE > self.arena.held();
-            match self.arena.emptiest() {
-                Some((free, region)) if scattered && free >= len.next_multiple_of(8).max(16) => {
-                    self.compact(region, false);
-                }
-                Some(_) if self.evict(budget, evicted) => {}
-                // This shard has nothing left; what there is belongs to others.
-                _ => return None,
+            if self.arena.free_bytes() * SPARE > self.arena.held()
+                && let Some((free, region)) = self.arena.emptiest()
+                && free >= len.next_multiple_of(8).max(16)
+            {
+                self.compact(region, false);
+            } else if !self.evict(budget, evicted) {
+                return None; // This shard has nothing left; what there is belongs to others.
             }
         }
     }
@@ -336,6 +335,7 @@ impl Shard {
         let print_of = |nodes: &Nodes, id| print(hash_at(arena, blobs, nodes.place(id)));
         let Some(id) = policy.victim(nodes, &print_of) else { return false };
         let place = nodes.place(id);
+        arena.fetch(place);
         let hash = hash_at(arena, blobs, place);
         self.unlink(hash, place, budget);
         evicted(hash);
@@ -491,7 +491,10 @@ impl Shard {
 
     fn find(&self, hash: u64, key: &str) -> Option<u32> {
         let (arena, blobs) = (&self.arena, &self.blobs);
-        self.table.find(hash, |place| key_at(arena, blobs, place) == key.as_bytes())
+        self.table.find(hash, |place| {
+            arena.fetch(place);
+            key_at(arena, blobs, place) == key.as_bytes()
+        })
     }
 
     fn unlink(&mut self, hash: u64, place: u32, budget: &Budget) {
