@@ -3,8 +3,8 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::OnceLock,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -14,7 +14,7 @@ use crate::wait;
 #[derive(Debug)]
 pub struct Process {
     name: String,
-    child: Child,
+    child: Mutex<Child>,
     log: PathBuf,
     /// `host:port` of its admin port.
     http: String,
@@ -41,15 +41,26 @@ impl Process {
             .stderr(output)
             .spawn()
             .unwrap_or_else(|error| panic!("start {name}: {error}"));
-        Process { name: name.to_owned(), child, log, http }
+        Process { name: name.to_owned(), child: Mutex::new(child), log, http }
     }
 
-    /// Waits until `/readyz` says yes.
+    /// Waits until `/readyz` says yes; not for one that has ended.
     pub async fn ready(&self) {
         wait::until(&format!("{} to be ready", self.name), Duration::from_mins(1), async || {
+            let ended = self.ended();
+            assert!(ended.is_none(), "{} ended before it was ready: {ended:?}", self.name);
             self.probe("/readyz").await
         })
         .await;
+    }
+
+    /// With what it ended, if it has.
+    fn ended(&self) -> Option<ExitStatus> {
+        self.child().try_wait().expect("the child can be asked")
+    }
+
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// GETs a path of the admin port; `Err` holds what was wrong.
@@ -87,24 +98,29 @@ impl Process {
 
     /// Sends a signal by its name, such as `TERM`, `KILL`, `STOP` or `CONT`.
     pub fn signal(&self, signal: &str) {
-        let done = Command::new("kill").arg(format!("-{signal}")).arg(self.child.id().to_string()).status();
+        let done = Command::new("kill").arg(format!("-{signal}")).arg(self.child().id().to_string()).status();
         assert!(done.is_ok_and(|status| status.success()), "kill -{signal} {}", self.name);
     }
 
     /// Ends the process at once, as a crash would.
-    pub fn kill(mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    pub fn kill(self) {
+        self.end();
+    }
+
+    fn end(&self) {
+        let mut child = self.child();
+        let _ = child.kill();
+        let _ = child.wait();
     }
 
     /// Asks the process to stop and waits for it. Returns whether it left with exit code 0.
-    pub async fn stop(mut self) -> bool {
+    pub async fn stop(self) -> bool {
         self.signal("TERM");
-        let (status, _) = wait::until(&format!("{} to stop", self.name), Duration::from_secs(30), || {
-            let status = self.child.try_wait().expect("the child can be asked").ok_or("still running");
-            async move { status }
-        })
-        .await;
+        let (status, _) =
+            wait::until(&format!("{} to stop", self.name), Duration::from_secs(30), async || {
+                self.ended().ok_or("still running")
+            })
+            .await;
         status.success()
     }
 
@@ -116,8 +132,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.end();
         if std::thread::panicking() {
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
@@ -161,4 +176,17 @@ pub fn binaries() -> &'static Path {
         assert!(done.success(), "cargo build of the binaries failed");
         folder
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    #[should_panic(expected = "false ended before it was ready: Some(ExitStatus(unix_wait_status(256)))")]
+    async fn nobody_waits_for_a_process_that_has_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let address = "127.0.0.1:1".to_owned();
+        Process::run(Command::new("false"), "false", dir.path(), dir.path(), address).ready().await;
+    }
 }
