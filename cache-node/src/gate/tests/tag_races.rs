@@ -1,5 +1,7 @@
 //! Where a removal of a tag can slip past: each test stands for a moment that a reader of the code would take for impossible.
 
+use std::thread;
+
 use futures_util::FutureExt as _;
 
 use super::*;
@@ -122,5 +124,35 @@ async fn a_sweep_answers_for_no_removal_of_a_tag_that_came_after_its_look() {
     gate.remove_tag("product:1", &[0], &origin()); // all is looked at, and it is not over yet
     sweep.await;
     gate.remove_tag("product:3", &[0], &origin()); // the one before is forgotten
+    assert_eq!(read(&gate, "user:1"), None);
+}
+
+/// A fill has passed its check and is about to store when a tag is removed and a sweep begins: the sweep must not have gone by before.
+#[tokio::test(start_paused = true)]
+async fn a_sweep_sees_an_entry_that_was_on_its_way_when_it_began() {
+    let (_, gate) = gate(LOG).await;
+    let gate = gate.with_tag_log(1);
+    let token = token(&gate, "user:1");
+    let checked = gate.shard(hash("user:1")).lock(); // as `store_filled` holds it
+    gate.remove_tag("product:1", &[0], &origin());
+    thread::scope(|scope| {
+        let sweep = scope.spawn(|| {
+            tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(gate.sweep());
+        });
+        // One that does not wait is over long before.
+        let patience = std::time::Instant::now() + Duration::from_millis(200);
+        while !sweep.is_finished() && std::time::Instant::now() < patience {
+            thread::yield_now();
+        }
+        let filled = Filled {
+            key: "user:1".into(),
+            value: Some(Bytes::from_static(b"old")),
+            ttl: Duration::from_mins(10),
+            tags: tags(&["product:1"]),
+        };
+        assert_eq!(gate.put(&token, place("user:1"), token.started, filled, None), Inserted::Stored);
+        drop(checked);
+    });
+    gate.remove_tag("product:2", &[0], &origin()); // the one before is forgotten
     assert_eq!(read(&gate, "user:1"), None);
 }
