@@ -10,7 +10,8 @@ use crate::metrics::{Cause, CauseLabel};
 
 #[derive(Debug)]
 pub(super) struct StoreMetrics {
-    dropped: Family<CauseLabel, Counter>,
+    /// By the number of the cause, which is its place in [`Cause::ALL`].
+    dropped: [Counter; Cause::ALL.len()],
     entries: Gauge<u64, AtomicU64>,
     negative_entries: Gauge<u64, AtomicU64>,
     bytes: Gauge<u64, AtomicU64>,
@@ -23,8 +24,9 @@ pub(super) struct StoreMetrics {
 
 impl StoreMetrics {
     pub(super) fn register(registry: &mut Registry, capacity: u64, eviction: Eviction) -> Self {
+        let dropped = Family::<CauseLabel, Counter>::default();
         let metrics = Self {
-            dropped: Family::default(),
+            dropped: Cause::ALL.map(|cause| dropped.get_or_create(&cause.label()).clone()),
             entries: Gauge::default(),
             negative_entries: Gauge::default(),
             bytes: Gauge::default(),
@@ -33,11 +35,7 @@ impl StoreMetrics {
             compressed_plain_bytes: Gauge::default(),
             damaged: Counter::default(),
         };
-        registry.register(
-            "dropped",
-            "Entries that left memory other than by a removal, by why",
-            metrics.dropped.clone(),
-        );
+        registry.register("dropped", "Entries that left memory other than by a removal, by why", dropped);
         registry.register("entries", "Values in memory", metrics.entries.clone());
         registry.register("negative_entries", "Negative entries in memory", metrics.negative_entries.clone());
         registry.register_with_unit("memory", "Memory taken by entries", Unit::Bytes, metrics.bytes.clone());
@@ -71,18 +69,15 @@ impl StoreMetrics {
             "Who has to go when memory is full",
             Info::new([("policy", eviction.name())]),
         );
-        for cause in Cause::ALL {
-            metrics.dropped(cause, 0);
-        }
         metrics
     }
 
     pub(super) fn dropped(&self, cause: Cause, count: u64) {
-        self.dropped.get_or_create(&cause.label()).inc_by(count);
+        self.dropped[cause as usize].inc_by(count);
     }
 
     pub(super) fn count(&self, cause: Cause) -> u64 {
-        self.dropped.get_or_create(&cause.label()).get()
+        self.dropped[cause as usize].get()
     }
 
     pub(super) fn publish(&self, sizes: &Sizes) {
