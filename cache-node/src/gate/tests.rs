@@ -49,9 +49,30 @@ fn token(gate: &Gate, key: &str) -> Token {
 }
 
 fn store(gate: &Gate, key: &str, token: &Token, value: &str) -> Result<Inserted, Refused> {
-    let value = Some(Bytes::copy_from_slice(value.as_bytes()));
-    let filled = Filled { key: key.into(), value, ttl: Duration::from_mins(10), tags: Box::default() };
-    gate.store_filled(token, place(key), filled, || true)
+    store_tagged(gate, key, token, value, &[])
+}
+
+fn store_tagged(
+    gate: &Gate,
+    key: &str,
+    token: &Token,
+    value: &str,
+    tags: &[&str],
+) -> Result<Inserted, Refused> {
+    gate.store_filled(token, place(key), filled(key, value, tags), || true)
+}
+
+fn filled(key: &str, value: &str, tags: &[&str]) -> Filled {
+    Filled {
+        key: key.into(),
+        value: Some(Bytes::copy_from_slice(value.as_bytes())),
+        ttl: Duration::from_mins(10),
+        tags: hashes(tags),
+    }
+}
+
+fn hashes(tags: &[&str]) -> Box<[u64]> {
+    tags.iter().map(|tag| hash(tag)).collect()
 }
 
 /// What would be served. A peek: it leaves in memory what is not valid, so that a check finds it if it ever comes back.
@@ -618,19 +639,6 @@ async fn what_departs_is_served_to_nobody_and_given_away_until_it_is_removed_or_
 }
 
 /// Stores a value that carries these tags.
-fn store_tagged(
-    gate: &Gate,
-    key: &str,
-    token: &Token,
-    value: &str,
-    tags: &[&str],
-) -> Result<Inserted, Refused> {
-    let value = Some(Bytes::copy_from_slice(value.as_bytes()));
-    let tags = tags.iter().map(|tag| hash(tag)).collect();
-    let filled = Filled { key: key.into(), value, ttl: Duration::from_mins(10), tags };
-    gate.store_filled(token, place(key), filled, || true)
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_removal_of_a_tag_ends_what_carries_it_and_refuses_what_was_read_before_or_in_its_quarantine() {
     let (_, gate) = gate(LOG).await;
@@ -674,7 +682,7 @@ async fn a_value_of_a_tagged_group_is_pulled_with_its_tags_or_not_at_all() {
     let (slots, gate) = gate(LOG).await;
     let token = token(&gate, "user:1");
     let take = |tags: Option<&[&str]>| {
-        let tags = tags.map(|tags| tags.iter().map(|tag| hash(tag)).collect());
+        let tags = tags.map(hashes);
         let offered = Offered { tags, ..offered("user:1", "value") };
         gate.store_pulled(&token, place("user:1"), offered, Epoch(5), Room::Make, settled)
     };

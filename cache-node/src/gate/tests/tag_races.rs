@@ -12,10 +12,6 @@ fn have(gate: &Gate, key: &str, tags: &[&str]) {
     assert_eq!(store_tagged(gate, key, &token, "old", tags), Ok(Inserted::Stored));
 }
 
-fn tags(names: &[&str]) -> Box<[u64]> {
-    names.iter().map(|name| hash(name)).collect()
-}
-
 /// A removal of a tag takes no lock of a key, nor does a flush or a lost slot, so it can come between the check of a fill or a pull and its
 /// insert. `put` is what follows the check of either.
 #[tokio::test(start_paused = true)]
@@ -23,12 +19,7 @@ async fn an_entry_that_its_end_meets_between_check_and_insert_is_never_served() 
     for (how, end) in ENDS {
         let (slots, gate) = gate(LOG).await;
         let token = token(&gate, "user:1");
-        let filled = Filled {
-            key: "user:1".into(),
-            value: Some(Bytes::from_static(b"old")),
-            ttl: Duration::from_mins(10),
-            tags: tags(&["product:1"]),
-        };
+        let filled = filled("user:1", "old", &["product:1"]);
         end(&slots, &gate);
         let inserted = gate.put(&token, place("user:1"), token.started, filled, None);
         assert_eq!(inserted, Inserted::Stored, "{how}");
@@ -62,7 +53,7 @@ async fn a_page_brings_in_nothing_whose_tag_was_removed_since_it_was_asked_for()
         [("product:1", Err(NotTaken::Overtaken(Refused::TagRemoved))), ("product:2", Ok(Inserted::Stored))]
     {
         let token = gate.token_of(&snapshot, place("user:1")).unwrap();
-        let offered = Offered { tags: Some(tags(&[tag])), ..offered("user:1", "value") };
+        let offered = Offered { tags: Some(hashes(&[tag])), ..offered("user:1", "value") };
         let outcome = gate.store_pulled(&token, place("user:1"), offered, Epoch(5), Room::Spare, settled);
         assert_eq!(outcome, expected, "{tag}");
     }
@@ -144,12 +135,7 @@ async fn a_sweep_sees_an_entry_that_was_on_its_way_when_it_began() {
         while !sweep.is_finished() && std::time::Instant::now() < patience {
             thread::yield_now();
         }
-        let filled = Filled {
-            key: "user:1".into(),
-            value: Some(Bytes::from_static(b"old")),
-            ttl: Duration::from_mins(10),
-            tags: tags(&["product:1"]),
-        };
+        let filled = filled("user:1", "old", &["product:1"]);
         assert_eq!(gate.put(&token, place("user:1"), token.started, filled, None), Inserted::Stored);
         drop(checked);
     });
