@@ -312,6 +312,11 @@ impl Arena {
     }
 }
 
+/// Bytes that a block of `len` bytes takes.
+pub(super) fn taken(len: usize) -> usize {
+    grains(len) * GRAIN
+}
+
 /// Grains of a block of `len` bytes; two at least, so that it can be a free block of a list one day.
 fn grains(len: usize) -> usize {
     len.div_ceil(GRAIN).max(2)

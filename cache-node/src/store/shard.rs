@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    arena::Arena,
+    arena::{self, Arena},
     block::{self, Base, HEADER, Incoming, Meta},
     budget::Budget,
     entry::{Entry, Keep, Stamp, Take},
@@ -320,7 +320,7 @@ impl Shard {
             }
             if self.arena.free_bytes() * SPARE > self.arena.held()
                 && let Some((free, region)) = self.arena.emptiest()
-                && free >= len.next_multiple_of(8).max(16)
+                && free >= arena::taken(len)
             {
                 self.compact(region, false);
             } else if !self.evict(budget, evicted) {
