@@ -13,9 +13,10 @@ use catalog::Catalog;
 use client::Outcome;
 use loader::memory::Memory;
 use ring::memory::Registry;
+use tests::port::free_port;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpSocket, TcpStream},
+    net::TcpStream,
     process::{Child, Command},
 };
 
@@ -199,11 +200,7 @@ async fn version() -> anyhow::Result<String> {
 
 /// redis-server with all keys set.
 async fn start_redis(value: &str) -> anyhow::Result<(Child, SocketAddr)> {
-    // Bound and not listening: nobody else is given the port, and Redis, which asks for it by its number, may have it.
-    let bound = TcpSocket::new_v4()?;
-    bound.set_reuseaddr(true)?;
-    bound.bind("127.0.0.1:0".parse()?)?;
-    let address = bound.local_addr()?;
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let port = address.port().to_string();
     let arguments = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
     let mut redis = program(core::MEASURED, "redis-server")
