@@ -104,13 +104,7 @@ impl Process {
 
     /// Ends the process at once, as a crash would.
     pub fn kill(self) {
-        self.end();
-    }
-
-    fn end(&self) {
-        let mut child = self.child();
-        let _ = child.kill();
-        let _ = child.wait();
+        drop(self);
     }
 
     /// Asks the process to stop and waits for it. Returns whether it left with exit code 0.
@@ -132,7 +126,10 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.end();
+        let mut child = self.child();
+        let _ = child.kill();
+        let _ = child.wait();
+        drop(child);
         if std::thread::panicking() {
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
