@@ -199,6 +199,7 @@ fn fixed(addresses: &[SocketAddr]) -> Fixed {
         resp: String::new(),
         weight: 1,
         state: MemberState::Active,
+        terms: ring::Terms::default(),
     };
     Fixed::new(addresses.iter().enumerate().map(member).collect(), 1)
 }

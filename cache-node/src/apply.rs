@@ -199,10 +199,18 @@ impl Node {
                 self.resp.invalidated_group(group.id.0);
                 self.gate.recorder().flushed(group.id.0, origin);
                 self.metrics.flushes.inc();
-                tracing::info!(node = %self.id, group = %group.name, "flushed");
+                match self.told_flushes.due() {
+                    Some(untold) => tracing::info!(node = %self.id, group = %group.name, untold, "flushed"),
+                    None => tracing::debug!(node = %self.id, group = %group.name, "flushed"),
+                }
             } else {
                 self.metrics.unknown_groups.inc();
-                tracing::warn!(node = %self.id, group = name, "asked to flush a group that the catalog does not have");
+                if let Some(untold) = self.told_unknown.due() {
+                    let name: String = name.chars().take(100).collect();
+                    tracing::warn!(
+                        node = %self.id, group = name, untold, "asked to flush a group that the catalog does not have"
+                    );
+                }
             }
         }
     }

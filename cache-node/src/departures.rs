@@ -124,6 +124,7 @@ mod tests {
             resp: String::new(),
             weight: 1,
             state: MemberState::Active,
+            terms: ring::Terms::default(),
         };
         Arc::new(Ring::build(Epoch(epoch), members.iter().map(member).collect(), 1))
     }

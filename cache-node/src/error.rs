@@ -64,6 +64,17 @@ pub enum Error {
         /// What stood in the way.
         reason: String,
     },
+    /// A request came under an epoch of another list of members.
+    #[error(
+        "this node is at epoch {own}, and {asked} is of another list of members: cluster.members (ids and weights) and cluster.replicas \
+         must be the same for all nodes and the sync service, or all use etcd"
+    )]
+    OtherMembers {
+        /// The request's epoch.
+        asked: Epoch,
+        /// This node's epoch.
+        own: Epoch,
+    },
     /// A pull of another node may not be answered.
     #[error("pull refused: {0}")]
     Pull(#[from] crate::protocol::PullRefused),

@@ -14,7 +14,10 @@ impl Node {
     /// Notes how far the change stream is applied here, and tells what this node has confirmed. Answers at once: a ring that the
     /// sender knows and this node does not is caught up with in the background.
     pub fn heartbeat(self: &Arc<Self>, heartbeat: &Heartbeat) -> HeartbeatReply {
-        if self.current_ring().epoch() < heartbeat.epoch {
+        let own = self.current_ring().epoch();
+        if !own.is_of_same_history(heartbeat.epoch) {
+            self.agreement.other_membership(heartbeat.epoch, own);
+        } else if own < heartbeat.epoch {
             self.catch_up_later(heartbeat.epoch);
         }
         if let Some(watermarks) = &heartbeat.watermarks {

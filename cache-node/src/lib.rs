@@ -18,6 +18,7 @@ pub mod resp;
 pub mod slots;
 pub mod store;
 
+mod agreement;
 mod apply;
 mod aside;
 mod config;

@@ -80,6 +80,7 @@ impl Node {
         self.departures.take(&change, ring, &self.slots, &self.id, now);
         self.warm.take(&change, ring, now);
         self.peers.retain(ring);
+        self.agreement.compare(ring);
         tracing::info!(
             node = %self.id, epoch = change.epoch.0, gained = change.gained.len(), lost = change.lost,
             departing = change.departing, members = ring.members().len(), "new ring"
@@ -97,7 +98,13 @@ impl Node {
 
     /// Goes by a ring of `epoch` or later, waiting for it if need be.
     pub(crate) async fn catch_up(&self, epoch: Epoch) -> Result<(), Error> {
-        if self.current_ring().epoch() >= epoch {
+        let own = self.current_ring().epoch();
+        if !own.is_of_same_history(epoch) {
+            // Whichever is greater: nothing that is planned by one of the two is known to the other.
+            self.agreement.other_membership(epoch, own);
+            return Err(Error::OtherMembers { asked: epoch, own });
+        }
+        if own >= epoch {
             return Ok(());
         }
         let waited = self.config.catch_up;
@@ -137,6 +144,9 @@ impl Node {
         let ring = self.membership.read().await?;
         self.take_ring(&ring);
         self.take_incarnation();
+        if let Some(conflict) = ring::terms::conflict(&ring, &self.id) {
+            return Err(ring::Error::Conflict(conflict));
+        }
         let epoch = self.life.registration().set_state(MemberState::Active).await?;
         let ring = self.membership.catch_up(epoch).await?;
         self.take_ring(&ring);
@@ -243,6 +253,7 @@ impl Node {
                 _ = gauges.tick() => {
                     self.gate.store().publish();
                     self.watermarks.publish();
+                    self.agreement.publish();
                     let (epoch, confirmed) = (self.slots.epoch().0, self.slots.confirmed().0);
                     self.metrics.pulls.departing(self.slots.departing_count());
                     self.metrics.membership(epoch, confirmed, self.slots.count(), self.life.live());

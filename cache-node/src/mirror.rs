@@ -45,7 +45,7 @@ mod grants;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use catalog::Key;
+use catalog::{Catalog, Key};
 use client::{Answer, Peers};
 use futures_util::future;
 use parking_lot::Mutex;
@@ -76,6 +76,7 @@ const CALL: Duration = Duration::from_millis(500);
 /// One node's mirrors of others, and those that others have of its keys.
 pub(crate) struct Mirrors {
     node: NodeId,
+    catalog: Arc<Catalog>,
     gate: Arc<Gate>,
     life: Arc<Life>,
     peers: Arc<Peers>,
@@ -94,6 +95,7 @@ impl Mirrors {
     pub(crate) fn new(
         node: NodeId,
         lease: Duration,
+        catalog: Arc<Catalog>,
         gate: Arc<Gate>,
         life: Arc<Life>,
         peers: Arc<Peers>,
@@ -104,6 +106,7 @@ impl Mirrors {
         let inherits_until = if life.registration().is_inherited() { now + lease } else { now };
         Arc::new(Self {
             node,
+            catalog,
             gate,
             life,
             peers,
@@ -160,6 +163,9 @@ impl Mirrors {
         let Some(filled) = began.checked_sub(age) else { return "refused" };
         if node != owner.id.as_str() || Epoch(at) < epoch {
             return "refused";
+        }
+        if mirrored.group_digest != self.catalog.digest_of(key.group.id) {
+            return "other_catalog";
         }
         let mirror = Mirror {
             // A copy of its own: the message's buffer may be larger than the value and is not counted.
@@ -271,16 +277,20 @@ impl Node {
         epoch: Epoch,
         key: &str,
         lease: Duration,
+        protocol: u32,
     ) -> Result<client::Mirrored, Error> {
+        if protocol != ring::terms::PROTOCOL {
+            return Err(protocol::PullRefused::OtherProtocol { asked: protocol }.into());
+        }
         let key = self.resolve(key)?;
         self.catch_up(epoch).await?;
-        let place = place(&key);
+        let (place, group_digest) = (place(&key), self.catalog.digest_of(key.group.id));
         let incarnation = self.life.incarnation();
         if let Some((answer, lease)) = self.grant_from_memory(to, epoch, &key, place, lease) {
-            return Ok(client::Mirrored { answer, lease: Some(lease), incarnation });
+            return Ok(client::Mirrored { answer, lease: Some(lease), incarnation, group_digest });
         }
         let answer = self.get_key(&key, Hop::Forwarded, client::ReadOptions::default()).await?;
-        Ok(client::Mirrored { answer, lease: None, incarnation })
+        Ok(client::Mirrored { answer, lease: None, incarnation, group_digest })
     }
 
     fn grant_from_memory(

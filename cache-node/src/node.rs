@@ -8,7 +8,8 @@ use std::{
 };
 
 use catalog::{Catalog, Key, OnChange};
-use client::{Answer, Outcome, Peers, ReadOptions};
+use client::{Answer, Outcome, Peers, ReadOptions, identity::Answering};
+use daemon::Paced;
 use futures_util::future;
 use loader::Loader;
 use parking_lot::Mutex;
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    agreement::{Agreement, terms},
     aside::Seal,
     config::{Config, Fenced},
     departures::Departures,
@@ -82,12 +84,16 @@ pub struct Node {
     pub(crate) peers: Arc<Peers>,
     pub(crate) metrics: Arc<NodeMetrics>,
     pub(crate) watermarks: Arc<Watermarks>,
+    pub(crate) agreement: Agreement,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
     pub(crate) started: Instant,
     pub(crate) seal: Seal,
     /// What Redis clients need: who they are, what they hold.
     pub(crate) resp: Resp,
+    /// Who may flush can do so at any rate, and the log is to be read.
+    pub(crate) told_flushes: Paced,
+    pub(crate) told_unknown: Paced,
     /// Whether the node is to be in the ring.
     pub(crate) wanted: AtomicBool,
     /// Whether an epoch of a heartbeat is being caught up with.
@@ -128,6 +134,7 @@ impl Node {
         let warm = Warm::new(
             parts.id.clone(),
             &config,
+            parts.catalog.clone(),
             gate.clone(),
             slots.clone(),
             life.clone(),
@@ -139,6 +146,7 @@ impl Node {
         let mirrors = Mirrors::new(
             parts.id.clone(),
             config.mirror_lease,
+            parts.catalog.clone(),
             gate.clone(),
             life.clone(),
             parts.peers.clone(),
@@ -156,8 +164,11 @@ impl Node {
             warm.clone(),
             config.max_value.0,
         );
+        let own = terms(&config, &parts.catalog, parts.membership.ring().configured_replicas());
+        let answering = Answering::new(parts.peers.cluster(), parts.id.as_str());
         let started = Instant::now();
         let node = Arc::new(Self {
+            agreement: Agreement::register(own, answering, registry),
             seal: Seal::new(&parts.id, started),
             resp: Resp::register(&config, registry),
             id: parts.id,
@@ -180,6 +191,8 @@ impl Node {
             tasks,
             stop: CancellationToken::new(),
             started,
+            told_flushes: Paced::new(Duration::from_secs(1)),
+            told_unknown: Paced::new(Duration::from_secs(10)),
             wanted: AtomicBool::new(false),
             catching_up: AtomicBool::new(false),
             births: Mutex::new(()),

@@ -37,6 +37,20 @@ pub enum PullRefused {
         /// The asker's.
         asked: Epoch,
     },
+    /// The asker speaks another version of the protocol.
+    #[error("the asker speaks protocol {asked} (0: an older version), this node {}", ring::terms::PROTOCOL)]
+    OtherProtocol {
+        /// The asker's.
+        asked: u32,
+    },
+    /// The asker goes by another list of members.
+    #[error("the node is at epoch {own}, the asker at {asked} of another list of members")]
+    OtherMembers {
+        /// The answering node's.
+        own: Epoch,
+        /// The asker's.
+        asked: Epoch,
+    },
     /// The asker has not confirmed its epoch: it still keeps what it lost, and answers pulls instead of taking any.
     #[error("the asker has not confirmed its epoch yet")]
     Unconfirmed,
@@ -51,6 +65,8 @@ impl PullRefused {
         match self {
             Self::Fenced => "fenced",
             Self::Behind { .. } => "behind",
+            Self::OtherProtocol { .. } => "other_protocol",
+            Self::OtherMembers { .. } => "other_members",
             Self::Unconfirmed => "unconfirmed",
             Self::Moved => "moved",
         }
@@ -64,6 +80,8 @@ impl PullRefused {
 pub fn may_answer_pull(source: Standing, asked: Epoch) -> Result<(), PullRefused> {
     if !source.live {
         Err(PullRefused::Fenced)
+    } else if !source.epoch.is_of_same_history(asked) {
+        Err(PullRefused::OtherMembers { own: source.epoch, asked })
     } else if source.epoch < asked {
         Err(PullRefused::Behind { own: source.epoch, asked })
     } else {

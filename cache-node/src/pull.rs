@@ -1,11 +1,11 @@
 //! Giving: answers pulls of nodes that hold now what this node has lost or owns (R10).
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use catalog::Key;
 use client::{Held, Pull, Pulled, Wanted};
-use ring::SLOTS;
+use ring::{SLOTS, terms::PROTOCOL};
 use tokio::time::Instant;
 
 use crate::{
@@ -44,6 +44,9 @@ impl Node {
         if let Wanted::Keys(keys) = &request.wanted {
             self.check_count(keys.len())?;
         }
+        if request.protocol != PROTOCOL {
+            return Err(PullRefused::OtherProtocol { asked: request.protocol }.into());
+        }
         self.catch_up(request.epoch).await?;
         let incarnation = self.life.incarnation();
         let standing = self.standing();
@@ -63,7 +66,20 @@ impl Node {
         if !self.life.vouches_for(incarnation) {
             return Err(PullRefused::Fenced.into());
         }
-        Ok(Pulled { node: self.id.clone(), incarnation, epoch: standing.epoch, entries, cursor })
+        let groups = self.digests_of(&entries);
+        Ok(Pulled { node: self.id.clone(), incarnation, epoch: standing.epoch, entries, cursor, groups })
+    }
+
+    /// How this node declares the groups of these entries.
+    fn digests_of(&self, entries: &[Held]) -> HashMap<String, u64> {
+        let mut groups = HashMap::new();
+        if entries.is_empty() {
+            return groups;
+        }
+        for group in self.catalog.groups() {
+            groups.insert(group.name.to_string(), self.catalog.digest_of(group.id));
+        }
+        groups
     }
 
     /// What this node knows about itself now.

@@ -131,6 +131,7 @@ impl Settings {
             connect_timeout: self.client.connect_timeout,
             breaker_failures: self.client.breaker_failures,
             breaker_cool_down: self.client.breaker_cool_down,
+            cluster: self.cluster.name.clone(),
             metrics: client::Metrics::register(&mut registry.lock()),
             ..client::Config::default()
         });
@@ -143,6 +144,7 @@ impl Settings {
             resp: advertise_resp,
             weight: self.node.weight,
             state: MemberState::Joining,
+            terms: crate::agreement::terms(&self.node, &self.catalog, self.cluster.replicas),
         };
         tracing::info!(
             node = %id, grpc = %server.grpc_addr(), http = %server.http_addr(), advertised = member.grpc,
@@ -197,6 +199,7 @@ fn listed(member: &FixedMember) -> Member {
         resp: member.resp.clone(),
         weight: member.weight,
         state: MemberState::Active,
+        terms: ring::Terms::default(),
     }
 }
 

@@ -60,6 +60,7 @@ impl Server {
             resp: self.resp_addr().map_or_else(String::new, |addr| addr.to_string()),
             weight,
             state: MemberState::Joining,
+            terms: ring::Terms::default(),
         }
     }
 
@@ -119,6 +120,7 @@ impl Server {
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
         let close = CancellationToken::new();
+        let readiness = readiness.with_warnings(node.warnings());
         let router = http::router(node.clone(), admin::router(registry, readiness.clone(), admin::healthy()));
         let (reporter, health) = tonic_health::server::health_reporter();
         let grpc = grpc::serve(self.grpc, node.clone(), health, close.clone());

@@ -7,12 +7,12 @@
 mod bulk;
 mod incoming;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use catalog::Key;
+use catalog::{Catalog, Key};
 use client::{Answer, Held, Outcome, Peers, Pull, ReadOptions, Wanted};
 use parking_lot::{Mutex, RwLock};
-use ring::{Epoch, Member, NodeId, Ring, slot_of};
+use ring::{Epoch, Member, NodeId, Ring, slot_of, terms::PROTOCOL};
 use tokio::{
     sync::Notify,
     time::{Instant, timeout},
@@ -47,6 +47,7 @@ pub(crate) enum Reach {
 /// What one node takes from others.
 pub(crate) struct Warm {
     node: NodeId,
+    catalog: Arc<Catalog>,
     gate: Arc<Gate>,
     slots: Arc<Slots>,
     life: Arc<Life>,
@@ -71,6 +72,7 @@ impl Warm {
     pub(crate) fn new(
         node: NodeId,
         config: &Config,
+        catalog: Arc<Catalog>,
         gate: Arc<Gate>,
         slots: Arc<Slots>,
         life: Arc<Life>,
@@ -81,6 +83,7 @@ impl Warm {
         let (wait, max_value) = (config.pull_wait, config.max_value.0);
         Arc::new(Self {
             node,
+            catalog,
             gate,
             slots,
             life,
@@ -171,6 +174,7 @@ impl Warm {
             epoch,
             wanted: Wanted::Keys(vec![key.text.to_string()]),
             max_bytes: 0,
+            protocol: PROTOCOL,
         };
         let asked = Instant::now();
         // The wait is this reader's alone: one that is over says nothing about whether the source can be reached.
@@ -188,12 +192,13 @@ impl Warm {
                 return None;
             }
         };
+        let alike = self.is_alike(key, &pulled.groups);
         let Some(held) = pulled.entries.into_iter().find(|held| *held.key == *key.text) else {
             self.metrics.pulls.ask_missed.inc();
             return None;
         };
         let outcome = if held.value.is_some() { Outcome::Hit } else { Outcome::NegativeHit };
-        let offered = Self::offered(key, held, asked);
+        let offered = Self::offered(key, held, asked, alike);
         let read = read(&offered, outcome);
         match self.store(token, place, offered, epoch, Room::Make, &source.id) {
             Ok(()) => Some(read),
@@ -212,8 +217,8 @@ impl Warm {
         owner: &Member,
     ) -> Result<Option<Read>, Error> {
         let asked = Instant::now();
-        let answer = match self.peers.get(owner, &key.text, ReadOptions::default()).await {
-            Ok(answer) => answer,
+        let (answer, digest) = match self.peers.copy(owner, &key.text, ReadOptions::default()).await {
+            Ok(copied) => copied,
             Err(error) if error.is_transient() || matches!(error, client::Error::Deadline { .. }) => {
                 tracing::debug!(node = %self.node, owner = %owner.id, %error, "owner not reached, filling here");
                 self.metrics.pulls.ask_failed.inc();
@@ -223,10 +228,16 @@ impl Warm {
                 return Err(Error::Peer { node: owner.id.to_string(), error: Box::new(error) });
             }
         };
+        let alike = digest == self.catalog.digest_of(key.group.id);
+        if !alike {
+            // Another query's value is no answer to this node's readers either.
+            self.metrics.pulls.took(Err(NotTaken::OtherCatalog));
+            return Ok(None);
+        }
         let kept = is_kept(&answer, &owner.id, epoch);
         let Answer { value, outcome, age, ttl, .. } = answer;
         let held = Held { key: String::new(), value, age, ttl: ttl.unwrap_or_default(), tags: None };
-        let offered = Self::offered(key, held, asked);
+        let offered = Self::offered(key, held, asked, alike);
         let read = read(&offered, outcome);
         let stored = if kept && !key.group.tagging.is_empty() {
             self.copy_tagged(key, place, token, epoch, owner).await
@@ -251,14 +262,16 @@ impl Warm {
         owner: &Member,
     ) -> Option<Result<(), NotTaken>> {
         let wanted = Wanted::Keys(vec![key.text.to_string()]);
-        let pull = Pull { node: self.node.clone(), epoch, wanted, max_bytes: 0 };
+        let pull = Pull { node: self.node.clone(), epoch, wanted, max_bytes: 0, protocol: PROTOCOL };
         let asked = Instant::now();
         let pulled = match self.peers.pull(owner, pull, self.peers.config().deadline).await {
             Ok(pulled) if pulled.epoch >= epoch => pulled,
             _ => return None,
         };
+        let alike = self.is_alike(key, &pulled.groups);
         let held = pulled.entries.into_iter().find(|held| *held.key == *key.text)?;
-        Some(self.store(token, place, Self::offered(key, held, asked), epoch, Room::Make, &owner.id))
+        let offered = Self::offered(key, held, asked, alike);
+        Some(self.store(token, place, offered, epoch, Room::Make, &owner.id))
     }
 
     /// What came into memory while another node was asked.
@@ -273,15 +286,21 @@ impl Warm {
         })
     }
 
+    /// Whether a source declares a key's group as this node does, by the digests that it told; an older version tells none.
+    fn is_alike(&self, key: &Key, told: &HashMap<String, u64>) -> bool {
+        told.get(&*key.group.name) == Some(&self.catalog.digest_of(key.group.id))
+    }
+
     /// Times as this node's clock tells them, never too late: the reply was made after the asking, and whole milliseconds
-    /// are rounded down.
-    fn offered(key: &Key, held: Held, asked: Instant) -> Offered {
+    /// are rounded down. `alike`: whether the source declares the group as this node does.
+    fn offered(key: &Key, held: Held, asked: Instant, alike: bool) -> Offered {
         let age = held.age + Duration::from_millis(1);
         Offered {
             key: key.text.clone(),
             // A copy of its own: the message's buffer may be larger than the value and is not counted.
             value: held.value.map(|value| bytes::Bytes::copy_from_slice(&value)),
             filled: asked.checked_sub(age).unwrap_or(asked),
+            alike,
             tags: match held.tags {
                 _ if key.group.tagging.is_empty() => Some(Box::default()),
                 told => told.map(Into::into),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use crate::digest;
 use crate::group::{Group, GroupId};
 use crate::key::{DEFAULT_MAX_KEY, Key, KeyError};
 use crate::query::TableName;
@@ -33,6 +34,8 @@ pub struct Catalog {
     compiled: RwLock<HashMap<Box<str>, Tables>>,
     /// All tags, and the groups whose entries carry them.
     tags: Vec<(Template, Vec<GroupId>)>,
+    /// By group.
+    digests: Vec<u64>,
 }
 
 /// The tables of a database, by the spelling that was asked for.
@@ -126,7 +129,21 @@ impl Catalog {
                 None => tags.push((tag.template.clone(), vec![group])),
             }
         }
-        Self { file, groups, rules, ignored, warnings, lines, max_key, prefixes, lengths, compiled, tags }
+        let digests = groups.iter().map(|group| digest::of(group, &rules, &ignored)).collect();
+        Self {
+            file,
+            groups,
+            rules,
+            ignored,
+            warnings,
+            lines,
+            max_key,
+            prefixes,
+            lengths,
+            compiled,
+            tags,
+            digests,
+        }
     }
 
     /// Sets the most bytes that a key may have; [`DEFAULT_MAX_KEY`] otherwise.
@@ -144,6 +161,16 @@ impl Catalog {
     /// The group of that name.
     pub fn group(&self, name: &str) -> Option<&Arc<Group>> {
         self.groups.iter().find(|group| &*group.name == name)
+    }
+
+    /// The digest of the group of that name: the same wherever the group is declared alike, rules and tags included. Never 0.
+    pub fn digest(&self, name: &str) -> Option<u64> {
+        self.group(name).map(|group| self.digest_of(group.id))
+    }
+
+    /// The digest of a group.
+    pub fn digest_of(&self, group: GroupId) -> u64 {
+        self.digests.get(usize::from(group.0)).copied().unwrap_or_default()
     }
 
     /// What the file has that is odd but not wrong.

@@ -10,6 +10,7 @@
 mod calendar;
 mod catalog;
 mod codec;
+mod digest;
 mod group;
 mod key;
 mod load;

@@ -49,6 +49,8 @@ pub struct Config {
     pub refresh: Duration,
     /// Most keys of one request; longer lists are split. Default 1000.
     pub batch: usize,
+    /// The cluster's name: nodes of another one are not believed. Default: empty, which is the cluster of the first node that answers.
+    pub cluster: String,
     /// How connections are opened. Default: TCP.
     pub connector: Option<Connector>,
     /// Where calls are counted. Not registered by default.
@@ -71,6 +73,7 @@ impl Default for Config {
             breaker_cool_down: Duration::from_secs(1),
             refresh: Duration::from_secs(30),
             batch: 1000,
+            cluster: String::new(),
             connector: None,
             metrics: Metrics::default(),
         }

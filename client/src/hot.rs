@@ -65,6 +65,8 @@ pub struct Mirrored {
     pub lease: Option<Duration>,
     /// The owner's incarnation.
     pub incarnation: u64,
+    /// The digest of the key's group by the owner's catalog; 0: not told.
+    pub group_digest: u64,
 }
 
 impl Merged {
@@ -157,6 +159,7 @@ impl From<Mirrored> for v1::MirrorReply {
             reply: Some(mirrored.answer.into()),
             lease_ms: mirrored.lease.map_or(0, whole_millis),
             incarnation: mirrored.incarnation,
+            group_digest: mirrored.group_digest,
         }
     }
 }
@@ -184,6 +187,7 @@ pub(crate) async fn mirror(
         epoch: epoch.0,
         key: key.to_owned(),
         lease_ms: whole_millis(lease),
+        protocol: ring::terms::PROTOCOL,
     };
     let reply: v1::MirrorReply = link
         .hot(deadline, request, |mut client, request| async move { client.mirror(request).await })
@@ -195,23 +199,23 @@ pub(crate) async fn mirror(
     let mut answer = wire::answer(link.id().as_str(), got)?;
     answer.freshness += begun.elapsed(); // it was under way, for all of that at worst
     let lease = (reply.lease_ms > 0).then(|| Duration::from_millis(reply.lease_ms));
-    Ok(Mirrored { answer, lease, incarnation: reply.incarnation })
+    Ok(Mirrored { answer, lease, incarnation: reply.incarnation, group_digest: reply.group_digest })
 }
 
-/// One `Unmirror`; returns who answered.
+/// One `Unmirror`.
 pub(crate) async fn unmirror(
     link: &Link,
     deadline: Instant,
     from: &NodeId,
     keys: &[String],
     origin: &str,
-) -> Result<String, Error> {
+) -> Result<(), Error> {
     let request =
         v1::UnmirrorRequest { node: from.to_string(), keys: keys.to_vec(), origin: origin.to_owned() };
-    let reply: v1::UnmirrorReply = link
+    let _: v1::UnmirrorReply = link
         .hot(deadline, request, |mut client, request| async move { client.unmirror(request).await })
         .await?;
-    Ok(reply.node)
+    Ok(())
 }
 
 #[cfg(test)]

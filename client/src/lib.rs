@@ -27,6 +27,7 @@ mod error;
 mod explanation;
 mod history;
 mod hot;
+pub mod identity;
 mod link;
 mod metrics;
 mod options;

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use proto::v1::{
     HeartbeatRequest, cache_client::CacheClient, handover_client::HandoverClient,
     hot_keys_client::HotKeysClient, invalidation_client::InvalidationClient,
@@ -18,7 +19,7 @@ use tonic::{
 };
 use tracing::warn;
 
-use crate::{Config, Error, MAX_MESSAGE, Metrics, breaker::Breaker, error::is_local};
+use crate::{Config, Error, MAX_MESSAGE, Metrics, breaker::Breaker, error::is_local, identity::Callee};
 
 /// A call that ends this close to its deadline ended because of it: both sides watch the same deadline, and either may be first.
 const CLOSE: Duration = Duration::from_millis(5);
@@ -28,6 +29,7 @@ const CLOSE: Duration = Duration::from_millis(5);
 pub(crate) struct Link {
     id: NodeId,
     address: String,
+    callee: Callee,
     cache: CacheClient<Channel>,
     invalidation: InvalidationClient<Channel>,
     handover: HandoverClient<Channel>,
@@ -41,14 +43,17 @@ pub(crate) struct Link {
     /// Held by the call that asks for a sign of life; what it hears serves all.
     asking: tokio::sync::Mutex<()>,
     under_way: AtomicUsize,
+    /// Why the node was not reached the last time; what callers are told while it is left alone.
+    reason: Mutex<String>,
 }
 
 /// Counts a call while it is under way.
 struct UnderWay<'a>(&'a AtomicUsize);
 
 impl Link {
-    /// Prepares a connection to `address` (`http://host:port`) without opening it. Must be called in a tokio runtime.
-    pub(crate) fn new(id: NodeId, address: &str, config: &Config) -> Result<Self, Error> {
+    /// Prepares a connection to `address` (`http://host:port`) without opening it. Must be called in a tokio runtime. `callee` is whom calls
+    /// are meant for; `id` is what errors call it.
+    pub(crate) fn new(id: NodeId, address: &str, callee: Callee, config: &Config) -> Result<Self, Error> {
         let endpoint = Endpoint::from_shared(address.to_owned()).map_err(|error| Error::Unavailable {
             node: id.to_string(),
             reason: format!("its address `{address}` is not a URL ({error}), write it like http://host:7400"),
@@ -87,7 +92,9 @@ impl Link {
             heard: AtomicU64::new(0),
             asking: tokio::sync::Mutex::default(),
             under_way: AtomicUsize::new(0),
+            reason: Mutex::default(),
             address: address.to_owned(),
+            callee,
             id,
         })
     }
@@ -102,6 +109,11 @@ impl Link {
 
     pub(crate) fn breaker(&self) -> &Breaker {
         &self.breaker
+    }
+
+    /// Why the node was not reached the last time.
+    pub(crate) fn reason(&self) -> String {
+        self.reason.lock().clone()
     }
 
     /// How many calls wait for this node now.
@@ -178,35 +190,48 @@ impl Link {
         let left = deadline.saturating_duration_since(begun);
         let mut request = Request::new(message);
         request.set_timeout(left);
+        self.callee.address(request.metadata_mut());
         self.metrics.requests.inc();
         let result = timeout_at(deadline, self.attend(send(request), silence)).await;
         let waited = begun.elapsed();
         let (error, reached) = match result {
-            Ok(Some(Ok(response))) => {
-                self.hear();
-                self.breaker.success();
-                return Ok(response.into_inner());
-            }
+            Ok(Some(Ok(response))) => match self.callee.check(response.metadata(), &self.address) {
+                Ok(()) => {
+                    self.hear();
+                    self.breaker.success();
+                    return Ok(response.into_inner());
+                }
+                Err(error) => (error, false),
+            },
             Err(_) => (Error::timed_out(self.id.as_str(), waited), false),
             Ok(None) => (Error::silent(self.id.as_str(), waited), false),
             Ok(Some(Err(status))) => {
-                let local = is_local(&status);
-                // Cancelled with time left is a connection that broke under the call: somebody else may be asked.
-                let over = matches!(status.code(), Code::Cancelled | Code::DeadlineExceeded)
-                    && waited + CLOSE >= left;
-                let error = if over {
-                    Error::timed_out(self.id.as_str(), waited)
+                if let Err(error) = self.callee.check_error(status.metadata(), &self.address) {
+                    (error, false)
                 } else {
-                    Error::from_status(self.id.as_str(), &status, waited)
-                };
-                (error, !local)
+                    let local = is_local(&status);
+                    // Cancelled with time left is a connection that broke under the call: somebody else may be asked.
+                    let over = matches!(status.code(), Code::Cancelled | Code::DeadlineExceeded)
+                        && waited + CLOSE >= left;
+                    let error = if over {
+                        Error::timed_out(self.id.as_str(), waited)
+                    } else {
+                        Error::from_status(self.id.as_str(), &status, waited)
+                    };
+                    (error, !local)
+                }
             }
         };
         self.metrics.failures.inc();
         if reached {
             self.hear();
             self.breaker.success();
-        } else if self.breaker.failure() {
+            return Err(error);
+        }
+        if let Error::Unavailable { reason, .. } | Error::Deadline { reason, .. } = &error {
+            self.reason.lock().clone_from(reason);
+        }
+        if self.breaker.failure() {
             self.metrics.breaker_opens.inc();
             warn!(node = %self.id, address = self.address, %error, "node can't be reached, leaving it alone for a while");
         }

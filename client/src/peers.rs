@@ -10,7 +10,11 @@ use tokio::time::Instant;
 
 use crate::{
     Answer, Clock, Config, Error, Explanation, Heartbeat, HeartbeatReply, HotKeys, Mirrored, NodeStats, Page,
-    Pull, Pulled, ReadOptions, Scan, Set, Watermarks, hot, link::Link, options::whole_millis, wire,
+    Pull, Pulled, ReadOptions, Scan, Set, Watermarks, hot,
+    identity::{Callee, ClusterName},
+    link::Link,
+    options::whole_millis,
+    wire,
 };
 
 /// One multiplexed connection per node, each with its breaker.
@@ -20,6 +24,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Peers {
     config: Config,
+    cluster: ClusterName,
     /// Guards the map alone; never held across a call.
     links: RwLock<BTreeMap<NodeId, Arc<Link>>>,
 }
@@ -61,7 +66,13 @@ pub struct Ack {
 impl Peers {
     /// No connections yet; they open as members are called.
     pub fn new(config: Config) -> Arc<Self> {
-        Arc::new(Self { config, links: RwLock::default() })
+        let cluster = ClusterName::new(&config.cluster);
+        Arc::new(Self { config, cluster, links: RwLock::default() })
+    }
+
+    /// The name of the cluster that is called; empty while it is not known.
+    pub fn cluster(&self) -> &str {
+        self.cluster.get()
     }
 
     /// How calls are made.
@@ -79,6 +90,15 @@ impl Peers {
     pub async fn get(&self, to: &Member, key: &str, options: ReadOptions) -> Result<Answer, Error> {
         let link = self.admitted(to)?;
         get(&link, self.deadline(), key, options, true, 0).await
+    }
+
+    /// Asks a key's owner for its value to keep a copy, and for the digest of its group by the owner's catalog (0: not told).
+    pub async fn copy(&self, to: &Member, key: &str, options: ReadOptions) -> Result<(Answer, u64), Error> {
+        let link = self.admitted(to)?;
+        let begun = Instant::now();
+        let reply = get_reply(&link, self.deadline(), key, options, true, 0).await?;
+        let digest = reply.group_digest;
+        answered(&link, reply, begun).map(|answer| (answer, digest))
     }
 
     /// Asks a member for many keys; the results are in their order.
@@ -153,7 +173,6 @@ impl Peers {
                 client.apply(request).await
             })
             .await?;
-        meant(to, &reply.node)?;
         Ok(reply.into())
     }
 
@@ -172,7 +191,6 @@ impl Peers {
                 client.heartbeat(request).await
             })
             .await?;
-        meant(to, &reply.node)?;
         Ok(reply.into())
     }
 
@@ -185,7 +203,6 @@ impl Peers {
                 client.pull(request).await
             })
             .await?;
-        meant(to, &reply.node)?;
         Ok(reply.into())
     }
 
@@ -218,8 +235,20 @@ impl Peers {
         timeout: Duration,
     ) -> Result<(), Error> {
         let link = self.link(&to.id, &to.grpc)?;
-        let answered = hot::unmirror(&link, Instant::now() + timeout, from, keys, origin).await?;
-        meant(to, &answered)
+        hot::unmirror(&link, Instant::now() + timeout, from, keys, origin).await
+    }
+
+    /// Takes the name of the cluster from a node's answer, if none is known yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] if the node is of another cluster.
+    pub(crate) fn learn_cluster(&self, link: &Link, told: &str) -> Result<(), Error> {
+        if self.cluster.learn(told) {
+            return Ok(());
+        }
+        let reason = format!("it is of cluster {told}, and cluster {} was meant", self.cluster.get());
+        Err(Error::Unavailable { node: link.id().to_string(), reason })
     }
 
     /// Drops the connections of members that are gone or have moved to another address. Calls under way end by themselves.
@@ -231,6 +260,15 @@ impl Peers {
 
     /// The connection to a node, made if there is none to this address yet.
     pub(crate) fn link(&self, id: &NodeId, address: &str) -> Result<Arc<Link>, Error> {
+        self.link_to(Some(id.clone()), id, address)
+    }
+
+    /// The connection to an address of which only a ring is asked: any node of the cluster may answer there.
+    pub(crate) fn seed(&self, address: &str) -> Result<Arc<Link>, Error> {
+        self.link_to(None, &NodeId::from(address), address)
+    }
+
+    fn link_to(&self, callee: Option<NodeId>, id: &NodeId, address: &str) -> Result<Arc<Link>, Error> {
         if let Some(link) = self.links.read().get(id).filter(|link| link.address() == address) {
             return Ok(link.clone());
         }
@@ -238,7 +276,8 @@ impl Peers {
         if let Some(link) = links.get(id).filter(|link| link.address() == address) {
             return Ok(link.clone()); // made by another call meanwhile
         }
-        let link = Arc::new(Link::new(id.clone(), address, &self.config)?);
+        let callee = Callee::new(self.cluster.clone(), callee);
+        let link = Arc::new(Link::new(id.clone(), address, callee, &self.config)?);
         links.insert(id.clone(), link.clone());
         Ok(link)
     }
@@ -251,8 +290,9 @@ impl Peers {
         Err(Error::Unavailable {
             node: to.id.to_string(),
             reason: format!(
-                "it was not reached at {} several times in a row and is left alone for a moment",
-                to.grpc
+                "it was not reached at {} several times in a row and is left alone for a moment; the last time: {}",
+                to.grpc,
+                link.reason()
             ),
         })
     }
@@ -260,17 +300,6 @@ impl Peers {
     fn deadline(&self) -> Instant {
         Instant::now() + self.config.deadline
     }
-}
-
-/// Refuses the answer of another node that has taken over the address: it says nothing about the one that was meant.
-fn meant(to: &Member, answered: &str) -> Result<(), Error> {
-    if answered == to.id.as_str() {
-        return Ok(());
-    }
-    Err(Error::Unavailable {
-        node: to.id.to_string(),
-        reason: format!("node {answered} answers at its address {}", to.grpc),
-    })
 }
 
 /// One `Get`.
@@ -283,6 +312,18 @@ pub(crate) async fn get(
     epoch: u64,
 ) -> Result<Answer, Error> {
     let begun = Instant::now();
+    let reply = get_reply(link, deadline, key, options, forwarded, epoch).await?;
+    answered(link, reply, begun)
+}
+
+async fn get_reply(
+    link: &Link,
+    deadline: Instant,
+    key: &str,
+    options: ReadOptions,
+    forwarded: bool,
+    epoch: u64,
+) -> Result<v1::GetReply, Error> {
     let request = v1::GetRequest {
         key: key.to_owned(),
         forwarded,
@@ -290,8 +331,10 @@ pub(crate) async fn get(
         max_staleness_ms: options.max_staleness.map(whole_millis),
         look_aside: options.look_aside,
     };
-    let reply =
-        link.cache(deadline, request, |mut client, request| async move { client.get(request).await }).await?;
+    link.cache(deadline, request, |mut client, request| async move { client.get(request).await }).await
+}
+
+fn answered(link: &Link, reply: v1::GetReply, begun: Instant) -> Result<Answer, Error> {
     let mut answer = wire::answer(link.id().as_str(), reply)?;
     answer.freshness += begun.elapsed(); // it was under way, for all of that at worst
     Ok(answer)
@@ -422,10 +465,11 @@ pub(crate) async fn stats(link: &Link, deadline: Instant) -> Result<NodeStats, E
     Ok(reply.into())
 }
 
-/// One `Ring`.
-pub(crate) async fn ring_of(link: &Link, deadline: Instant) -> Result<Ring, Error> {
+/// One `Ring`, and the name of the node's cluster.
+pub(crate) async fn ring_of(link: &Link, deadline: Instant) -> Result<(Ring, String), Error> {
     let reply: v1::RingReply = link
         .cache(deadline, v1::RingRequest {}, |mut client, request| async move { client.ring(request).await })
         .await?;
-    Ok(wire::ring(reply))
+    let cluster = reply.cluster.clone();
+    Ok((wire::ring(reply), cluster))
 }

@@ -1,5 +1,7 @@
 //! How values are asked for by the node that holds their slot now.
 
+use std::collections::HashMap;
+
 use ring::{Epoch, NodeId};
 
 use crate::Held;
@@ -15,6 +17,8 @@ pub struct Pull {
     pub wanted: Wanted,
     /// How many bytes of entries the reply may have, about.
     pub max_bytes: u64,
+    /// The version of the protocol that the asker speaks; 0: not told.
+    pub protocol: u32,
 }
 
 /// Which values are wanted.
@@ -46,4 +50,6 @@ pub struct Pulled {
     pub entries: Vec<Held>,
     /// Where to go on; 0 if that was all.
     pub cursor: u64,
+    /// The digests of the entries' groups by the answering node's catalog.
+    pub groups: HashMap<String, u64>,
 }

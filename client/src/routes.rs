@@ -9,7 +9,7 @@ use std::{
 };
 
 use rand::seq::SliceRandom as _;
-use ring::{Membership, NodeId, Ring};
+use ring::{Membership, Ring};
 use tokio::{
     sync::{Notify, watch},
     task::JoinHandle,
@@ -148,7 +148,11 @@ impl Seeds {
         let mut best: Option<Ring> = None;
         let mut last = None;
         for link in self.links(&current) {
-            match peers::ring_of(&link, Instant::now() + PATIENCE.min(self.peers.config().deadline)).await {
+            let asked =
+                peers::ring_of(&link, Instant::now() + PATIENCE.min(self.peers.config().deadline)).await;
+            let told =
+                asked.and_then(|(ring, cluster)| self.peers.learn_cluster(&link, &cluster).map(|()| ring));
+            match told {
                 Ok(ring) if best.as_ref().is_none_or(|best| best.epoch() < ring.epoch()) => best = Some(ring),
                 Ok(_) => {}
                 Err(error) => last = Some(error),
@@ -181,9 +185,7 @@ impl Seeds {
         members.sort_by_key(|link| !link.breaker().is_closed());
         let seeds =
             self.addresses.iter().filter(|address| !members.iter().any(|link| link.address() == *address));
-        let seeds: Vec<_> = seeds
-            .filter_map(|address| self.peers.link(&NodeId::from(address.as_str()), address).ok())
-            .collect();
+        let seeds: Vec<_> = seeds.filter_map(|address| self.peers.seed(address).ok()).collect();
         members.extend(seeds);
         members
     }

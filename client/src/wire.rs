@@ -114,7 +114,7 @@ impl From<Pull> for v1::PullRequest {
             Wanted::Done => (Vec::new(), Vec::new(), 0, true),
         };
         let (node, epoch) = (pull.node.to_string(), pull.epoch.0);
-        Self { node, epoch, keys, slots, cursor, max_bytes: pull.max_bytes, done }
+        Self { node, epoch, keys, slots, cursor, max_bytes: pull.max_bytes, done, protocol: pull.protocol }
     }
 }
 
@@ -134,6 +134,7 @@ impl From<v1::PullRequest> for Pull {
             epoch: Epoch(request.epoch),
             wanted,
             max_bytes: request.max_bytes,
+            protocol: request.protocol,
         }
     }
 }
@@ -146,6 +147,7 @@ impl From<Pulled> for v1::PullReply {
             epoch: pulled.epoch.0,
             entries: pulled.entries.into_iter().map(Into::into).collect(),
             cursor: pulled.cursor,
+            groups: pulled.groups,
         }
     }
 }
@@ -158,6 +160,7 @@ impl From<v1::PullReply> for Pulled {
             epoch: Epoch(reply.epoch),
             entries: reply.entries.into_iter().map(Into::into).collect(),
             cursor: reply.cursor,
+            groups: reply.groups,
         }
     }
 }
@@ -207,6 +210,7 @@ impl From<Answer> for v1::GetReply {
             epoch: answer.epoch,
             freshness_ms: claimed_millis(answer.freshness),
             token: answer.token.unwrap_or_default(),
+            group_digest: 0,
         }
     }
 }
@@ -499,6 +503,7 @@ fn member(member: v1::Member) -> Member {
         resp: member.resp,
         weight: member.weight,
         state: member.state.parse().unwrap_or(MemberState::Joining),
+        terms: ring::Terms::default(),
     }
 }
 
@@ -508,8 +513,8 @@ pub(crate) fn ring(reply: v1::RingReply) -> Ring {
     Ring::build(Epoch(reply.epoch), members, reply.replicas as usize)
 }
 
-/// A ring as a node tells it; `node` is who answers.
-pub fn ring_reply(node: &str, ring: &Ring) -> v1::RingReply {
+/// A ring as a node tells it; `node`, of `cluster`, is who answers.
+pub fn ring_reply(cluster: &str, node: &str, ring: &Ring) -> v1::RingReply {
     v1::RingReply {
         epoch: ring.epoch().0,
         members: ring
@@ -527,6 +532,7 @@ pub fn ring_reply(node: &str, ring: &Ring) -> v1::RingReply {
             .collect(),
         replicas: u32::try_from(ring.replicas()).unwrap_or(u32::MAX),
         node: node.to_owned(),
+        cluster: cluster.to_owned(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The HTTP admin port: `/metrics`, `/healthz` and `/readyz`.
 
+mod warnings;
+
 use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
 use axum::{
@@ -14,6 +16,7 @@ use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+pub use self::warnings::Warnings;
 use crate::metrics::{self, SharedRegistry};
 
 /// How long open requests may take to end once the port stops.
@@ -26,6 +29,8 @@ const GRACE: Duration = Duration::from_secs(5);
 pub struct Readiness {
     /// Part to reason; ready when empty.
     waits: Arc<watch::Sender<BTreeMap<String, String>>>,
+    /// Of the parts of the process, shown beside.
+    warnings: Vec<Warnings>,
 }
 
 impl Readiness {
@@ -36,7 +41,20 @@ impl Readiness {
                 PROCESS.to_owned(),
                 "starting".to_owned(),
             )]))),
+            warnings: Vec::new(),
         }
+    }
+
+    /// Shows a part's warnings too. They are shown by this one and its later clones.
+    #[must_use]
+    pub fn with_warnings(mut self, warnings: &Warnings) -> Self {
+        self.warnings.push(warnings.clone());
+        self
+    }
+
+    /// What a person should know, ready or not.
+    pub fn warnings(&self) -> BTreeMap<String, String> {
+        self.warnings.iter().flat_map(Warnings::all).collect()
     }
 
     /// The process as a whole is ready; it shows as ready when no part [waits](Self::wait) either.
@@ -95,7 +113,7 @@ pub fn healthy() -> Health {
     Arc::new(|| Ok(()))
 }
 
-/// `/metrics` (`OpenMetrics` text), `/healthz` and `/readyz` (200 or 503 with the reasons as JSON).
+/// `/metrics` (`OpenMetrics` text), `/healthz` and `/readyz` (200, or 503 with the reasons, as JSON; with warnings either way).
 pub fn router(registry: SharedRegistry, readiness: Readiness, health: Health) -> Router {
     Router::new()
         .route("/metrics", get(serve_metrics).with_state(registry))
@@ -146,13 +164,16 @@ async fn serve_health(State(health): State<Health>) -> Response {
 }
 
 async fn serve_ready(State(readiness): State<Readiness>) -> Response {
-    let reasons = readiness.reasons();
-    if reasons.is_empty() {
-        Json(json!({ "status": "ready" })).into_response()
+    let (reasons, warnings) = (readiness.reasons(), readiness.warnings());
+    let (code, mut body) = if reasons.is_empty() {
+        (StatusCode::OK, json!({ "status": "ready" }))
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "not ready", "reasons": reasons })))
-            .into_response()
+        (StatusCode::SERVICE_UNAVAILABLE, json!({ "status": "not ready", "reasons": reasons }))
+    };
+    if !warnings.is_empty() {
+        body["warnings"] = json!(warnings);
     }
+    (code, Json(body)).into_response()
 }
 
 #[cfg(test)]

@@ -9,8 +9,10 @@ mod bind;
 pub mod cli;
 pub mod config;
 pub mod metrics;
+mod paced;
 pub mod program;
 pub mod shutdown;
 pub mod telemetry;
 
 pub use bind::bind;
+pub use paced::Paced;

@@ -25,6 +25,17 @@ pub enum Error {
         /// The newest one there is.
         found: Epoch,
     },
+    /// An epoch was asked for that is of another list of members than this one's, or of etcd where this one is a list.
+    #[error(
+        "asked to go by epoch {wanted}, and this one goes by the fixed list of epoch {found}: cluster.members (ids and weights) and \
+         cluster.replicas must be the same for all nodes and the sync service"
+    )]
+    OtherList {
+        /// The epoch that was asked for.
+        wanted: Epoch,
+        /// The one that there is.
+        found: Epoch,
+    },
     /// etcd's history went back: it was wiped, or restored from a backup. Epochs can't be compared any more.
     #[error(
         "etcd's revision went back from {known} to {found}, so it was wiped or restored from a backup; \
@@ -42,6 +53,9 @@ pub enum Error {
         /// The node.
         id: NodeId,
     },
+    /// A member goes by terms that this version can't be a member beside.
+    #[error(transparent)]
+    Conflict(#[from] crate::terms::Conflict),
     /// A setting that can never work.
     #[error("{0}")]
     Invalid(String),

@@ -9,13 +9,16 @@ use tokio::time::Instant;
 
 use crate::{Epoch, Error, Member, MemberState, Membership, Moment, NodeId, Registration, Ring};
 
-/// The epoch of every fixed list.
-const EPOCH: Epoch = Epoch(1);
+/// Which life of its node every listed member is in: nobody counts them, and all who read the list must say the same.
+const INCARNATION: u64 = 1;
 
 /// A fixed list of members, all of them active for ever.
 ///
 /// A member that is down is still asked to acknowledge every removal, for nobody can tell whether it is gone: the sync service commits
 /// nothing until it is back. Use etcd where nodes come and go.
+///
+/// Its epoch is a digest of the ids, the weights and the number of replicas: whoever is handed an epoch of another list refuses it
+/// ([`Error::OtherList`]). Addresses are not in it, since a node may be reached by several.
 #[derive(Clone, Debug)]
 pub struct Fixed {
     ring: watch::Sender<Arc<Ring>>,
@@ -24,9 +27,10 @@ pub struct Fixed {
 impl Fixed {
     /// The list of `members`, whatever state they are given in, with `replicas` holders of each slot.
     pub fn new(members: Vec<Member>, replicas: usize) -> Self {
-        let members =
-            members.into_iter().map(|member| Member { state: MemberState::Active, ..member }).collect();
-        Self { ring: watch::Sender::new(Arc::new(Ring::build(EPOCH, members, replicas))) }
+        let listed = |member| Member { incarnation: INCARNATION, state: MemberState::Active, ..member };
+        let members: Vec<_> = members.into_iter().map(listed).collect();
+        let epoch = Epoch::of_list(digest(&members, replicas));
+        Self { ring: watch::Sender::new(Arc::new(Ring::build(epoch, members, replicas))) }
     }
 
     /// The registration of the listed member `id`.
@@ -41,6 +45,7 @@ impl Fixed {
         };
         Ok(FixedRegistration {
             live: AtomicBool::new(true),
+            epoch: ring.epoch(),
             incarnation: member.incarnation,
             incarnations: watch::Sender::new(member.incarnation),
         })
@@ -62,14 +67,29 @@ impl Membership for Fixed {
     }
 
     async fn catch_up(&self, epoch: Epoch) -> Result<Arc<Ring>, Error> {
-        if epoch > EPOCH { Err(Error::Ahead { wanted: epoch, found: EPOCH }) } else { Ok(self.ring()) }
+        let ring = self.ring();
+        let found = ring.epoch();
+        if found.is_of_same_history(epoch) {
+            Ok(ring)
+        } else {
+            Err(Error::OtherList { wanted: epoch, found })
+        }
     }
+}
+
+/// What makes two lists the same: the same members with the same weights in any order, and the same number of replicas.
+fn digest(members: &[Member], replicas: usize) -> u64 {
+    let mut lines: Vec<_> = members.iter().map(|member| format!("{} {}", member.id, member.weight)).collect();
+    lines.sort_unstable();
+    lines.push(format!("replicas {}", replicas.max(1)));
+    xxhash_rust::xxh3::xxh3_64(lines.join("\n").as_bytes())
 }
 
 /// A node's place in a fixed list: live until it leaves. There is no lease, since there is nobody who could take the node off the list.
 #[derive(Debug)]
 pub struct FixedRegistration {
     live: AtomicBool,
+    epoch: Epoch,
     incarnation: u64,
     incarnations: watch::Sender<u64>,
 }
@@ -98,7 +118,7 @@ impl Registration for FixedRegistration {
 
     /// Changes nothing: members of a fixed list are active.
     async fn set_state(&self, _state: MemberState) -> Result<Epoch, Error> {
-        Ok(EPOCH)
+        Ok(self.epoch)
     }
 
     /// The node is not live any more, and stays on the list.
@@ -111,6 +131,7 @@ impl Registration for FixedRegistration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Terms;
 
     fn member(id: &str) -> Member {
         Member {
@@ -121,6 +142,7 @@ mod tests {
             resp: String::new(),
             weight: 1,
             state: MemberState::Joining,
+            terms: Terms::default(),
         }
     }
 
@@ -130,13 +152,41 @@ mod tests {
         let ring = fixed.read().await.unwrap();
         assert_eq!(ring.owned_by(&"a".into()) + ring.owned_by(&"b".into()), 16384);
         assert_eq!(fixed.catch_up(ring.epoch()).await.unwrap().epoch(), ring.epoch());
-        assert!(matches!(fixed.catch_up(Epoch(2)).await, Err(Error::Ahead { .. })));
+        assert!(matches!(fixed.catch_up(Epoch(2)).await, Err(Error::OtherList { .. })), "etcd's");
 
         let a = fixed.registration(&"a".into()).unwrap();
         assert!(a.live_as(1, Instant::now()));
         a.set_state(MemberState::Active).await.unwrap();
         a.leave().await.unwrap();
         assert!(!a.live(Instant::now()));
+    }
+
+    /// *The sync service gave listed members incarnation 0, the nodes themselves 1: no acknowledgement ever counted.*
+    #[test]
+    fn all_who_read_the_list_say_the_same_of_its_members() {
+        let elsewhere = |id| Member { incarnation: 0, state: MemberState::Active, ..member(id) };
+        let node = Fixed::new(vec![member("a"), member("b")], 1);
+        let sync = Fixed::new(
+            vec![elsewhere("b"), Member { grpc: "http://10.0.0.1:7400".into(), ..elsewhere("a") }],
+            1,
+        );
+        assert_eq!(sync.ring().epoch(), node.ring().epoch(), "order and addresses don't matter");
+        for member in sync.ring().members() {
+            assert_eq!(member.incarnation, node.registration(&member.id).unwrap().incarnation());
+        }
+    }
+
+    #[tokio::test]
+    async fn another_list_is_refused_whichever_epoch_is_greater() {
+        let list = |ids: &[&str], replicas| Fixed::new(ids.iter().map(|id| member(id)).collect(), replicas);
+        let ours = list(&["a", "b"], 1);
+        let heavier = Fixed::new(vec![member("a"), Member { weight: 2, ..member("b") }], 1);
+        for other in [list(&["a"], 1), list(&["a", "b", "c"], 1), list(&["a", "b"], 2), heavier] {
+            let (ours_epoch, others_epoch) = (ours.ring().epoch(), other.ring().epoch());
+            assert!(matches!(ours.catch_up(others_epoch).await, Err(Error::OtherList { .. })));
+            assert!(matches!(other.catch_up(ours_epoch).await, Err(Error::OtherList { .. })));
+        }
+        assert!(ours.catch_up(Epoch(0)).await.is_ok(), "who knows nothing yet asks for nothing");
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod placement;
 pub mod plan;
 pub mod rules;
 mod slot;
+pub mod terms;
 mod view;
 
 pub use epoch::Epoch;
@@ -25,4 +26,5 @@ pub use member::{Member, MemberState, NodeId, ParseNodeIdError, ParseStateError}
 pub use membership::{Membership, Registration};
 pub use moment::Moment;
 pub use slot::{SLOTS, Slot, slot_of};
+pub use terms::Terms;
 pub use view::Ring;

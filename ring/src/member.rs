@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::terms::Terms;
+
 /// A node's name, unique in its cluster. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -100,6 +102,9 @@ pub struct Member {
     pub weight: u32,
     /// Whether it holds slots.
     pub state: MemberState,
+    /// What it goes by where members must agree.
+    #[serde(skip)]
+    pub terms: Terms,
 }
 
 /// Where a live node stands. Removals go to live nodes in every state; only active ones hold slots.

@@ -277,6 +277,7 @@ mod tests {
             resp: String::new(),
             weight: 1,
             state: MemberState::Joining,
+            terms: crate::Terms::default(),
         }
     }
 

@@ -9,27 +9,34 @@
 //!    old value from the departing holder, whose copy of the removal is still under way.* When phase 1 is complete no departing holder has the
 //!    old value any more, so what the owner loses now it can't get back.
 //! 3. **The replicas**, for the same reason: until phase 2 was complete one could still pull the old value from the owner.
+//!
+//! While a member goes by [other terms](crate::Terms::are_plain), nobody here knows which slots it takes for its own or whom it pulls from.
+//! Then all live nodes are each of the three phases: as often as a value can travel.
 
 use std::collections::BTreeSet;
 
 use crate::rules::{self, Rule};
-use crate::{Epoch, NodeId, Ring, Slot};
+use crate::{Epoch, Member, NodeId, Ring, Slot};
 
 /// The phases for every slot under one ring; what holds for all slots is worked out once.
 #[derive(Clone, Debug)]
 pub struct Plan<'a> {
     ring: &'a Ring,
     everyone: Option<Vec<NodeId>>,
+    /// Whether all members place keys as this ring does.
+    plain: bool,
 }
 
 impl<'a> Plan<'a> {
     /// Plans by `ring`, which must have been read linearizably after the change was logged; `confirmed` tells the greatest epoch that a node
     /// has confirmed in an acknowledgement, if any.
     pub fn new(ring: &'a Ring, confirmed: &dyn Fn(&NodeId) -> Option<Epoch>) -> Self {
-        let settled = ring.members().iter().all(|member| confirmed(&member.id) >= Some(ring.epoch()));
+        let plain = ring.members().iter().all(|member| member.terms.are_plain());
+        let known = |member: &Member| confirmed(&member.id) >= Some(ring.epoch());
+        let settled = plain && ring.members().iter().all(known);
         let wanted = !settled && rules::holds(Rule::Everyone);
         let everyone = wanted.then(|| ring.members().iter().map(|member| member.id.clone()).collect());
-        Self { ring, everyone }
+        Self { ring, everyone, plain }
     }
 
     /// All live nodes, if a removal must go to all of them first; `None` if the slot's holders are enough.
@@ -39,6 +46,9 @@ impl<'a> Plan<'a> {
 
     /// Who must acknowledge the removal of a key in `slot`: phases in their order, none of them empty. No phases: nobody can hold it.
     pub fn phases(&self, slot: Slot) -> Vec<Vec<NodeId>> {
+        if !self.plain {
+            return self.everyone_thrice();
+        }
         let mut holders = self.ring.holders(slot).map(|member| member.id.clone());
         let owner: Vec<_> = holders.next().into_iter().collect();
         let replicas: Vec<_> = holders.collect();
@@ -52,6 +62,9 @@ impl<'a> Plan<'a> {
     /// A node that owns slots is a replica of others, so the last two phases name the same nodes; the second of them comes after every
     /// *owner* has acknowledged, which is what a replica's pulls depend on.
     pub fn flush_phases(&self) -> Vec<Vec<NodeId>> {
+        if !self.plain {
+            return self.everyone_thrice();
+        }
         let ids = |keep: &dyn Fn(&NodeId) -> bool| -> Vec<NodeId> {
             self.ring.members().iter().map(|member| member.id.clone()).filter(|id| keep(id)).collect()
         };
@@ -61,6 +74,11 @@ impl<'a> Plan<'a> {
             if self.ring.replicas() > 1 { ids(&|id| self.ring.held_by(id) > 0) } else { Vec::new() };
         let replicas = if owners.len() < 2 { Vec::new() } else { replicas };
         in_order([everyone, owners, replicas])
+    }
+
+    fn everyone_thrice(&self) -> Vec<Vec<NodeId>> {
+        let everyone = || self.everyone.clone().unwrap_or_default();
+        in_order([everyone(), everyone(), everyone()])
     }
 }
 
@@ -84,7 +102,7 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
-    use crate::{Member, MemberState};
+    use crate::{MemberState, Terms};
 
     const SLOT: Slot = Slot::new(77).unwrap();
 
@@ -97,6 +115,7 @@ mod tests {
             resp: String::new(),
             weight: 1,
             state,
+            terms: crate::Terms::default(),
         };
         Ring::build(Epoch(10), members.iter().map(member).collect(), replicas)
     }
@@ -132,6 +151,16 @@ mod tests {
         for known in [confirmed(&[("a", 10), ("b", 9), ("c", 10)]), confirmed(&[("a", 10), ("c", 10)])] {
             assert_eq!(phases(&ring, &known, SLOT), [all(), owner.clone()]);
         }
+    }
+
+    #[test]
+    fn a_member_of_another_version_brings_all_in_whatever_it_confirms() {
+        let known = confirmed(&[("a", 10), ("b", 10), ("c", 10)]);
+        let mut members = ring(&ACTIVE, 1).members().to_vec();
+        members[2].terms = Terms::untold();
+        let mixed = Ring::build(Epoch(10), members, 1);
+        assert_eq!(phases(&mixed, &known, SLOT), [all(), all(), all()]);
+        assert_eq!(Plan::new(&mixed, &known).flush_phases(), [all(), all(), all()]);
     }
 
     #[test]

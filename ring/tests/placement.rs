@@ -8,7 +8,16 @@ use ring::{Epoch, Member, MemberState, NodeId, Ring, SLOTS, Slot};
 fn member(id: impl Into<NodeId>, weight: u32) -> Member {
     let id = id.into();
     let (grpc, http) = (format!("http://{id}:7400"), format!("http://{id}:7401"));
-    Member { id, incarnation: 1, grpc, http, resp: String::new(), weight, state: MemberState::Active }
+    Member {
+        id,
+        incarnation: 1,
+        grpc,
+        http,
+        resp: String::new(),
+        weight,
+        state: MemberState::Active,
+        terms: ring::Terms::default(),
+    }
 }
 
 fn ring(members: Vec<Member>, replicas: usize) -> Ring {

@@ -18,12 +18,14 @@ mod nodes;
 mod payload;
 mod plan;
 mod proof;
+mod standstill;
 mod worker;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use catalog::Catalog;
+use daemon::admin::Warnings;
 use futures_util::future::{self, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use parking_lot::Mutex;
@@ -41,6 +43,7 @@ use self::nodes::Nodes;
 use self::payload::{Content, Payload};
 use self::plan::{Path, Planner};
 use self::proof::Proof;
+pub(crate) use self::standstill::Standstill;
 use self::worker::Outcome;
 
 /// Bounds of what goes to one node.
@@ -96,25 +99,42 @@ pub(crate) struct Deliverer {
 enum Ran {
     Acknowledged,
     /// Someone has left, come back, or acknowledged at another epoch: plan again, at this epoch or a later one.
-    Outdated(Epoch),
+    Outdated(Epoch, String),
 }
 
 enum Attempt {
     Acknowledged,
-    Again(Arc<Payload>, Arc<Ring>),
+    /// To be planned by this ring, for the `round`th time, for this reason.
+    Again {
+        payload: Arc<Payload>,
+        ring: Arc<Ring>,
+        round: u32,
+        reason: String,
+    },
+}
+
+/// Which try of a path it is.
+#[derive(Clone, Copy, Default)]
+struct Try {
+    /// How often it was planned before.
+    round: u32,
+    /// How long to wait before it is sent.
+    pause: Duration,
 }
 
 impl Deliverer {
-    /// Starts to watch the membership on `tasks`, until `stop`.
+    /// Starts to watch the membership on `tasks`, until `stop`. What a person should know of the nodes goes to `warnings`.
     pub(crate) fn start(
         membership: Arc<dyn Membership>,
         appliers: Arc<dyn Appliers>,
         catalog: Arc<Catalog>,
         limits: Limits,
         metrics: DeliverMetrics,
+        warnings: Warnings,
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Arc<Self> {
+        let standstill = Standstill::new(metrics.clone());
         let shared = Arc::new(Nodes {
             appliers,
             catalog,
@@ -125,6 +145,8 @@ impl Deliverer {
             confirmed: Mutex::default(),
             clocks: Mutex::default(),
             watermarks: Arc::default(),
+            standstill,
+            warnings,
         });
         let deliverer = Arc::new(Self { membership, shared, planner: Planner::default() });
         let watcher = deliverer.clone();
@@ -147,6 +169,16 @@ impl Deliverer {
         &self.shared.watermarks
     }
 
+    /// What gets nowhere.
+    pub(crate) fn standstill(&self) -> &Standstill {
+        &self.shared.standstill
+    }
+
+    /// Shows who is slow.
+    pub(crate) fn show(&self) {
+        self.shared.show_slow();
+    }
+
     /// Delivers, and returns when everybody who may hold any of it has acknowledged. Dropping the future leaves it undecided
     /// whether it was applied.
     pub(crate) async fn deliver(&self, removals: Removals, place: &Place) {
@@ -158,16 +190,18 @@ impl Deliverer {
         let proof = self.proof();
         let origin = removals.origin;
         let mut open = FuturesUnordered::new();
+        let mut batch = self.shared.standstill.batch();
         for path in self.plan(&view, removals.keys, removals.tags, removals.groups) {
-            open.push(self.attempt(path, view.clone(), proof.clone(), &origin, place));
+            open.push(self.attempt(path, view.clone(), proof.clone(), &origin, place, Try::default()));
         }
         while let Some(attempt) = open.next().await {
-            let Attempt::Again(payload, ring) = attempt else { continue };
+            let Attempt::Again { payload, ring, round, reason } = attempt else { continue };
             self.shared.metrics.replans.inc();
+            let next = Try { round, pause: batch.again(round, &reason) };
             let Content { keys, tags, groups } = payload.content();
             let proof: Proof = future::ready(ring.clone()).boxed().shared();
             for path in self.plan(&ring, keys.to_vec(), tags.to_vec(), groups.into_iter().collect()) {
-                open.push(self.attempt(path, ring.clone(), proof.clone(), &origin, place));
+                open.push(self.attempt(path, ring.clone(), proof.clone(), &origin, place, next));
             }
         }
     }
@@ -195,7 +229,21 @@ impl Deliverer {
         proof: Proof,
         origin: &Arc<str>,
         place: &Place,
+        this: Try,
     ) -> Attempt {
+        if !this.pause.is_zero() {
+            place.give_back();
+            tokio::time::sleep(this.pause).await;
+        }
+        let again = |ring: Arc<Ring>, reason: String| Attempt::Again {
+            payload: path.payload.clone(),
+            ring,
+            round: this.round.saturating_add(1),
+            reason,
+        };
+        let newer = |proven: &Ring| {
+            format!("the membership is at epoch {}, it was planned at {}", proven.epoch(), ring.epoch())
+        };
         let run = self.run(&path, &ring, origin, place);
         tokio::pin!(run);
         // Dropping `run` when the proof names another ring leaves its sends queued; they do no harm.
@@ -203,7 +251,8 @@ impl Deliverer {
             biased;
             proven = proof.clone() => {
                 if proven.epoch() != ring.epoch() {
-                    return Attempt::Again(path.payload.clone(), proven);
+                    let reason = newer(&proven);
+                    return again(proven, reason);
                 }
                 run.await
             }
@@ -213,14 +262,15 @@ impl Deliverer {
                     proof.await
                 };
                 if proven.epoch() != ring.epoch() {
-                    return Attempt::Again(path.payload.clone(), proven);
+                    let reason = newer(&proven);
+                    return again(proven, reason);
                 }
                 ran
             }
         };
         match ran {
             Ran::Acknowledged => Attempt::Acknowledged,
-            Ran::Outdated(epoch) => Attempt::Again(path.payload.clone(), self.at_least(epoch).await),
+            Ran::Outdated(epoch, reason) => again(self.at_least(epoch).await, reason),
         }
     }
 
@@ -235,12 +285,19 @@ impl Deliverer {
                     {
                         None
                     }
-                    Outcome::Acknowledged { epoch, .. } => Some(epoch),
-                    Outcome::Gone => Some(ring.epoch()),
+                    Outcome::Acknowledged { incarnation, epoch } => Some((
+                        epoch,
+                        format!(
+                            "node {} acknowledged in incarnation {incarnation} at epoch {epoch}, it was planned for {} at {}",
+                            member.id, member.incarnation, ring.epoch()
+                        ),
+                    )),
+                    Outcome::Gone => Some((ring.epoch(), format!("node {} has left", member.id))),
                 }
             });
-            if let Some(epoch) = future::join_all(sends).await.into_iter().flatten().max() {
-                return Ran::Outdated(epoch);
+            let missing = future::join_all(sends).await.into_iter().flatten();
+            if let Some((epoch, reason)) = missing.max_by_key(|(epoch, _)| *epoch) {
+                return Ran::Outdated(epoch, reason);
             }
         }
         Ran::Acknowledged
@@ -270,6 +327,7 @@ impl Deliverer {
         loop {
             let ring = rings.borrow_and_update().clone();
             self.shared.retain(&ring);
+            self.shared.compare(&ring);
             self.shared.metrics.epoch.set(i64::try_from(ring.epoch().0).unwrap_or(i64::MAX));
             if rings.changed().await.is_err() {
                 return;

@@ -234,6 +234,15 @@ pub(crate) struct DeliverMetrics {
     pub(crate) membership_failures: Counter,
     pub(crate) membership_down: Gauge,
     pub(crate) epoch: Gauge,
+    pub(crate) standing: Gauge,
+    pub(crate) strangers: Gauge,
+    pub(crate) differences: Family<DifferenceLabel, Gauge>,
+}
+
+/// A setting on which members must agree.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct DifferenceLabel {
+    pub(crate) what: &'static str,
 }
 
 impl DeliverMetrics {
@@ -254,6 +263,9 @@ impl DeliverMetrics {
             membership_failures: Counter::default(),
             membership_down: Gauge::default(),
             epoch: Gauge::default(),
+            standing: Gauge::default(),
+            strangers: Gauge::default(),
+            differences: Family::default(),
         };
         let all = metrics.clone();
         registry.register("requests", "Requests that nodes acknowledged", all.requests);
@@ -291,6 +303,24 @@ impl DeliverMetrics {
         );
         registry.register("membership_down", "1 while the membership can't be read", all.membership_down);
         registry.register("ring_epoch", "Epoch of the ring that is known", all.epoch);
+        registry.register(
+            "standing_batches",
+            "Batches that are planned again and again and not acknowledged",
+            all.standing,
+        );
+        registry.register(
+            "strange_nodes",
+            "Nodes that go by another list of members and acknowledge nothing",
+            all.strangers,
+        );
+        for what in ring::terms::DIFFERENCES {
+            drop(all.differences.get_or_create(&DifferenceLabel { what }));
+        }
+        registry.register(
+            "differences",
+            "1 while a member goes by another value of a setting on which members must agree, by setting",
+            all.differences,
+        );
         metrics
     }
 }

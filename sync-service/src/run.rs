@@ -144,6 +144,7 @@ impl Settings {
         let peers = Peers::new(client::Config {
             deadline: self.client.deadline,
             connect_timeout: self.client.connect_timeout,
+            cluster: self.cluster.name.clone(),
             ..client::Config::default()
         });
         let membership: Arc<dyn Membership> = if self.cluster.etcd.is_empty() {
@@ -155,6 +156,7 @@ impl Settings {
                 resp: member.resp.clone(),
                 weight: member.weight,
                 state: MemberState::Active,
+                terms: ring::Terms::default(),
             });
             Arc::new(Fixed::new(members.collect(), self.cluster.replicas))
         } else {
@@ -229,6 +231,7 @@ impl Settings {
             deadline: self.client.deadline,
             retries: self.client.retries,
             connect_timeout: self.client.connect_timeout,
+            cluster: self.cluster.name.clone(),
             ..client::Config::default()
         };
         let client = Client::from_membership(membership.clone(), config);

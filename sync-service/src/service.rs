@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use catalog::Catalog;
-use daemon::admin::Readiness;
+use daemon::admin::{Readiness, Warnings};
 use prometheus_client::registry::Registry;
 use ring::Membership;
 use tokio::sync::{broadcast, mpsc};
@@ -71,6 +71,7 @@ pub struct Service<S> {
     beating: Option<Beating>,
     delivered: broadcast::Sender<Delivered>,
     readiness: Readiness,
+    warnings: Warnings,
 }
 
 impl<S: Source> Service<S> {
@@ -84,6 +85,7 @@ impl<S: Source> Service<S> {
         registry: &mut Registry,
     ) -> Self {
         let registry = registry.sub_registry_with_prefix("sync");
+        let warnings = Warnings::new();
         Self {
             config,
             source: Arc::new(source),
@@ -96,7 +98,8 @@ impl<S: Source> Service<S> {
             deliver: DeliverMetrics::register(registry),
             beating: None,
             delivered: broadcast::Sender::new(REMEMBERED),
-            readiness: Readiness::new(),
+            readiness: Readiness::new().with_warnings(&warnings),
+            warnings,
         }
     }
 
@@ -157,6 +160,7 @@ impl<S: Source> Service<S> {
             self.catalog.clone(),
             limits,
             self.deliver.clone(),
+            self.warnings.clone(),
             &tasks,
             running.clone(),
         );
@@ -178,14 +182,14 @@ impl<S: Source> Service<S> {
             tasks.spawn(this.clone().beat_all(beating, offsets.clone(), running.clone()));
         }
         let delivering = tokio::spawn(this.clone().deliver_all(
-            deliverer,
+            deliverer.clone(),
             offsets.clone(),
             work,
             running.clone(),
             tasks.clone(),
         ));
         tasks.spawn(this.clone().survey_all(offsets.clone(), watermarks.clone(), reading.clone()));
-        tasks.spawn(this.clone().watch(offsets.clone(), watermarks, running.clone()));
+        tasks.spawn(this.clone().watch(offsets.clone(), watermarks, deliverer, running.clone()));
         let committing = running.child_token();
         tasks.spawn(this.clone().commit_all(offsets.clone(), committing.clone()));
 

@@ -29,6 +29,8 @@ pub struct Cluster {
     common: String,
     dir: TempDir,
     started: usize,
+    /// The ids and gRPC ports of a fixed list; empty with etcd.
+    listed: Vec<(String, u16)>,
     /// Partitions of the source: as many first starts there are.
     partitions: i32,
 }
@@ -59,13 +61,51 @@ impl Cluster {
         tokio::time::sleep(QUARANTINE).await;
     }
 
-    /// The same without any process yet.
-    pub fn prepare(stack: &Stack, name: &str, catalog: &str) -> Cluster {
-        let source = format!(
-            "[source.kafka]\nbrokers = \"{brokers}\"\ntopics = [\"{name}\"]\nformat = \"canal\"\ngroup = \"{name}\"\n\
-             dead_letter_topic = \"{name}.dead\"\n",
-            brokers = stack.brokers(),
+    /// Starts the nodes of a fixed list, without etcd, and a sync service.
+    pub async fn start_listed(
+        stack: &Stack,
+        name: &str,
+        nodes: usize,
+        replicas: usize,
+        catalog: &str,
+    ) -> Cluster {
+        let listed: Vec<_> = (1..=nodes).map(|number| (format!("node-{number}"), free_port())).collect();
+        let members = list(&listed, replicas);
+        let source = kafka(stack, name);
+        let mut cluster = Cluster::with_members(
+            name,
+            &members,
+            &stack.mysql_url(name),
+            &source,
+            crate::stack::PARTITIONS,
+            catalog,
         );
+        cluster.listed = listed;
+        for _ in 0..nodes {
+            cluster.add_node().await;
+        }
+        cluster.start_sync().await;
+        cluster.settled().await;
+        cluster
+    }
+
+    /// Starts a sync service of that name that goes by a list of the first `nodes` nodes and by so many replicas, and waits for nothing.
+    pub fn sync_of_another_list(&self, name: &str, nodes: usize, replicas: usize) -> Process {
+        let http = free_port();
+        let own = list(&self.listed, 1);
+        let other = list(&self.listed[..nodes], replicas);
+        assert!(self.common.contains(&own), "the cluster goes by a list, with one replica");
+        let section = format!("[sync]\nhttp = \"127.0.0.1:{http}\"\n");
+        let path = self.dir.path().join(format!("{name}.toml"));
+        let group = (format!("group = \"{}\"", self.name), format!("group = \"{}-{name}\"", self.name));
+        let common = self.common.replace(&own, &other).replace(&group.0, &group.1);
+        fs::write(&path, format!("{section}\n{common}")).expect("the test's folder can be written");
+        Process::start("sync-service", name, self.dir.path(), &path, http)
+    }
+
+    /// The same as [`start`](Self::start) without any process yet.
+    pub fn prepare(stack: &Stack, name: &str, catalog: &str) -> Cluster {
+        let source = kafka(stack, name);
         let (etcd, url) = (stack.etcd_url(), stack.mysql_url(name));
         Cluster::with_source(name, &etcd, &url, &source, crate::stack::PARTITIONS, catalog)
     }
@@ -95,12 +135,34 @@ impl Cluster {
         partitions: i32,
         catalog: &str,
     ) -> Cluster {
+        let members = format!("etcd = [\"{etcd}\"]\nlease = \"3s\"\n");
+        Cluster::with_members(name, &members, url, source, partitions, catalog)
+    }
+
+    /// `members` is the rest of the section `[cluster]`.
+    fn with_members(
+        name: &str,
+        members: &str,
+        url: &str,
+        source: &str,
+        partitions: i32,
+        catalog: &str,
+    ) -> Cluster {
         let common = format!(
-            "[cluster]\nname = \"{name}\"\netcd = [\"{etcd}\"]\nlease = \"3s\"\n\n[database]\nurl = \"{url}\"\n\n{source}\n{catalog}\n"
+            "[cluster]\nname = \"{name}\"\n{members}\n[database]\nurl = \"{url}\"\n\n{source}\n{catalog}\n"
         );
         let dir =
             tempfile::Builder::new().prefix("freshline-").tempdir().expect("a temporary folder can be made");
-        Cluster { nodes: Vec::new(), sync: None, name: name.to_owned(), common, dir, started: 0, partitions }
+        Cluster {
+            nodes: Vec::new(),
+            sync: None,
+            name: name.to_owned(),
+            common,
+            dir,
+            started: 0,
+            listed: Vec::new(),
+            partitions,
+        }
     }
 
     /// Where the processes' configurations and logs are.
@@ -123,8 +185,10 @@ impl Cluster {
         self.start_node(&id).await
     }
 
-    async fn start_node(&self, id: &str) -> Node {
-        let (grpc, http) = (free_port(), free_port());
+    /// Starts a node of that id, which was killed, and waits until it serves.
+    pub async fn start_node(&self, id: &str) -> Node {
+        let listed = self.listed.iter().find(|(listed, _)| listed == id).map(|(_, grpc)| *grpc);
+        let (grpc, http) = (listed.unwrap_or_else(free_port), free_port());
         let mut section = String::new();
         let _ = write!(
             section,
@@ -179,4 +243,22 @@ impl Cluster {
         fs::write(&path, format!("{section}\n{}", self.common)).expect("the test's folder can be written");
         path
     }
+}
+
+/// What a cluster's configuration says of its source.
+fn kafka(stack: &Stack, name: &str) -> String {
+    format!(
+        "[source.kafka]\nbrokers = \"{brokers}\"\ntopics = [\"{name}\"]\nformat = \"canal\"\ngroup = \"{name}\"\n\
+         dead_letter_topic = \"{name}.dead\"\n",
+        brokers = stack.brokers(),
+    )
+}
+
+/// What it says of a fixed list.
+fn list(listed: &[(String, u16)], replicas: usize) -> String {
+    let mut text = format!("replicas = {replicas}\n");
+    for (id, grpc) in listed {
+        let _ = writeln!(text, "[[cluster.members]]\nid = \"{id}\"\ngrpc = \"http://127.0.0.1:{grpc}\"");
+    }
+    text
 }

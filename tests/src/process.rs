@@ -79,6 +79,17 @@ impl Process {
         .expect("the probe does not panic")
     }
 
+    /// What `/readyz` says, ready or not.
+    pub async fn readiness(&self) -> serde_json::Value {
+        let url = format!("http://{}/readyz", self.http);
+        let read = move || {
+            let config = ureq::get(&url).config().http_status_as_error(false);
+            let mut reply = config.timeout_global(Some(Duration::from_secs(5))).build().call().ok()?;
+            serde_json::from_str(&reply.body_mut().read_to_string().ok()?).ok()
+        };
+        tokio::task::spawn_blocking(read).await.expect("the probe does not panic").unwrap_or_default()
+    }
+
     /// The value of a metric, summed over its labels; 0 if it is not there.
     pub async fn metric(&self, name: &str) -> f64 {
         let text =

@@ -21,6 +21,8 @@ mod binlog;
 mod changes;
 #[path = "containers/fencing.rs"]
 mod fencing;
+#[path = "containers/fixed.rs"]
+mod fixed;
 #[path = "containers/freshness.rs"]
 mod freshness;
 #[path = "containers/gaps.rs"]
@@ -55,6 +57,8 @@ fn main() -> ExitCode {
 
     let sharing = tests![Test:
         changes::miss_then_hit_then_update_reaches_every_node,
+        fixed::a_fixed_list_delivers_caches_and_commits,
+        fixed::who_goes_by_another_list_is_told_and_acknowledged_nothing,
         changes::negative_entry_gives_way_to_an_insert,
         changes::changed_key_column_removes_both_keys,
         changes::delete_removes,

@@ -31,6 +31,8 @@ mod figures;
 mod host;
 #[path = "simulation/kafka.rs"]
 mod kafka;
+#[path = "simulation/membership.rs"]
+mod membership;
 #[path = "simulation/network.rs"]
 mod network;
 #[path = "simulation/processes.rs"]

@@ -40,6 +40,8 @@ pub struct Offered {
     pub expires: Instant,
     /// The hashes of its tags; `None` if its group has tags and the source did not tell them.
     pub tags: Option<Box<[u64]>>,
+    /// Whether its source declares its group as this node does: key, query, tags and rules.
+    pub alike: bool,
 }
 
 /// Whether a pulled value may push out others.
@@ -63,6 +65,9 @@ pub enum NotTaken {
     /// The key is in memory already; what this node has read by itself is no older.
     #[error("the key is in memory already")]
     Present,
+    /// The source declares its group otherwise, or, of an older version, does not tell.
+    #[error("the source declares the value's group otherwise")]
+    OtherCatalog,
     /// Its group has tags, and the source, of an older version, did not tell those of the value.
     #[error("the source did not tell the value's tags")]
     Untagged,
@@ -81,6 +86,7 @@ impl NotTaken {
             Self::Overtaken(refused) => refused.label(),
             Self::Refused(refused) => refused.label(),
             Self::Present => "present",
+            Self::OtherCatalog => "other_catalog",
             Self::Untagged => "untagged",
             Self::Expired => "expired",
             Self::NoRoom => "no_room",
@@ -121,6 +127,8 @@ impl Gate {
     /// *The source reads the old value; the removal reaches the source, and then this node; the reply arrives: the token
     /// knows.* *The ring changes between the asking and the reply, and a removal planned by the newer one passes this node by:
     /// its epoch is no longer the asked one.*
+    ///
+    /// A value of a group that its source declares otherwise is not stored: *it may lack the tags by which a change would find it (R11).*
     pub fn store_pulled(
         &self,
         token: &Token,
@@ -135,6 +143,9 @@ impl Gate {
         let log = self.shard(place.hash).lock();
         let standing = standing();
         protocol::may_take_pull(standing, asked)?;
+        if !offered.alike {
+            return Err(NotTaken::OtherCatalog);
+        }
         let tags = offered.tags.ok_or(NotTaken::Untagged)?;
         let view = self.view(&log, place, &tags, token.seq, token.started, standing.live);
         not_overtaken(token, &view)?;

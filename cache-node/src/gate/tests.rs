@@ -472,6 +472,7 @@ fn offered(key: &str, value: &str) -> Offered {
         filled: now.checked_sub(Duration::from_secs(1)).unwrap(),
         expires: now + Duration::from_mins(1),
         tags: Some(Box::default()),
+        alike: true,
     }
 }
 

@@ -11,7 +11,7 @@ use prometheus_client::{
 use super::{GroupLabel, ResultLabel, by_group};
 
 /// What can become of a mirror that is asked for.
-const ASKED: [&str; 5] = ["kept", "not_granted", "refused", "no_room", "failed"];
+const ASKED: [&str; 6] = ["other_catalog", "kept", "not_granted", "refused", "no_room", "failed"];
 /// How the mirrors of a key can end.
 const ENDED: [&str; 2] = ["acknowledged", "lease_over"];
 

@@ -91,6 +91,7 @@ impl PullMetrics {
             None => "ok",
             Some(Error::Pull(refused)) => refused.label(),
             Some(Error::Behind { .. }) => "behind",
+            Some(Error::OtherMembers { .. }) => "other_members",
             Some(_) => "error",
         };
         self.pulls.get_or_create(&Labels { side: "give", outcome }).inc();

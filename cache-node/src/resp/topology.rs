@@ -105,6 +105,7 @@ mod tests {
             resp: resp.into(),
             weight: 1,
             state: MemberState::Active,
+            terms: ring::Terms::default(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use client::{Answer, ReadOptions};
+use client::{Answer, ReadOptions, identity::Answering};
 use futures_util::Stream;
 use proto::v1;
 use tokio::{
@@ -15,6 +15,7 @@ use tonic::{
     transport::server::{Connected, Router, TcpIncoming},
 };
 use tonic_health::server::HealthReporter;
+use tower_layer::{Identity, Stack};
 use v1::{
     cache_server::{Cache, CacheServer},
     handover_server::{Handover, HandoverServer},
@@ -91,9 +92,11 @@ where
 }
 
 /// What a node serves, beside health and reflection.
-fn services(node: Arc<Node>) -> Router {
+fn services(node: Arc<Node>) -> Router<Stack<Answering, Identity>> {
+    let answering = node.answering().clone();
     let service = Service(node);
     tonic::transport::Server::builder()
+        .layer(answering)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .add_service(
@@ -133,7 +136,11 @@ impl Cache for Service {
         let request = request.into_inner();
         let options = options(request.max_staleness_ms, request.look_aside);
         let answer = self.0.get_with(&request.key, hop(request.forwarded), options).await?;
-        Ok(Response::new(answer.into()))
+        let mut reply = v1::GetReply::from(answer);
+        if request.forwarded {
+            reply.group_digest = self.0.group_digest(&request.key);
+        }
+        Ok(Response::new(reply))
     }
 
     async fn get_many(
@@ -180,7 +187,7 @@ impl Cache for Service {
     }
 
     async fn ring(&self, _: Request<v1::RingRequest>) -> Result<Response<v1::RingReply>, Status> {
-        Ok(Response::new(client::ring_reply(self.0.id().as_str(), &self.0.ring())))
+        Ok(Response::new(client::ring_reply(self.0.cluster(), self.0.id().as_str(), &self.0.ring())))
     }
 
     async fn set(&self, request: Request<v1::SetRequest>) -> Result<Response<v1::SetReply>, Status> {

@@ -36,7 +36,8 @@ impl HotKeys for Service {
         let request = request.into_inner();
         let lease = Duration::from_millis(request.lease_ms);
         let from = NodeId::from(request.node);
-        let granted = self.node().grant(&from, Epoch(request.epoch), &request.key, lease).await?;
+        let epoch = Epoch(request.epoch);
+        let granted = self.node().grant(&from, epoch, &request.key, lease, request.protocol).await?;
         Ok(tonic::Response::new(granted.into()))
     }
 

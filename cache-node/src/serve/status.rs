@@ -29,6 +29,7 @@ impl Error {
             Self::Abandoned
             | Self::Fenced
             | Self::Behind { .. }
+            | Self::OtherMembers { .. }
             | Self::Pull(_)
             | Self::Unacknowledged { .. } => Code::Unavailable,
             Self::Peer { error, .. } => match **error {

@@ -20,6 +20,7 @@ fn ring_in_life(incarnation: u64, epoch: u64, members: &[&str]) -> Arc<Ring> {
         resp: String::new(),
         weight: 1,
         state: MemberState::Active,
+        terms: ring::Terms::default(),
     };
     Arc::new(Ring::build(Epoch(epoch), members.iter().map(member).collect(), 1))
 }

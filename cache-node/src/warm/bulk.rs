@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use client::{Held, Pull, Wanted};
+use client::{Held, Pull, Pulled, Wanted};
 use futures_util::future;
 use ring::Member;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
@@ -151,13 +151,13 @@ impl Node {
             self.metrics.pulls.bulk_pages.inc();
             let bytes: u64 = pulled.entries.iter().map(size_of).sum();
             let offered = pulled.entries.len();
-            let (stored, full) =
-                self.take_page(&snapshot, incoming, &source.member.id, pulled.entries, asked).await;
+            let (cursor_after, source_id) = (pulled.cursor, &source.member.id);
+            let (stored, full) = self.take_page(&snapshot, incoming, source_id, pulled, asked).await;
             *taken += stored;
             if full * 2 > offered {
                 return Ended::Full;
             }
-            cursor = pulled.cursor;
+            cursor = cursor_after;
             if cursor == 0 {
                 return Ended::All;
             }
@@ -171,11 +171,11 @@ impl Node {
         snapshot: &Snapshot,
         incoming: &Incoming,
         from: &ring::NodeId,
-        entries: Vec<Held>,
+        page: Pulled,
         asked: Instant,
     ) -> (u64, usize) {
         let (mut stored, mut full) = (0, 0);
-        for (at, held) in entries.into_iter().enumerate() {
+        for (at, held) in page.entries.into_iter().enumerate() {
             if at % STEP == STEP - 1 {
                 tokio::task::yield_now().await;
             }
@@ -187,7 +187,7 @@ impl Node {
                 full += 1;
                 continue;
             }
-            let offered = Warm::offered(&key, held, asked);
+            let offered = Warm::offered(&key, held, asked, self.warm.is_alike(&key, &page.groups));
             let pulled = self.warm.store(&token, place, offered, incoming.epoch, Room::Spare, from);
             stored += u64::from(pulled.is_ok());
         }
@@ -198,7 +198,8 @@ impl Node {
 impl Warm {
     fn request(&self, incoming: &Incoming, wanted: Wanted) -> Pull {
         let max_bytes = (self.rate / 8).clamp(SMALLEST_PAGE, PAGE);
-        Pull { node: self.node.clone(), epoch: incoming.epoch, wanted, max_bytes }
+        let epoch = incoming.epoch;
+        Pull { node: self.node.clone(), epoch, wanted, max_bytes, protocol: ring::terms::PROTOCOL }
     }
 
     /// Waits until the rate allows for what came after these bytes; shared by all sources.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cache_node::Hop;
 use client::{Apply, Config, Error, Outcome, Peers, Pull, Wanted};
-use ring::{Epoch, Member, MemberState, Registration as _, slot_of};
+use ring::{Epoch, Member, MemberState, Registration as _, slot_of, terms::PROTOCOL};
 
 use crate::{
     changes::removal,
@@ -27,7 +27,13 @@ async fn is_settled(node: &Running) -> bool {
 }
 
 fn pull(asker: &str, epoch: Epoch, key: &str) -> Pull {
-    Pull { node: asker.into(), epoch, wanted: Wanted::Keys(vec![key.to_owned()]), max_bytes: 0 }
+    Pull {
+        node: asker.into(),
+        epoch,
+        wanted: Wanted::Keys(vec![key.to_owned()]),
+        max_bytes: 0,
+        protocol: PROTOCOL,
+    }
 }
 
 /// A node with rows of version 1 in memory.

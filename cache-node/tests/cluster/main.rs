@@ -1,5 +1,6 @@
 //! Several nodes in one process, over real gRPC and HTTP on free ports, with a database and a membership in memory.
 
+mod agreement;
 mod answers;
 mod aside;
 mod changes;

@@ -1,7 +1,9 @@
 //! A member that is no node: it answers pulls as a test says, and can hold its answers back.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
+use catalog::{Catalog, Group};
+use client::identity::Answering;
 use parking_lot::Mutex;
 use proto::v1::{
     self,
@@ -10,6 +12,8 @@ use proto::v1::{
 use ring::{Member, MemberState, NodeId};
 use tokio::{net::TcpListener, sync::Notify};
 use tonic::{Request, Response, Status, transport::server::TcpIncoming};
+
+use crate::stack::CATALOG;
 
 /// What it has, and what it was asked.
 #[derive(Debug, Default)]
@@ -20,6 +24,8 @@ pub(crate) struct Source {
     pub(crate) holds: Mutex<bool>,
     pub(crate) reached: Notify,
     pub(crate) release: Notify,
+    /// How it declares its groups: as the catalog of the tests does, unless a test says otherwise.
+    pub(crate) groups: Mutex<HashMap<String, u64>>,
 }
 
 struct Service(Arc<Source>, NodeId);
@@ -36,11 +42,16 @@ impl Source {
             resp: String::new(),
             weight: 1,
             state: MemberState::Active,
+            terms: ring::Terms::default(),
         };
-        let source = Arc::new(Self::default());
+        let catalog = Catalog::parse("test.toml", CATALOG).unwrap();
+        let digest = |group: &Arc<Group>| (group.name.to_string(), catalog.digest_of(group.id));
+        let groups = Mutex::new(catalog.groups().iter().map(digest).collect());
+        let source = Arc::new(Self { groups, ..Self::default() });
         let service = HandoverServer::new(Service(source.clone(), member.id.clone()));
         tokio::spawn(
             tonic::transport::Server::builder()
+                .layer(Answering::new("", id))
                 .add_service(service)
                 .serve_with_incoming(TcpIncoming::from(listener)),
         );
@@ -82,6 +93,7 @@ impl Handover for Service {
             source.release.notified().await;
         }
         let node = self.1.to_string();
-        Ok(Response::new(v1::PullReply { node, incarnation: 1, epoch, entries, cursor: 0 }))
+        let groups = source.groups.lock().clone();
+        Ok(Response::new(v1::PullReply { node, incarnation: 1, epoch, entries, cursor: 0, groups }))
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 use cache_node::{Config, Node, Parts, Server};
 use catalog::Catalog;
 use client::Peers;
-use daemon::admin::Readiness;
+use daemon::{admin::Readiness, metrics::SharedRegistry};
 use loader::{Limits, Loader, memory::Memory};
 use ring::{Epoch, Member, Membership as _, NodeId, Registration, memory::Registry, slot_of};
 use tokio::{
@@ -45,6 +45,7 @@ pub(crate) struct Running {
     pub(crate) member: Member,
     pub(crate) readiness: Readiness,
     pub(crate) http: SocketAddr,
+    pub(crate) registry: SharedRegistry,
     pub(crate) stop: CancellationToken,
     pub(crate) served: JoinHandle<anyhow::Result<()>>,
     ports: Ports,
@@ -113,14 +114,21 @@ impl Stack {
     ) -> Running {
         let (server, mut made_of) = self.parts(id);
         made_of.registration = wrap(made_of.registration);
-        let (http, member) = (server.http_addr(), server.member(NodeId::from(id), 1));
+        self.run(server, made_of)
+    }
+
+    /// Runs a node that is made of these parts.
+    pub(crate) fn run(&self, server: Server, made_of: Parts) -> Running {
+        let (http, member) = (server.http_addr(), server.member(made_of.id.clone(), 1));
         let registry = daemon::metrics::shared();
         let node = Node::start(self.config.clone(), made_of, &mut registry.lock());
         let (readiness, stop) = (Readiness::new(), CancellationToken::new());
         // In a runtime of its own, which can end with all connections.
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let serving = runtime.spawn(server.serve(node.clone(), registry, readiness.clone(), stop.clone()));
-        Running { node, member, readiness, http, stop, served: serving, ports: Ports(Some(runtime)) }
+        let serving =
+            runtime.spawn(server.serve(node.clone(), registry.clone(), readiness.clone(), stop.clone()));
+        let ports = Ports(Some(runtime));
+        Running { node, member, readiness, http, registry, stop, served: serving, ports }
     }
 
     /// What a node is made of, and its ports.
@@ -153,6 +161,13 @@ impl Running {
             .filter(|key| ring.owner(slot_of(key)).is_some_and(|owner| owner.id == self.member.id))
             .take(count)
             .collect()
+    }
+
+    /// What a metric shows now; 0 if it is not shown.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let text = daemon::metrics::encode(&self.registry).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.map_or(0.0, |value| value.trim().parse().unwrap())
     }
 
     /// A key that this node owns now.

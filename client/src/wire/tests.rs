@@ -66,9 +66,10 @@ fn rings_survive_the_wire_and_give_the_same_owners() {
         resp: format!("{id}:6379"),
         weight: 2,
         state: if id == "c" { MemberState::Leaving } else { MemberState::Active },
+        terms: ring::Terms::default(),
     });
     let there = Ring::build(Epoch(42), members.to_vec(), 2);
-    let back = ring(ring_reply("a", &there));
+    let back = ring(ring_reply("shop", "a", &there));
     assert_eq!((back.epoch(), back.members(), back.replicas()), (there.epoch(), there.members(), 2));
     let slot = ring::slot_of("user:42");
     assert_eq!(back.owner(slot), there.owner(slot));

@@ -73,6 +73,7 @@ impl Fake {
         });
         let service = Handle(fake.clone());
         let server = tonic::transport::Server::builder()
+            .layer(client::identity::Answering::new("", id))
             .add_service(CacheServer::new(service.clone()))
             .add_service(InvalidationServer::new(service))
             .serve_with_incoming(TcpListenerStream::new(listener));
@@ -96,6 +97,7 @@ impl Fake {
             resp: String::new(),
             weight: 1,
             state: MemberState::Active,
+            terms: ring::Terms::default(),
         }
     }
 
@@ -222,7 +224,7 @@ impl Cache for Handle {
         self.0.thaw().await;
         self.0.rings_told.fetch_add(1, SeqCst);
         let ring = self.0.ring.lock().unwrap().clone();
-        Ok(Response::new(client::ring_reply(&self.0.id, &ring)))
+        Ok(Response::new(client::ring_reply("", &self.0.id, &ring)))
     }
 
     async fn set(&self, _: Request<v1::SetRequest>) -> Result<Response<v1::SetReply>, Status> {

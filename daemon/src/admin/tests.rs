@@ -15,7 +15,8 @@ async fn get(address: std::net::SocketAddr, path: &str) -> String {
 
 #[tokio::test]
 async fn the_port_tells_metrics_health_and_what_readiness_waits_for() {
-    let readiness = Readiness::new();
+    let warnings = Warnings::new();
+    let readiness = Readiness::new().with_warnings(&warnings);
     let router = router(metrics::shared(), readiness.clone(), Arc::new(|| Err("wedged".to_owned())));
     let listener = crate::bind("sync.http", "127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
@@ -42,6 +43,13 @@ async fn the_port_tells_metrics_health_and_what_readiness_waits_for() {
     );
     readiness.done("database");
     assert!(readiness.is_ready() && get(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+
+    warnings.set("replicas", Some("1 here, 2 on b".to_owned()));
+    let answer = get(address, "/readyz").await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.contains(r#""warnings":{"replicas":"1 here, 2 on b"}"#),
+        "{answer}"
+    );
 
     // A client that never finishes its request delays the stop by the grace and no more.
     let mut silent = tokio::net::TcpStream::connect(address).await.unwrap();

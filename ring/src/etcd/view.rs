@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::link::unsigned;
-use crate::{Epoch, Member, MemberState, NodeId, Ring};
+use crate::{Epoch, Member, MemberState, NodeId, Ring, Terms};
 
 /// A member's key at one revision.
 #[derive(Clone, Debug)]
@@ -73,6 +73,8 @@ struct Stored {
     #[serde(default = "one")]
     weight: u32,
     state: String,
+    #[serde(default = "Terms::untold")]
+    terms: Terms,
 }
 
 fn one() -> u32 {
@@ -81,16 +83,16 @@ fn one() -> u32 {
 
 /// The value to store for `member`.
 pub(super) fn encode(member: &Member) -> Vec<u8> {
-    let Member { grpc, http, resp, weight, state, .. } = member.clone();
-    serde_json::to_vec(&Stored { grpc, http, resp, weight, state: state.to_string() })
-        .expect("a struct of strings has a JSON form")
+    let Member { grpc, http, resp, weight, state, terms, .. } = member.clone();
+    serde_json::to_vec(&Stored { grpc, http, resp, weight, state: state.to_string(), terms })
+        .expect("a struct of strings and numbers has a JSON form")
 }
 
 fn decode(id: &NodeId, incarnation: u64, value: &[u8]) -> Result<Member, serde_json::Error> {
-    let Stored { grpc, http, resp, weight, state } = serde_json::from_slice(value)?;
+    let Stored { grpc, http, resp, weight, state, terms } = serde_json::from_slice(value)?;
     // A state of a later version: the node is live, so removals go to it; that it holds slots is said by `active` alone.
     let state = state.parse().unwrap_or(MemberState::Leaving);
-    Ok(Member { id: id.clone(), incarnation, grpc, http, resp, weight, state })
+    Ok(Member { id: id.clone(), incarnation, grpc, http, resp, weight, state, terms })
 }
 
 /// The members as far as this observer knows them.
@@ -217,6 +219,7 @@ mod tests {
                 resp: "r:6379".into(),
                 weight: 1,
                 state,
+                terms: crate::Terms::default(),
             })
         });
         Entry { id, created, modified: at as u64 + 2, value }

@@ -29,6 +29,7 @@ fn member(id: &str) -> Member {
         resp: format!("{id}:6379"),
         weight: 1,
         state: MemberState::Joining,
+        terms: ring::Terms::default(),
     }
 }
 

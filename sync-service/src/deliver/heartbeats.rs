@@ -67,12 +67,14 @@ impl Nodes {
             let snapshot = snapshots.borrow_and_update().clone();
             let reading = self.reading(&member.id);
             let watermarks = reading.map(|reading| snapshot.told(&reading));
-            let heartbeat = Heartbeat { epoch: membership.ring().epoch(), watermarks };
+            let epoch = membership.ring().epoch();
+            let heartbeat = Heartbeat { epoch, watermarks };
             // The node's own timeout is not relied on.
             let asked = self.appliers.heartbeat(&member, heartbeat, patience);
             let answered = match tokio::time::timeout(patience, asked).await {
                 Ok(Ok(reply)) => {
                     self.metrics.heartbeats.inc();
+                    self.standstill.heard(&reply.node, reply.epoch, epoch);
                     self.note(&reply.node, reply.incarnation, reply.confirmed_epoch, reply.clock);
                     true
                 }

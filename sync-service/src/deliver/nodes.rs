@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use catalog::Catalog;
 use client::Clock;
+use daemon::admin::Warnings;
 use parking_lot::Mutex;
-use ring::{Epoch, Member, Membership, NodeId, Ring};
+use ring::{Epoch, Member, Membership, NodeId, Ring, Terms, terms};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use super::worker::Worker;
-use super::{Appliers, Limits};
-use crate::metrics::DeliverMetrics;
+use super::{Appliers, Limits, Standstill};
+use crate::metrics::{DeliverMetrics, DifferenceLabel};
 use crate::watermarks::{Reading, Watermarks};
 
 /// What all workers share.
@@ -30,6 +31,8 @@ pub(super) struct Nodes {
     /// The last reading of each node's clock. Guards the map alone.
     pub(super) clocks: Mutex<BTreeMap<NodeId, Reading>>,
     pub(super) watermarks: Arc<Watermarks>,
+    pub(super) standstill: Standstill,
+    pub(super) warnings: Warnings,
 }
 
 impl Nodes {
@@ -81,7 +84,32 @@ impl Nodes {
         });
         self.confirmed.lock().retain(|id, _| ring.member(id).is_some());
         self.clocks.lock().retain(|id, _| ring.member(id).is_some());
+        self.standstill.retain(ring);
         self.appliers.retain(ring);
+    }
+
+    /// Compares what the members of a new ring go by with what this service was told.
+    pub(super) fn compare(&self, ring: &Ring) {
+        let own = Terms { replicas: ring.configured_replicas(), ..Terms::default() };
+        let found = terms::differences(ring, &own);
+        for what in terms::DIFFERENCES {
+            let text = found.iter().find(|difference| difference.what == what);
+            self.metrics.differences.get_or_create(&DifferenceLabel { what }).set(i64::from(text.is_some()));
+            self.warnings.set(what, text.map(|difference| difference.text.clone()));
+        }
+    }
+
+    /// Who is slow now, for `/readyz`.
+    pub(super) fn show_slow(&self) {
+        let workers = self.workers.lock();
+        let slow: Vec<_> =
+            workers.iter().filter(|(_, worker)| worker.is_slow()).map(|(id, _)| id.as_str()).collect();
+        let text = slow.first().map(|first| match slow.len() - 1 {
+            0 => format!("node {first} does not acknowledge: commits wait for it"),
+            more => format!("node {first} and {more} more do not acknowledge: commits wait for them"),
+        });
+        drop(workers);
+        self.warnings.set("nodes", text);
     }
 
     pub(super) fn close_all(&self) {

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::Service;
+use crate::deliver::Deliverer;
 use crate::metrics::PartitionLabel;
 use crate::offsets::Offsets;
 use crate::source::Source;
@@ -18,6 +19,7 @@ impl<S: Source> Service<S> {
         self: Arc<Self>,
         offsets: Arc<Offsets>,
         watermarks: Arc<Watermarks>,
+        deliverer: Arc<Deliverer>,
         running: CancellationToken,
     ) {
         let mut looks = tokio::time::interval(Duration::from_millis(250));
@@ -26,6 +28,12 @@ impl<S: Source> Service<S> {
         // Dropping a tick loses nothing.
         while running.run_until_cancelled(looks.tick()).await.is_some() {
             self.show(&offsets, &mut shown);
+            deliverer.show();
+            match deliverer.standstill().reason() {
+                Some(reason) => self.readiness.wait("delivery", reason),
+                None => self.readiness.done("delivery"),
+            }
+            self.readiness.set_ready();
             self.show_watermarks(&watermarks, &mut watermarks_shown);
         }
     }
@@ -53,7 +61,6 @@ impl<S: Source> Service<S> {
         } else {
             self.readiness.done("membership");
         }
-        self.readiness.set_ready();
         let acknowledged = offsets.acknowledged();
         let mut owned = Vec::new();
         for end in self.source.ends() {

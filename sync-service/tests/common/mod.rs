@@ -193,6 +193,7 @@ impl Running {
             resp: String::new(),
             weight: 1,
             state: MemberState::Active,
+            terms: ring::Terms::default(),
         };
         let registration = registry.register(member);
         let node = Arc::new(Node::default());

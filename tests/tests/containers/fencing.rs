@@ -36,7 +36,7 @@ const PIPELINED: usize = 8;
 const READERS: usize = 8;
 
 /// Succeeds when everything that is in the topic has been committed: delivered to all, or the lease of who did not answer is gone.
-fn all_committed(stack: &Stack, name: &str) -> Result<(), String> {
+pub(crate) fn all_committed(stack: &Stack, name: &str) -> Result<(), String> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", stack.brokers())
         .set("group.id", name)

@@ -51,7 +51,16 @@ impl Members {
             .filter_map(|node| {
                 let state = self.get(node)?;
                 let (grpc, http, resp) = (String::new(), String::new(), String::new());
-                Some(Member { id: NAMES[node].into(), incarnation: 1, grpc, http, resp, weight: 1, state })
+                Some(Member {
+                    id: NAMES[node].into(),
+                    incarnation: 1,
+                    grpc,
+                    http,
+                    resp,
+                    weight: 1,
+                    state,
+                    terms: ring::Terms::default(),
+                })
             })
             .collect()
     }

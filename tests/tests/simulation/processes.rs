@@ -14,24 +14,15 @@ use loader::{Limits, Loader};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng, seq::IndexedRandom as _};
-use ring::{Member, MemberState, NodeId};
+use ring::NodeId;
 use sync_service::{Service, config::Sync, offsets::Offsets};
 use tokio::time::{sleep, timeout};
 use tokio_stream::{StreamExt as _, wrappers::UnboundedReceiverStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    batch::Without,
-    clock::Party,
-    database::Rows,
-    direct::Direct,
-    etcd::{View, millis},
-    kafka::Consumer,
-    registration::Lease,
-    stream::connector,
-    trace,
-    truth::Asked,
-    world::Shared,
+    batch::Without, clock::Party, database::Rows, direct::Direct, etcd::millis, kafka::Consumer, membership,
+    stream::connector, trace, truth::Asked, world::Shared,
 };
 
 /// How calls are made, by everybody.
@@ -61,15 +52,6 @@ fn seed(shared: &Shared, party: Party, life: u64) -> u64 {
 pub(crate) async fn node(shared: Arc<Shared>, party: Party, life: u64, leave: CancellationToken) {
     let scenario = &shared.scenario;
     let id = NodeId::from(party.to_string());
-    let member = Member {
-        id: id.clone(),
-        incarnation: 0,
-        grpc: format!("http://{party}:7400"),
-        http: format!("http://{party}:7401"),
-        resp: String::new(),
-        weight: 1,
-        state: MemberState::Joining,
-    };
     let config = cache_node::Config {
         id: party.to_string(),
         quarantine: if shared.without == Without::Quarantine { Duration::ZERO } else { scenario.quarantine },
@@ -99,8 +81,8 @@ pub(crate) async fn node(shared: Arc<Shared>, party: Party, life: u64, leave: Ca
     let made_of = Parts {
         catalog: shared.catalog.clone(),
         loader: Loader::new(Arc::new(rows), limits, loader::Metrics::default()),
-        membership: View::new(&shared.etcd, party),
-        registration: Lease::begin(party, member, shared.etcd.clone(), shared.network.clone()),
+        membership: membership::view(&shared, party),
+        registration: membership::registration(&shared, party),
         peers: Peers::new(calls(&shared, party)),
         id,
     };
@@ -142,7 +124,7 @@ pub(crate) async fn sync(
     let service = Service::new(
         config,
         shared.catalog.clone(),
-        View::new(&shared.etcd, party),
+        membership::view(&shared, party),
         Peers::new(calls(&shared, party)),
         source,
         &mut Registry::default(),
@@ -152,7 +134,7 @@ pub(crate) async fn sync(
 
 /// An application: reads keys, and has every answer checked.
 pub(crate) async fn application(shared: Arc<Shared>, party: Party, quiet: Arc<AtomicBool>) {
-    let view = View::new(&shared.etcd, party);
+    let view = membership::view(&shared, party);
     let client = if party == Party::Client(1) {
         Client::from_membership(view.clone(), calls(&shared, party))
     } else {
@@ -252,7 +234,7 @@ fn judge(
 
 /// Asks every node for every key, after all is over: nothing old may be left.
 async fn look_last(shared: &Shared, peers: &Peers) {
-    let ring = shared.etcd.ring();
+    let ring = membership::ring(shared);
     for member in ring.members() {
         let keys = shared.truth.lock().keys();
         for key in keys {

@@ -18,6 +18,8 @@ pub(crate) const CLIENTS: u8 = 2;
 /// One seed's cluster, load and faults.
 pub(crate) struct Scenario {
     pub(crate) seed: u64,
+    /// Whether the members are a fixed list, without leases: then none joins.
+    pub(crate) fixed: bool,
     pub(crate) replicas: usize,
     pub(crate) syncs: u8,
     pub(crate) partitions: usize,
@@ -100,8 +102,15 @@ impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "seed {}: replicas {}, sync services {}, partitions {}, log ahead by up to {} ms, latency {:?} ms, fenced {:?}",
-            self.seed, self.replicas, self.syncs, self.partitions, self.gap, self.latency, self.fenced
+            "seed {}: {}replicas {}, sync services {}, partitions {}, log ahead by up to {} ms, latency {:?} ms, fenced {:?}",
+            self.seed,
+            if self.fixed { "fixed list, " } else { "" },
+            self.replicas,
+            self.syncs,
+            self.partitions,
+            self.gap,
+            self.latency,
+            self.fenced
         )
     }
 }
@@ -112,6 +121,11 @@ fn mirror_lease(seed: u64) -> Option<Duration> {
     rng.random_bool(0.4).then(|| Duration::from_millis(rng.random_range(60..=250)))
 }
 
+/// By dice of its own, too.
+fn fixed(seed: u64) -> bool {
+    SmallRng::seed_from_u64(seed ^ 0x6669_7865).random_bool(0.2)
+}
+
 impl Scenario {
     /// Draws everything from the seed.
     pub(crate) fn draw(seed: u64) -> Self {
@@ -120,6 +134,7 @@ impl Scenario {
         let partitions = rng.random_range(1..=3);
         let mut scenario = Self {
             seed,
+            fixed: fixed(seed),
             replicas: rng.random_range(1..=2),
             syncs,
             partitions,
@@ -143,6 +158,12 @@ impl Scenario {
             draw.one();
         }
         let mut faults = draw.faults;
+        if scenario.fixed {
+            let newcomer = Party::Node(NODES + 1);
+            faults.retain(|(_, fault)| {
+                !matches!(fault, Fault::Start(party) | Fault::Leave(party) if *party == newcomer)
+            });
+        }
         faults.sort_by_key(|(at, _)| *at);
         scenario.faults = faults;
         scenario

@@ -12,7 +12,7 @@ use catalog::Catalog;
 use client::Outcome;
 use parking_lot::Mutex;
 use rand::{SeedableRng as _, rngs::SmallRng, seq::SliceRandom as _};
-use ring::{MemberState, rules};
+use ring::{MemberState, fixed::Fixed, rules};
 use sync_service::offsets::Offsets;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +23,7 @@ use crate::{
     etcd::{Etcd, millis},
     host::Host,
     kafka::Kafka,
+    membership,
     network::{Link, Network},
     processes,
     scenario::{CLIENTS, Counts, Fault, NODES, Scenario},
@@ -42,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) network: Arc<Network>,
     pub(crate) etcd: Arc<Etcd>,
+    /// The members, where they are a fixed list.
+    pub(crate) list: Option<Fixed>,
     pub(crate) kafka: Arc<Mutex<Kafka>>,
     pub(crate) truth: Arc<Mutex<Truth>>,
     pub(crate) pace: Arc<Mutex<Pace>>,
@@ -167,6 +170,7 @@ impl World {
             catalog: catalog(),
             network,
             etcd,
+            list: membership::list(&scenario),
             kafka,
             truth,
             pace: Arc::default(),
@@ -345,7 +349,7 @@ impl World {
         while calm < quarantine + 150 {
             if clock::now() >= limit {
                 let undelivered = !self.shared.truth.lock().all_delivered();
-                let ring = self.shared.etcd.ring();
+                let ring = membership::ring(&self.shared);
                 self.shared.broken(format!("nothing settles: undelivered {undelivered}, {ring:?}"));
                 return;
             }
@@ -372,7 +376,7 @@ impl World {
     }
 
     fn is_calm(&self) -> bool {
-        let ring = self.shared.etcd.ring();
+        let ring = membership::ring(&self.shared);
         let active = |party: &Party| {
             !matches!(party, Party::Node(_))
                 || ring.members().iter().any(|member| {
