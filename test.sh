@@ -154,7 +154,7 @@ on_containers() { # NAME TARGETS...: runs test targets that need an engine and o
 }
 
 containers() {
-    on_containers "container tests" --workspace --test containers --test mysql
+    on_containers "container tests" --workspace --test containers --test mysql --test switchover
 }
 
 clients() {

@@ -119,6 +119,11 @@ impl Node {
         &self.agreement.warnings
     }
 
+    /// What a person should know of the server behind the database.
+    pub fn database_warnings(&self) -> Warnings {
+        self.loader.source().warnings()
+    }
+
     /// Who answers here, for the services.
     pub(crate) fn answering(&self) -> &Answering {
         &self.agreement.answering

@@ -192,7 +192,7 @@ impl Node {
     }
 
     /// Flushes the groups that this node's catalog has; of others it can hold nothing.
-    fn flush_known(&self, names: &[String], origin: &Arc<str>) {
+    pub(crate) fn flush_known(&self, names: &[String], origin: &Arc<str>) {
         for name in names {
             if let Some(group) = self.catalog.group(name) {
                 self.gate.flush(group.id.0);

@@ -223,6 +223,7 @@ impl Fills {
         let refused = match why {
             Untagged::TooMany { .. } => Refused::TooManyTags,
             Untagged::Unreadable(_) => Refused::UnreadableTag,
+            Untagged::NotPrimary => Refused::NotPrimary,
         };
         self.metrics.refused(refused);
         self.gate.recorder().record(place.hash, What::Refused { why: refused.label() });

@@ -23,7 +23,7 @@ use std::{
         Arc,
         atomic::{
             AtomicU64,
-            Ordering::{AcqRel, Acquire},
+            Ordering::{AcqRel, Acquire, Release},
         },
     },
     time::Duration,
@@ -90,9 +90,14 @@ pub struct Gate {
     groups: Box<[Group]>,
     tags: Tags,
     base: Instant,
-    quarantine: Duration,
+    /// In nanoseconds.
+    quarantine: AtomicU64,
     /// By group; none are compressed if it is empty.
     compression: Box<[Compression]>,
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[derive(Debug)]
@@ -130,9 +135,19 @@ impl Gate {
                 .collect(),
             tags: Tags::new(TAG_LOG),
             base: Instant::now(),
-            quarantine,
+            quarantine: AtomicU64::new(nanos(quarantine)),
             compression: Box::default(),
         }
+    }
+
+    /// How long after a removal a fill is served but not stored.
+    pub fn quarantine(&self) -> Duration {
+        Duration::from_nanos(self.quarantine.load(Acquire))
+    }
+
+    /// Changes the quarantine, for what is stored from here on.
+    pub fn set_quarantine(&self, quarantine: Duration) {
+        self.quarantine.store(nanos(quarantine), Release);
     }
 
     /// Has values compressed in memory, by group.
@@ -213,8 +228,9 @@ impl Gate {
         let acquisition = view.acquired?.0;
         let token = Token { seq: log.seq(), started, generation: view.generation, acquisition, tags };
         // Which tags the value will have is not known yet: any that the group may carry.
-        let tagged = self.tagged(place.group).map(|at| at + self.quarantine);
-        let unsettled = unsettled(&view, self.quarantine).max(tagged);
+        let quarantine = self.quarantine();
+        let tagged = self.tagged(place.group).map(|at| at + quarantine);
+        let unsettled = unsettled(&view, quarantine).max(tagged);
         Some((token, unsettled.filter(|until| started < *until)))
     }
 
@@ -242,7 +258,7 @@ impl Gate {
         let packed = self.pack(place.group, filled.value.as_ref());
         let log = self.shard(place.hash).lock();
         let view = self.view(&log, place, &filled.tags, token.seq, token.started, live());
-        may_store(token, &view, self.quarantine)?;
+        may_store(token, &view, self.quarantine())?;
         let inserted = self.put(token, place, token.started, filled, packed.as_ref());
         drop(log); // held until here: a removal must not come between the check and the insert
         Ok(inserted)
@@ -415,7 +431,7 @@ impl Gate {
     ) -> View {
         let (tagged, tags_forgotten) = self.tags.view(tags);
         // Removals at least a quarantine older than the token matter no more, unless they have a later number.
-        let since_time = started.checked_sub(self.quarantine).unwrap_or(self.base);
+        let since_time = started.checked_sub(self.quarantine()).unwrap_or(self.base);
         // The generation first: its flush is then in `flushed` already.
         let generation = self.generation(place.group);
         View {

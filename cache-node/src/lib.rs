@@ -42,6 +42,7 @@ mod scan;
 mod serve;
 mod stale;
 mod stats;
+mod switchover;
 mod warm;
 mod watermarks;
 

@@ -64,6 +64,7 @@ impl Node {
         self.tasks.spawn(self.clone().warm_up());
         self.tasks.spawn(self.clone().count_hot_keys());
         self.tasks.spawn(self.clone().fill_in_background());
+        self.tasks.spawn(self.clone().follow_server());
     }
 
     /// Goes by a ring, if it is newer than the last one. What it takes from this node is no longer served or filled when
@@ -141,6 +142,7 @@ impl Node {
     }
 
     async fn try_activate(&self) -> Result<(), ring::Error> {
+        self.heed_visibility();
         let ring = self.membership.read().await?;
         self.take_ring(&ring);
         self.take_incarnation();

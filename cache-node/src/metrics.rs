@@ -100,6 +100,10 @@ pub(crate) struct NodeMetrics {
     pub(crate) removes_hit: Counter,
     /// Removals of tags applied.
     pub(crate) tag_removes: Counter,
+    /// Changes of the database's server that were flushed for.
+    pub(crate) switchovers: Counter,
+    /// How long after a removal a fill is not stored.
+    pub(crate) quarantine: Gauge<f64, AtomicU64>,
     /// Group flushes applied.
     pub(crate) flushes: Counter,
     /// Flushes asked for by a name that no group of this node's catalog has.
@@ -233,6 +237,8 @@ impl NodeMetrics {
             removes: Counter::default(),
             removes_hit: Counter::default(),
             tag_removes: Counter::default(),
+            switchovers: Counter::default(),
+            quarantine: Gauge::default(),
             flushes: Counter::default(),
             unknown_groups: Counter::default(),
             apply_seconds: seconds(),
@@ -256,6 +262,17 @@ impl NodeMetrics {
         registry.register("bad_keys", "Requested keys that no group has", metrics.bad_keys.clone());
         registry.register("removes", "Removals applied", metrics.removes.clone());
         registry.register("removes_hit", "Removals whose key was in memory", metrics.removes_hit.clone());
+        registry.register(
+            "database_switches",
+            "Changes of the database's server, or of its being the primary, after which all groups were flushed",
+            metrics.switchovers.clone(),
+        );
+        registry.register_with_unit(
+            "quarantine",
+            "How long after a removal a fill of the key is served and not stored",
+            Unit::Seconds,
+            metrics.quarantine.clone(),
+        );
         registry.register("tag_removes", "Removals of tags applied", metrics.tag_removes.clone());
         registry.register("flushes", "Group flushes applied", metrics.flushes.clone());
         registry.register(

@@ -71,6 +71,7 @@ pub struct Node {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) slots: Arc<Slots>,
+    pub(crate) loader: Arc<Loader>,
     pub(crate) fills: Arc<Fills>,
     pub(crate) warm: Arc<Warm>,
     pub(crate) departures: Departures,
@@ -156,7 +157,7 @@ impl Node {
         let reloads = parts.catalog.groups().iter().any(|group| group.on_change == OnChange::Reload);
         let fills = Fills::new(
             gate.clone(),
-            parts.loader,
+            parts.loader.clone(),
             life.clone(),
             metrics.clone(),
             watermarks.clone(),
@@ -176,6 +177,7 @@ impl Node {
             catalog: parts.catalog,
             gate,
             slots,
+            loader: parts.loader,
             fills,
             warm,
             departures,
@@ -198,6 +200,7 @@ impl Node {
             births: Mutex::new(()),
             turns: Mutex::new(()),
         });
+        node.metrics.quarantine.set(node.gate.quarantine().as_secs_f64());
         node.take_ring(&node.membership.ring());
         node.follow();
         node

@@ -120,7 +120,7 @@ impl Server {
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
         let close = CancellationToken::new();
-        let readiness = readiness.with_warnings(node.warnings());
+        let readiness = readiness.with_warnings(node.warnings()).with_warnings(&node.database_warnings());
         let router = http::router(node.clone(), admin::router(registry, readiness.clone(), admin::healthy()));
         let (reporter, health) = tonic_health::server::health_reporter();
         let grpc = grpc::serve(self.grpc, node.clone(), health, close.clone());

@@ -107,6 +107,11 @@ impl Loader {
         })
     }
 
+    /// Where it reads.
+    pub fn source(&self) -> &Arc<dyn RowSource> {
+        &self.source
+    }
+
     /// Reads the current value of `key`, or `None` when there is no such row.
     ///
     /// The database read begins after this call. Dropping the future is safe: a batch goes on for the others in it.

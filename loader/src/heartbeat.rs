@@ -50,7 +50,7 @@ impl Heartbeat {
         })?;
         let tables = tables.iter().map(|name| Table::parse(name)).collect::<Result<_, _>>()?;
         Ok(Self {
-            pool: Pool::new(options, 1, config.deadline),
+            pool: Pool::new(options, 1, config.deadline, config.max_lifetime),
             tables,
             writer: writer.to_owned(),
             rows: rows.max(1),
@@ -152,14 +152,14 @@ impl Heartbeat {
             query = query.bind(*value);
         }
         let done = timeout(self.deadline, query.execute(&mut lease.connection)).await;
-        self.finish(lease, done).map(drop)
+        self.finish(lease, done).await.map(drop)
     }
 
     async fn fetch(&self, statement: String) -> Result<Vec<(String, i64)>, Failure> {
         let mut lease = self.take().await?;
         let query = sqlx::query(AssertSqlSafe(statement));
         let rows = timeout(self.deadline, query.fetch_all(&mut lease.connection)).await;
-        let rows = self.finish(lease, rows)?;
+        let rows = self.finish(lease, rows).await?;
         let one = |row: &sqlx::mysql::MySqlRow| Ok((row.try_get("writer")?, row.try_get("beat")?));
         rows.iter().map(one).collect::<Result<_, _>>().map_err(Failure::Sql)
     }
@@ -168,19 +168,19 @@ impl Heartbeat {
         self.pool.take().await.map_err(Failure::Ours)
     }
 
-    fn finish<T>(
+    async fn finish<T>(
         &self,
         lease: Lease,
         done: Result<sqlx::Result<T>, tokio::time::error::Elapsed>,
     ) -> Result<T, Failure> {
         match done {
             Ok(Ok(done)) => {
-                lease.finish();
+                lease.finish().await;
                 Ok(done)
             }
             Ok(Err(error)) => {
                 if matches!(error, sqlx::Error::Database(_)) {
-                    lease.finish();
+                    lease.finish().await;
                 } else {
                     self.pool.forget_idle();
                 }

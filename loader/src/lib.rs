@@ -22,6 +22,7 @@ mod lanes;
 mod loaded;
 mod metrics;
 mod plan;
+mod server;
 mod source;
 
 use std::sync::Arc;
@@ -35,6 +36,7 @@ pub use fills::{Limits, Loader};
 pub use heartbeat::Heartbeat;
 pub use loaded::{Loaded, Untagged};
 pub use metrics::Metrics;
+pub use server::Server;
 pub use source::RowSource;
 
 /// Opens the database of `config`, by the scheme of its URL: `mysql://..` or `sqlite:path`.

@@ -7,11 +7,11 @@ use bytes::Bytes;
 pub struct Loaded {
     /// JSON, or `None` when there is no such row.
     pub value: Option<Bytes>,
-    /// The tags of its rows, each once; or why they can't be told, so that the value must not be stored.
+    /// The tags of its rows, each once; or why the value must not be stored, whatever its tags are.
     pub tags: Result<Arc<[Arc<str>]>, Untagged>,
 }
 
-/// Why the tags of a value can't be told.
+/// Why a value is served and must not be stored: mostly that its tags can't be told.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Untagged {
     /// There are more than the group's `max_tags`.
@@ -23,6 +23,9 @@ pub enum Untagged {
     /// A column's value can be no part of a tag.
     #[error(transparent)]
     Unreadable(#[from] catalog::BadTag),
+    /// It was read from a server that took writes and takes none any more: another one may by now.
+    #[error("the database's server is not the primary any more")]
+    NotPrimary,
 }
 
 impl Untagged {
@@ -31,6 +34,7 @@ impl Untagged {
         match self {
             Self::TooMany { .. } => "too_many_tags",
             Self::Unreadable(_) => "unreadable_tag",
+            Self::NotPrimary => "not_primary",
         }
     }
 }

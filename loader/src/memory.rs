@@ -6,15 +6,16 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use catalog::{Group, Key};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
-use crate::{Error, Loaded, RowSource, Untagged};
+use crate::{Error, Loaded, RowSource, Server, Untagged};
 
 /// Rows by key text. Cheap to clone; clones share everything.
 ///
@@ -36,6 +37,7 @@ struct Shared {
     calls: Mutex<Vec<Vec<String>>>,
     holding: AtomicBool,
     single: AtomicBool,
+    server: watch::Sender<Server>,
     running: AtomicUsize,
     most_running: AtomicUsize,
 }
@@ -82,6 +84,16 @@ impl Memory {
         self.shared.single.store(true, Ordering::SeqCst);
     }
 
+    /// Says that the server behind it is another one now.
+    pub fn switch(&self) {
+        self.shared.server.send_modify(|server| server.switches += 1);
+    }
+
+    /// Says how long its changes are in the stream before they are seen.
+    pub fn hide_for(&self, unseen_for: Duration) {
+        self.shared.server.send_modify(|server| server.unseen_for = unseen_for);
+    }
+
     /// The keys of every load so far, in the order in which the loads began.
     pub fn calls(&self) -> Vec<Vec<String>> {
         self.shared.calls.lock().clone()
@@ -97,6 +109,10 @@ impl Memory {
 impl RowSource for Memory {
     fn batches(&self, _group: &Group) -> bool {
         !self.shared.single.load(Ordering::SeqCst)
+    }
+
+    fn server(&self) -> watch::Receiver<Server> {
+        self.shared.server.subscribe()
     }
 
     async fn load(&self, _group: &Arc<Group>, keys: &[Key]) -> Result<Vec<Loaded>, Error> {

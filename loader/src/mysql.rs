@@ -5,30 +5,35 @@
 
 mod bind;
 mod check;
+mod identity;
 pub(crate) mod pool;
 mod schema;
 mod value;
+mod visibility;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use catalog::{Catalog, Dialect, Group, GroupId, Key, Query, Report, TagSource, schema::Schema};
-use daemon::config::Database;
+use daemon::{admin::Warnings, config::Database};
 use futures_util::TryStreamExt;
 use sqlx::{
     AssertSqlSafe, Row as _,
     mysql::{MySqlArguments, MySqlConnectOptions, MySqlConnection, MySqlRow},
 };
-use tokio::sync::OnceCell;
+use tokio::{
+    sync::{OnceCell, watch},
+    time::Instant,
+};
 use tracing::{debug, info, warn};
 
 use crate::{
-    Error, Loaded, RowSource,
+    Error, Loaded, RowSource, Server, Untagged,
     assign::{Assignment, Collected},
     cell::Names,
     mysql::{
         bind::Binding,
-        pool::{Pool, server_error},
+        pool::{Finished, Pool, server_error},
         value::Form,
     },
     plan::{Plan, chunks, named},
@@ -36,6 +41,12 @@ use crate::{
 
 /// Between two looks at a database that is down, while the start waits for it.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How often a reading is repeated because the server behind it has changed.
+const MOST_VOID: u32 = 3;
+/// How often a server that nobody reads from any more is asked who it is, and how often its settings are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+const SETTINGS: Duration = Duration::from_mins(1);
 
 /// Rows from MySQL. Made without a connection; [`ready`](RowSource::ready) waits for the first one and checks the catalog's queries.
 pub struct Mysql {
@@ -65,7 +76,7 @@ impl Mysql {
         let options = options.statement_cache_capacity(512);
         Ok(Arc::new(Self {
             catalog: Arc::clone(catalog),
-            pool: Pool::new(options, config.pool, config.deadline),
+            pool: Pool::new(options, config.pool, config.deadline, config.max_lifetime),
             deadline: config.deadline,
             plans,
             bindings: OnceCell::new(),
@@ -77,7 +88,7 @@ impl Mysql {
         let mut lease = self.pool.take().await?;
         match schema::read(&mut lease.connection, schema::databases(&self.catalog).as_deref()).await {
             Ok(schema) => {
-                lease.finish();
+                lease.finish().await;
                 let _ = self.bindings.set(schema::bindings(&self.catalog, &schema));
                 Ok(schema)
             }
@@ -103,13 +114,24 @@ impl Mysql {
             .ok_or_else(|| Error::query(&group.name, "the group is of another catalog"))?;
         let bindings = self.bindings(group).await?;
         let mut again = true;
+        let mut void = 0;
         loop {
             let mut lease = self.pool.take().await?;
             match read(&mut lease.connection, plan, bindings, group, keys).await {
-                Ok(values) => {
-                    lease.finish();
-                    return Ok(values);
-                }
+                Ok(values) => match lease.finish().await {
+                    Finished::Counts { keep: true } => return Ok(values),
+                    Finished::Counts { keep: false } => {
+                        let tags = Err(Untagged::NotPrimary);
+                        return Ok(values
+                            .into_iter()
+                            .map(|loaded| Loaded { tags: tags.clone(), ..loaded })
+                            .collect());
+                    }
+                    Finished::Void if void < MOST_VOID => void += 1,
+                    Finished::Void => {
+                        return Err(self.pool.unavailable("its server changes again and again"));
+                    }
+                },
                 Err(Failure::Ours(error)) => return Err(error),
                 Err(Failure::Sql(error)) if is_lost(&error) => {
                     // The server went away since the connection was last used: the others went with it. Reading again is safe.
@@ -122,7 +144,7 @@ impl Mysql {
                 }
                 Err(Failure::Sql(error)) => {
                     if matches!(error, sqlx::Error::Database(_)) {
-                        lease.finish();
+                        lease.finish().await;
                     }
                     return Err(match server_error(&error) {
                         // max_execution_time, and MariaDB's max_statement_time.
@@ -172,6 +194,28 @@ impl RowSource for Mysql {
         let mut seen = std::collections::HashSet::new();
         report.problems.retain(|problem| seen.insert(problem.to_string()));
         Ok(report)
+    }
+
+    fn server(&self) -> watch::Receiver<Server> {
+        self.pool.server().subscribe()
+    }
+
+    fn warnings(&self) -> Warnings {
+        self.pool.warnings().clone()
+    }
+
+    async fn attend(&self) {
+        let mut settings = Instant::now();
+        loop {
+            tokio::time::sleep(LOOK).await;
+            self.pool.verify().await;
+            if settings.elapsed() >= SETTINGS {
+                settings = Instant::now();
+                if let Err(error) = self.check_server().await {
+                    debug!(%error, "the server's settings can't be looked at");
+                }
+            }
+        }
     }
 
     async fn load(&self, group: &Arc<Group>, keys: &[Key]) -> Result<Vec<Loaded>, Error> {

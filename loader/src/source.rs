@@ -2,8 +2,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use catalog::{Group, Key, Report};
+use daemon::admin::Warnings;
+use tokio::sync::watch;
 
-use crate::{Error, Loaded};
+use crate::{Error, Loaded, Server};
 
 /// Where the row of a missing key comes from.
 #[async_trait]
@@ -23,6 +25,21 @@ pub trait RowSource: Send + Sync + 'static {
     /// Checks the catalog's queries now: all problems at once, errors and warnings. Fails only if the database can't be asked.
     async fn check(&self) -> Result<Report, Error> {
         Ok(Report::default())
+    }
+
+    /// What is known of the server behind it, and each change of that; nothing ever, by default.
+    fn server(&self) -> watch::Receiver<Server> {
+        watch::channel(Server::default()).1
+    }
+
+    /// What a person should know of it, for `/readyz`.
+    fn warnings(&self) -> Warnings {
+        Warnings::new()
+    }
+
+    /// Looks after the server for as long as it is polled, so that [`server`](Self::server) is true also while nothing is read. Never returns.
+    async fn attend(&self) {
+        std::future::pending().await
     }
 
     /// Reads the current rows of `keys`, all of `group`, from the primary.

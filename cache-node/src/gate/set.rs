@@ -16,7 +16,7 @@ impl Gate {
         let packed = self.pack(place.group, filled.value.as_ref());
         let log = self.shard(place.hash).lock();
         let view = self.view(&log, place, &filled.tags, token.seq, token.started, live());
-        may_store(token, &view, self.quarantine).map_err(Refusal::Gate)?;
+        may_store(token, &view, self.quarantine()).map_err(Refusal::Gate)?;
         let now = tokio::time::Instant::now();
         if self.peek(place, &filled.key, now).is_some_and(|entry| entry.filled > token.started) {
             return Err(Refusal::Superseded);

@@ -67,6 +67,9 @@ pub enum Refused {
     /// The value has a row that a tag can't be made of.
     #[error("a tag of the value can't be told")]
     UnreadableTag,
+    /// The value was read from a server that is not the primary any more.
+    #[error("the database's server is not the primary any more")]
+    NotPrimary,
     /// The log of removals no longer reaches back to the fill's beginning.
     #[error("the log of removals does not reach back to the fill's beginning")]
     LogOverrun,
@@ -83,12 +86,13 @@ pub enum Refused {
 
 impl Refused {
     /// All reasons, for metrics.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Removed,
         Self::Quarantine,
         Self::TagRemoved,
         Self::TooManyTags,
         Self::UnreadableTag,
+        Self::NotPrimary,
         Self::LogOverrun,
         Self::Flushed,
         Self::SlotLost,
@@ -103,6 +107,7 @@ impl Refused {
             Self::TagRemoved => "tag_removed",
             Self::TooManyTags => "too_many_tags",
             Self::UnreadableTag => "unreadable_tag",
+            Self::NotPrimary => "not_primary",
             Self::LogOverrun => "log_overrun",
             Self::Flushed => "flushed",
             Self::SlotLost => "slot_lost",

@@ -131,7 +131,7 @@ impl Node {
         }
         let place = place(&key);
         if self.slots.owned(place.slot).is_some() {
-            self.fill_later(key, place, Why::Reload, Instant::now() + self.config.quarantine);
+            self.fill_later(key, place, Why::Reload, Instant::now() + self.gate.quarantine());
         }
     }
 

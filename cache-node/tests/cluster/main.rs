@@ -18,4 +18,5 @@ mod source;
 mod stack;
 mod stale;
 mod storm;
+mod switchover;
 mod tags;

@@ -8,7 +8,7 @@ use sqlx::{
 
 use crate::{
     Error,
-    mysql::{Mysql, is_lost, pool, schema},
+    mysql::{Mysql, is_lost, pool, schema, visibility},
     plan::compared,
 };
 
@@ -38,7 +38,15 @@ impl Mysql {
             Ok(variables) => variables,
             Err(error) => return Err(self.pool.unavailable(&pool::reason(&error))),
         };
-        lease.finish();
+        lease.finish().await;
+        let unseen_for = visibility::unseen_for(&variables);
+        self.pool
+            .server()
+            .send_if_modified(|server| std::mem::replace(&mut server.unseen_for, unseen_for) != unseen_for);
+        let hidden = visibility::warning(unseen_for);
+        self.pool
+            .warnings()
+            .set("semi_sync", hidden.as_ref().map(|(text, remedy)| format!("{text}; {remedy}")));
         let is = |name: &str, value: &str| {
             variables.get(name).is_some_and(|have| have.eq_ignore_ascii_case(value))
         };
@@ -52,6 +60,9 @@ impl Mysql {
                 remedy: Some(remedy.to_owned()),
             });
         };
+        if let Some((text, remedy)) = &hidden {
+            warn(text, remedy);
+        }
         if is("read_only", "ON") {
             warn(
                 "the server is read-only and probably a replica; one that lags fills the cache with rows that are old already",
@@ -79,7 +90,7 @@ impl Mysql {
                 Err(self.pool.unavailable(&pool::reason(&error)))
             }
             answer @ (Ok(_) | Err(sqlx::Error::Database(_))) => {
-                lease.finish();
+                lease.finish().await;
                 Ok(answer)
             }
             // The connection is in the middle of an answer that it can't read.

@@ -3,24 +3,29 @@
 //! sqlx's own pool is made for services that would rather wait: it retries a refused connection until its timeout and pings each
 //! connection after use. A fill wants the truth at once. Here a failed connection marks the database as down, one task asks it
 //! again with backoff, and until it answers every fill fails at once with the reason.
+//!
+//! A connection is used for a limited time, and what was read on it counts only if the server is still the one that it was
+//! ([`identity`](super::identity)).
 
 use std::{
     sync::{Arc, Weak},
     time::Duration,
 };
 
+use daemon::admin::Warnings;
 use parking_lot::Mutex;
 use sqlx::{
     ConnectOptions as _, Connection as _, Executor as _,
     mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError},
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{Instant, sleep, timeout},
 };
 use tracing::{info, warn};
 
-use crate::Error;
+use super::identity::{self, Look, Servers, VERIFY};
+use crate::{Error, Server};
 
 /// Between two attempts to reach a database that is down.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -37,6 +42,10 @@ pub(crate) struct Pool {
     address: Arc<str>,
     connect_timeout: Duration,
     query_timeout: Duration,
+    /// A connection that is older is not used again.
+    lifetime: Duration,
+    server: watch::Sender<Server>,
+    warnings: Warnings,
     slots: Arc<Semaphore>,
     /// Guards the idle connections and the state; never held while anything waits.
     state: Mutex<State>,
@@ -49,15 +58,43 @@ struct State {
     /// Connections of an older generation are not used again.
     generation: u64,
     down: Option<Arc<str>>,
+    servers: Servers,
+    /// Whether something was read since the server was last asked who it is.
+    unverified: bool,
 }
 
 struct Idle {
     connection: MySqlConnection,
     since: Instant,
+    known: Known,
+}
+
+/// What is known of a connection.
+#[derive(Clone, Copy)]
+struct Known {
+    born: Instant,
+    /// When its server was last asked who it is.
+    verified: Instant,
+    /// Whether what is read there may be kept.
+    keep: bool,
+}
+
+/// What became of a reading when its connection was given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Finished {
+    /// It counts. `keep`: whether it may be kept too.
+    Counts { keep: bool },
+    /// It may be of a server that is not the one any more: read again.
+    Void,
 }
 
 impl Pool {
-    pub(crate) fn new(options: MySqlConnectOptions, size: u32, deadline: Duration) -> Arc<Self> {
+    pub(crate) fn new(
+        options: MySqlConnectOptions,
+        size: u32,
+        deadline: Duration,
+        lifetime: Duration,
+    ) -> Arc<Self> {
         let database = options.get_database().map(|name| format!("/{name}")).unwrap_or_default();
         let address = match options.get_socket() {
             Some(socket) => format!("{}{database}", socket.display()),
@@ -74,6 +111,9 @@ impl Pool {
             address: address.into(),
             connect_timeout: deadline.mul_f64(0.75).min(Duration::from_secs(5)),
             query_timeout: deadline,
+            lifetime,
+            server: watch::Sender::default(),
+            warnings: Warnings::new(),
             slots: Arc::new(Semaphore::new(usize::try_from(size).unwrap_or(usize::MAX).clamp(1, 10_000))),
             state: Mutex::default(),
             me: me.clone(),
@@ -90,15 +130,22 @@ impl Pool {
         self.fail_if_down()?;
         let slot = Arc::clone(&self.slots).acquire_owned().await.expect("the slots are never closed");
         self.fail_if_down()?;
-        let generation = {
+        let mut old = Vec::new();
+        let idle = {
             let mut state = self.state.lock();
-            if let Some(Idle { connection, .. }) = state.idle.pop() {
-                return Ok(self.lease(connection, slot, state.generation, true));
+            loop {
+                match state.idle.pop() {
+                    Some(idle) if idle.known.born.elapsed() >= self.lifetime => old.push(idle.connection),
+                    idle => break idle.map(|idle| (idle, state.generation)),
+                }
             }
-            state.generation
         };
+        close(old);
+        if let Some((Idle { connection, known, .. }, generation)) = idle {
+            return Ok(self.lease(connection, slot, generation, known, true));
+        }
         match self.connect().await {
-            Ok(connection) => Ok(self.lease(connection, slot, generation, false)),
+            Ok((connection, known, generation)) => Ok(self.lease(connection, slot, generation, known, false)),
             Err(failure) => {
                 if failure.is_down {
                     self.mark_down(&failure.reason);
@@ -106,6 +153,49 @@ impl Pool {
                 Err(self.unavailable(&failure.reason))
             }
         }
+    }
+
+    /// What is known of the server, and each change of it.
+    pub(crate) fn server(&self) -> &watch::Sender<Server> {
+        &self.server
+    }
+
+    /// What a person should know of the server.
+    pub(crate) fn warnings(&self) -> &Warnings {
+        &self.warnings
+    }
+
+    /// Asks the server who it is if something was read since the last time: whoever reads nothing more shall hear of a switch too.
+    pub(crate) async fn verify(&self) {
+        if !self.state.lock().unverified {
+            return;
+        }
+        // Down, or as many readers as there are connections: then they find out.
+        if let Ok(lease) = self.take().await {
+            lease.finish_verified(true).await;
+        }
+    }
+
+    /// Takes note of who answers on a connection; returns what it means and the generation from then on.
+    fn saw(&self, who: &identity::Identity) -> (Look, u64) {
+        let mut state = self.state.lock();
+        let look = state.servers.look(who, Instant::now());
+        self.warnings.set("server", state.servers.warning());
+        if let Look::Switched { keep } = look {
+            state.generation += 1;
+            let dead = std::mem::take(&mut state.idle);
+            let generation = state.generation;
+            drop(state);
+            drop(dead);
+            warn!(
+                database = %self.address, server = who.id, read_only = who.read_only, keep,
+                "the database's server has changed, or takes no writes any more: connections are opened anew, and what was read \
+                 shortly before is dropped"
+            );
+            self.server.send_modify(|server| server.switches += 1);
+            return (look, generation);
+        }
+        (look, state.generation)
     }
 
     /// Closes all idle connections, after one of them turned out to be dead.
@@ -131,14 +221,16 @@ impl Pool {
         connection: MySqlConnection,
         slot: OwnedSemaphorePermit,
         generation: u64,
+        known: Known,
         reused: bool,
     ) -> Lease {
-        Lease { connection, reused, generation, pool: self.me.clone(), _slot: slot }
+        Lease { connection, reused, generation, known, pool: self.me.clone(), _slot: slot }
     }
 
-    async fn connect(&self) -> Result<MySqlConnection, Failure> {
+    /// A new connection, with the generation that it is of.
+    async fn connect(&self) -> Result<(MySqlConnection, Known, u64), Failure> {
         match timeout(self.connect_timeout, self.open()).await {
-            Ok(Ok(connection)) => Ok(connection),
+            Ok(Ok(opened)) => Ok(opened),
             Ok(Err(error)) => Err(Failure::of(&error)),
             Err(_) => Err(Failure {
                 reason: format!("no connection within {:?}", self.connect_timeout),
@@ -147,7 +239,7 @@ impl Pool {
         }
     }
 
-    async fn open(&self) -> sqlx::Result<MySqlConnection> {
+    async fn open(&self) -> sqlx::Result<(MySqlConnection, Known, u64)> {
         let mut connection = self.options.connect().await?;
         // Every statement reads what is committed when it begins, also where the server's defaults say otherwise.
         connection.execute("SET SESSION autocommit = 1").await?;
@@ -161,7 +253,11 @@ impl Pool {
             Err(error) => return Err(error),
             Ok(_) => {}
         }
-        Ok(connection)
+        let who = identity::ask(&mut connection).await?;
+        let (look, generation) = self.saw(&who);
+        let (Look::Same { keep } | Look::Switched { keep }) = look;
+        let born = Instant::now();
+        Ok((connection, Known { born, verified: born, keep }, generation))
     }
 
     /// Remembers that the database is down and starts the one task that asks it again.
@@ -175,22 +271,28 @@ impl Pool {
         }
     }
 
-    fn mark_up(&self, connection: MySqlConnection) {
+    fn mark_up(&self, connection: MySqlConnection, known: Known) {
         let mut state = self.state.lock();
         state.down = None;
         // Whatever was connected before belongs to a server that went away.
         state.generation += 1;
-        let dead = std::mem::replace(&mut state.idle, vec![Idle { connection, since: Instant::now() }]);
+        let dead =
+            std::mem::replace(&mut state.idle, vec![Idle { connection, since: Instant::now(), known }]);
         drop(state);
         drop(dead);
     }
 
-    fn give_back(&self, connection: MySqlConnection, generation: u64) {
+    /// Takes a connection back; whether it is still of the present generation.
+    fn give_back(&self, connection: MySqlConnection, generation: u64, known: Known, verified: bool) -> bool {
         let now = Instant::now();
         let mut state = self.state.lock();
         let mut closed = Vec::new();
-        if generation == state.generation {
-            state.idle.push(Idle { connection, since: now });
+        let present = generation == state.generation;
+        if present {
+            state.unverified = !verified;
+        }
+        if present && now - known.born < self.lifetime {
+            state.idle.push(Idle { connection, since: now, known });
             // The last one in is the first one out, so the idlest are in front.
             let old = state.idle.iter().take_while(|idle| now - idle.since > LONGEST_IDLE).count();
             closed.extend(state.idle.drain(..old).map(|idle| idle.connection));
@@ -198,9 +300,14 @@ impl Pool {
             closed.push(connection);
         }
         drop(state);
-        for connection in closed {
-            tokio::spawn(async move { timeout(Duration::from_secs(1), connection.close()).await });
-        }
+        close(closed);
+        present
+    }
+}
+
+fn close(connections: Vec<MySqlConnection>) {
+    for connection in connections {
+        tokio::spawn(async move { timeout(Duration::from_secs(1), connection.close()).await });
     }
 }
 
@@ -214,8 +321,8 @@ async fn probe(pool: Weak<Pool>) {
         pause = (pause * 2).min(LONGEST_PAUSE);
         let Some(pool) = pool.upgrade() else { return };
         match pool.connect().await {
-            Ok(connection) => {
-                pool.mark_up(connection);
+            Ok((connection, known, _)) => {
+                pool.mark_up(connection, known);
                 info!(database = %pool.address, after = ?started.elapsed(), "the database answers again");
                 return;
             }
@@ -267,15 +374,37 @@ pub(crate) struct Lease {
     /// Whether it was used before, and may have died meanwhile.
     pub(crate) reused: bool,
     generation: u64,
+    known: Known,
     pool: Weak<Pool>,
     _slot: OwnedSemaphorePermit,
 }
 
 impl Lease {
-    /// Returns the connection after a query whose answer was read to its end.
-    pub(crate) fn finish(self) {
-        if let Some(pool) = self.pool.upgrade() {
-            pool.give_back(self.connection, self.generation);
+    /// Returns the connection after a query whose answer was read to its end, and tells whether the answer counts: the server is asked who it
+    /// is, unless it was a moment ago.
+    pub(crate) async fn finish(self) -> Finished {
+        let due = self.known.verified.elapsed() >= VERIFY;
+        self.finish_verified(due).await
+    }
+
+    async fn finish_verified(mut self, due: bool) -> Finished {
+        let Some(pool) = self.pool.upgrade() else { return Finished::Counts { keep: self.known.keep } };
+        if due {
+            let limit = pool.connect_timeout;
+            let Ok(Ok(who)) = timeout(limit, identity::ask(&mut self.connection)).await else {
+                return Finished::Void; // the connection is lost, and nothing is known of its server
+            };
+            self.known.verified = Instant::now();
+            match pool.saw(&who) {
+                (Look::Same { keep }, _) => self.known.keep = keep,
+                (Look::Switched { .. }, _) => return Finished::Void,
+            }
+        }
+        let keep = self.known.keep;
+        if pool.give_back(self.connection, self.generation, self.known, due) {
+            Finished::Counts { keep }
+        } else {
+            Finished::Void
         }
     }
 }

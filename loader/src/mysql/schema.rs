@@ -48,7 +48,9 @@ pub(super) async fn read(
 /// The server's settings that decide whether its change stream is whole.
 pub(super) async fn variables(connection: &mut MySqlConnection) -> sqlx::Result<HashMap<String, String>> {
     let sql = "SHOW GLOBAL VARIABLES WHERE Variable_name IN \
-               ('version', 'log_bin', 'binlog_format', 'binlog_row_image', 'binlog_row_value_options', 'read_only')";
+               ('version', 'log_bin', 'binlog_format', 'binlog_row_image', 'binlog_row_value_options', 'read_only', \
+               'rpl_semi_sync_source_enabled', 'rpl_semi_sync_source_wait_point', 'rpl_semi_sync_source_timeout', \
+               'rpl_semi_sync_master_enabled', 'rpl_semi_sync_master_wait_point', 'rpl_semi_sync_master_timeout')";
     let rows = sqlx::query(sql).fetch_all(connection).await?;
     rows.iter().map(|row| Ok((text(row, 0)?.to_ascii_lowercase(), text(row, 1)?))).collect()
 }

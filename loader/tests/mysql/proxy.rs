@@ -1,6 +1,11 @@
 //! A TCP proxy before the server, so that a test can take the database away and bring it back.
 
-use std::net::SocketAddr;
+#![allow(dead_code, reason = "shared by test targets that use parts of it")]
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
 
 use tokio::{
     io::copy_bidirectional,
@@ -10,7 +15,7 @@ use tokio::{
 
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
-    server: String,
+    server: Arc<Mutex<String>>,
     running: Option<AbortHandle>,
     /// Bound and not listening: the address is given to nobody else while the proxy is down.
     _bound: TcpSocket,
@@ -20,7 +25,12 @@ impl Proxy {
     /// Takes a free port; nothing listens there before [`up`](Self::up).
     pub(crate) fn new(server: &str) -> Self {
         let bound = bind("127.0.0.1:0".parse().unwrap());
-        Self { address: bound.local_addr().unwrap(), server: server.to_owned(), running: None, _bound: bound }
+        Self {
+            address: bound.local_addr().unwrap(),
+            server: Arc::new(Mutex::new(server.to_owned())),
+            running: None,
+            _bound: bound,
+        }
     }
 
     pub(crate) fn up(&mut self) {
@@ -31,7 +41,7 @@ impl Proxy {
             let mut connections = JoinSet::new();
             loop {
                 let (mut client, _) = listener.accept().await.unwrap();
-                let server = server.clone();
+                let server = server.lock().unwrap().clone();
                 connections.spawn(async move {
                     if let Ok(mut server) = TcpStream::connect(server).await {
                         let _ = copy_bidirectional(&mut client, &mut server).await;
@@ -40,6 +50,11 @@ impl Proxy {
             }
         });
         self.running = Some(task.abort_handle());
+    }
+
+    /// Leads new connections to another server; those that are open stay where they are.
+    pub(crate) fn lead_to(&self, server: &str) {
+        server.clone_into(&mut self.server.lock().unwrap());
     }
 
     /// Closes the port and every connection.

@@ -19,9 +19,10 @@ use sqlx::{
 
 const IMAGE: &str = "freshline/mysql:9.7";
 
-struct Server {
+#[allow(dead_code, reason = "shared by test targets that use parts of it")]
+pub(crate) struct Server {
     /// Without a database.
-    url: String,
+    pub(crate) url: String,
     /// Holds the container's standard input open; the container ends when it closes.
     _container: Option<Child>,
 }
@@ -44,6 +45,25 @@ pub(crate) async fn url() -> Option<&'static str> {
         server
     });
     let url = server.as_ref()?.url.as_str();
+    answers(url).await;
+    Some(url)
+}
+
+/// A server of a test's own, whose settings it may change; `None`, said aloud, where there is no container engine.
+#[allow(dead_code, reason = "shared by test targets that use parts of it")]
+pub(crate) async fn own() -> Option<Server> {
+    let Some(server) = start() else {
+        let _ = writeln!(
+            std::io::stderr(),
+            "skipped: no container engine with {IMAGE} (deploy/images builds it)"
+        );
+        return None;
+    };
+    answers(&server.url).await;
+    Some(server)
+}
+
+async fn answers(url: &str) {
     let options: MySqlConnectOptions = url.parse().unwrap();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(90);
     while let Err(error) = options.connect().await {
@@ -55,7 +75,6 @@ pub(crate) async fn url() -> Option<&'static str> {
         );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    Some(url)
 }
 
 fn start() -> Option<Server> {
@@ -64,7 +83,8 @@ fn start() -> Option<Server> {
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     docker(&["image", "inspect", IMAGE])?;
-    let name = format!("freshline-loader-{}", std::process::id());
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("freshline-loader-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     let script = "mysql-start mysqld & server=$!; cat >/dev/null; kill $server; wait $server";
     let container = Command::new("docker")
         .args(["run", "--rm", "-i", "--name", &name, "-p", "127.0.0.1::3306", IMAGE, "sh", "-c", script])

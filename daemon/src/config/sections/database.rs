@@ -15,6 +15,9 @@ pub struct Database {
     pub url: DatabaseUrl,
     /// Most connections. Default 16.
     pub pool: u32,
+    /// How long a connection is used at most, so that one to a server that is not the primary any more ends. Default `"60s"`.
+    #[serde(with = "duration")]
+    pub max_lifetime: Duration,
     /// Fills (batches) running at once on a node. Default 64.
     pub max_fills: usize,
     /// How far that number is lowered at most while the database is slow. Default 8.
@@ -67,6 +70,7 @@ impl Default for Database {
         Self {
             url: DatabaseUrl::default(),
             pool: 16,
+            max_lifetime: Duration::from_mins(1),
             max_fills: 64,
             min_fills: 8,
             tolerance: 2.0,
@@ -107,6 +111,7 @@ impl Database {
             let place = layers.place("database.breaker.failures");
             problems.push(format!("{place}: is {}, write a share from 0 to 1", self.breaker.failures));
         }
+        positive(layers, problems, "database.max_lifetime", !self.max_lifetime.is_zero());
         positive(layers, problems, "database.deadline", !self.deadline.is_zero());
         positive(layers, problems, "database.batch", self.batch > 0);
     }
