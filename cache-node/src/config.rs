@@ -11,7 +11,7 @@ use crate::{compress::Compression, store::Eviction};
 /// Keys that can be hot at most.
 const MOST_HOT: usize = 512;
 /// The longest lease of a mirror.
-const LONGEST_MIRROR: Duration = Duration::from_secs(10);
+pub(crate) const LONGEST_MIRROR: Duration = Duration::from_secs(10);
 
 /// How a node is run. Every field has a default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

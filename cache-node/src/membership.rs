@@ -65,6 +65,7 @@ impl Node {
         self.tasks.spawn(self.clone().count_hot_keys());
         self.tasks.spawn(self.clone().fill_in_background());
         self.tasks.spawn(self.clone().follow_server());
+        self.tasks.spawn(self.clone().end_inherited_mirrors());
     }
 
     /// Goes by a ring, if it is newer than the last one. What it takes from this node is no longer served or filled when

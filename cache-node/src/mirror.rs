@@ -33,6 +33,10 @@
 //!   owned after it is noted.
 //! - *No member any more.* Its lease in etcd had ended, and with it every lease that it had granted (2).
 //!
+//! A process that takes the place of another one without a lease that ends in between (a fixed list) knows nothing of what that one has granted,
+//! nor by which setting. It asks all others to end every mirror of its keys, and acknowledges no removal before all have, or the longest
+//! lease that can be configured is over.
+//!
 //! A replica that was owner before still holds the slot: it is a target in the last phase and ends what it granted as an owner there.
 //!
 //! Values flow one way: departing holder, owner, replica or mirror. A mirror is no source: it is not in the store, of which alone pulls are
@@ -54,11 +58,15 @@ use ring::{
     rules::{self, Rule},
     slot_of,
 };
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until, timeout_at},
+};
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::grants::{Due, Grants, Of};
 use crate::{
+    config::LONGEST_MIRROR,
     error::Error,
     gate::{Gate, Mirror, NotMirrored, Place},
     life::Life,
@@ -72,6 +80,8 @@ use crate::{
 const RETRY: Duration = Duration::from_millis(20);
 /// How long one such call may take.
 const CALL: Duration = Duration::from_millis(500);
+/// For how long it is remembered that an owner wanted all its mirrors ended: longer than any asking takes.
+const RESET: Duration = Duration::from_mins(1);
 
 /// One node's mirrors of others, and those that others have of its keys.
 pub(crate) struct Mirrors {
@@ -87,8 +97,12 @@ pub(crate) struct Mirrors {
     pub(crate) metrics: MirrorMetrics,
     /// Keys that are not asked for before then, by hash: they are being asked for, or were a moment ago.
     asked: Mutex<HashMap<u64, Instant>>,
-    /// Before that another process may have granted mirrors in this one's place.
+    /// Whether mirrors may be left that another process has granted in this one's place.
+    inherited: watch::Sender<bool>,
+    /// When the last of these ends by itself.
     inherits_until: Instant,
+    /// Owners that have asked for the end of all their mirrors, and when. Those of a minute ago are forgotten.
+    resets: Mutex<HashMap<NodeId, Instant>>,
 }
 
 impl Mirrors {
@@ -102,8 +116,8 @@ impl Mirrors {
         tasks: TaskTracker,
         metrics: MirrorMetrics,
     ) -> Arc<Self> {
-        let now = Instant::now();
-        let inherits_until = if life.registration().is_inherited() { now + lease } else { now };
+        let inherited = life.registration().is_inherited();
+        let inherits_until = Instant::now() + LONGEST_MIRROR;
         Arc::new(Self {
             node,
             catalog,
@@ -115,7 +129,9 @@ impl Mirrors {
             grants: Grants::default(),
             metrics,
             asked: Mutex::default(),
+            inherited: watch::Sender::new(inherited),
             inherits_until,
+            resets: Mutex::default(),
         })
     }
 
@@ -178,7 +194,10 @@ impl Mirrors {
             lease: lease.mul_f64(0.9),
             life,
         };
-        match self.gate.store_mirror(&token, place, &key.text, mirror, || self.life.vouches_for(life)) {
+        // Asked under the lock that such a reset takes after it was noted.
+        let reset = || self.resets.lock().get(&owner.id).is_some_and(|at| *at >= began);
+        let live = || self.life.vouches_for(life) && !reset();
+        match self.gate.store_mirror(&token, place, &key.text, mirror, live) {
             Ok(()) => "kept",
             Err(NotMirrored::NoRoom) => "no_room",
             Err(NotMirrored::Overtaken(_)) => "refused",
@@ -189,6 +208,7 @@ impl Mirrors {
     pub(crate) fn tidy(&self) {
         let now = Instant::now();
         self.asked.lock().retain(|_, not_before| now < *not_before);
+        self.resets.lock().retain(|_, at| now.saturating_duration_since(*at) < RESET);
         self.grants.tidy(now);
         self.gate.tidy_mirrors(self.life.registration().moment());
         self.metrics.kept(self.gate.mirror_count());
@@ -331,18 +351,52 @@ impl Node {
         tracing::debug!(node = %self.id, keys = keys.len(), %origin, "mirrors ended");
     }
 
+    /// Ends all mirrors that this node has of another one's keys, those that are being asked for too.
+    pub(crate) fn unmirror_all(&self, owner: &NodeId) {
+        // Bounded: only members grant mirrors.
+        if self.membership.ring().member(owner).is_some() {
+            self.mirrors.resets.lock().insert(owner.clone(), Instant::now());
+        }
+        self.gate.clear_mirrors_of(owner);
+        tracing::debug!(node = %self.id, %owner, "all mirrors of a node's keys ended");
+    }
+
+    /// Has all others end the mirrors that a process before this one has granted, if there can be any.
+    pub(crate) async fn end_inherited_mirrors(self: Arc<Self>) {
+        if !*self.mirrors.inherited.borrow() {
+            return;
+        }
+        let ring = self.membership.ring();
+        let others = ring.members().iter().filter(|member| member.id != self.id);
+        let told = future::join_all(others.map(async |member| {
+            while let Err(error) = self.peers.unmirror_all(member, &self.id, CALL).await {
+                tracing::debug!(node = %self.id, member = %member.id, %error, "mirrors of an earlier process not ended yet");
+                sleep(RETRY).await;
+            }
+        }));
+        let ended = timeout_at(self.mirrors.inherits_until, told);
+        if self.stop.run_until_cancelled(ended).await.is_none() {
+            return;
+        }
+        self.mirrors.inherited.send_replace(false);
+    }
+
     /// Waits until no other node serves any of these keys from a mirror that it got before. To be called after what removes them here has
     /// taken effect, and before that is acknowledged.
     pub(crate) async fn end_mirrors(&self, of: Of<'_>, origin: &str) {
-        if self.config.mirror_lease.is_zero() || !stands_in() {
+        if !stands_in() {
+            return;
+        }
+        if *self.mirrors.inherited.borrow() {
+            // What the process before this one has granted, nobody knows. The sender lives as long as `self`.
+            let mut inherited = self.mirrors.inherited.subscribe();
+            let _ = timeout_at(self.mirrors.inherits_until, inherited.wait_for(|inherited| !inherited)).await;
+        }
+        if self.config.mirror_lease.is_zero() {
             return;
         }
         let now = Instant::now();
         let ring = self.current_ring();
-        if now < self.mirrors.inherits_until && ring.members().len() > 1 {
-            // What the process before this one has granted, nobody knows.
-            sleep_until(self.mirrors.inherits_until).await;
-        }
         let due = self.mirrors.grants.due(of, now);
         if !due.is_empty() {
             self.mirrors.end(due, &ring, origin).await;

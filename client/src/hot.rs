@@ -209,9 +209,10 @@ pub(crate) async fn unmirror(
     from: &NodeId,
     keys: &[String],
     origin: &str,
+    all: bool,
 ) -> Result<(), Error> {
-    let request =
-        v1::UnmirrorRequest { node: from.to_string(), keys: keys.to_vec(), origin: origin.to_owned() };
+    let (node, keys, origin) = (from.to_string(), keys.to_vec(), origin.to_owned());
+    let request = v1::UnmirrorRequest { node, keys, origin, all };
     let _: v1::UnmirrorReply = link
         .hot(deadline, request, |mut client, request| async move { client.unmirror(request).await })
         .await?;

@@ -235,7 +235,13 @@ impl Peers {
         timeout: Duration,
     ) -> Result<(), Error> {
         let link = self.link(&to.id, &to.grpc)?;
-        hot::unmirror(&link, Instant::now() + timeout, from, keys, origin).await
+        hot::unmirror(&link, Instant::now() + timeout, from, keys, origin, false).await
+    }
+
+    /// Ends all mirrors of `from`'s keys that a member has. Always tries, as [`unmirror`](Self::unmirror) does.
+    pub async fn unmirror_all(&self, to: &Member, from: &NodeId, timeout: Duration) -> Result<(), Error> {
+        let link = self.link(&to.id, &to.grpc)?;
+        hot::unmirror(&link, Instant::now() + timeout, from, &[], "a new process", true).await
     }
 
     /// Takes the name of the cluster from a node's answer, if none is known yet.

@@ -124,7 +124,7 @@ impl Gate {
         }
     }
 
-    /// Keeps a mirror, if nothing has overtaken it since its token (R1). `live` is asked under the lock.
+    /// Keeps a mirror, if nothing has overtaken it since its token (R1). `live` is asked under the locks of the key and of all mirrors.
     pub(crate) fn store_mirror(
         &self,
         token: &Token,
@@ -134,11 +134,11 @@ impl Gate {
         live: impl FnOnce() -> bool,
     ) -> Result<(), NotMirrored> {
         let log = self.shard(place.hash).lock();
+        let mirrors = &self.mirrors;
+        let mut kept = mirrors.kept.write();
         let mut view = self.view(&log, place, &[], token.seq, token.started, live());
         view.acquired = Some((NOT_HELD, token.started));
         not_overtaken(token, &view).map_err(NotMirrored::Overtaken)?;
-        let mirrors = &self.mirrors;
-        let mut kept = mirrors.kept.write();
         let before = kept.get(key).map_or(0, |(_, _, before)| weight(key, before));
         let bytes = mirrors.bytes.load(Relaxed) - before + weight(key, &mirror);
         if bytes > mirrors.most_bytes {
@@ -189,6 +189,11 @@ impl Gate {
                 mirror.lasts(now) && self.generation(group) == generation
             });
         }
+    }
+
+    /// Drops all mirrors of one owner's keys.
+    pub(crate) fn clear_mirrors_of(&self, owner: &NodeId) {
+        self.mirrors.retain(|_, _, mirror| mirror.owner.0 != *owner);
     }
 
     /// Drops all mirrors.

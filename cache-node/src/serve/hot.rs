@@ -46,6 +46,9 @@ impl HotKeys for Service {
         request: Request<v1::UnmirrorRequest>,
     ) -> Result<tonic::Response<v1::UnmirrorReply>, Status> {
         let request = request.into_inner();
+        if request.all {
+            self.node().unmirror_all(&NodeId::from(request.node));
+        }
         self.node().unmirror(&request.keys, &request.origin);
         Ok(tonic::Response::new(v1::UnmirrorReply { node: self.node().id().to_string() }))
     }

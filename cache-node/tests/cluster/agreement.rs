@@ -6,7 +6,7 @@ use cache_node::{Hop, Node};
 use catalog::Catalog;
 use client::{Apply, Client, Config, Heartbeat, Outcome, Peers};
 use ring::{Epoch, Member, MemberState, Membership as _, NodeId, fixed::Fixed, slot_of};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::{
     changes::removal,
@@ -211,6 +211,33 @@ async fn nodes_of_a_fixed_list_acknowledge_in_the_life_that_everybody_reads_from
         let ack = peers.apply(member, removal(elsewhere.ring().epoch(), "user:1"), WAIT).await.unwrap();
         assert_eq!((ack.incarnation, ack.epoch), (member.incarnation, elsewhere.ring().epoch()));
     }
+}
+
+/// *A node of a fixed list grants mirrors for long; it is started again with a shorter lease, waits for that long, and acknowledges.*
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_with_another_mirror_lease_ends_what_the_process_before_has_granted() {
+    let mut stack = Stack::new();
+    (stack.config.hot_rate, stack.config.hot_sample) = (0.0, 1);
+    stack.config.mirror_lease = Duration::from_secs(9);
+    let mut nodes = listed(&stack, &["a", "b"], 1).await;
+    let (b, mut a) = (nodes.pop().unwrap(), nodes.pop().unwrap());
+    let key = a.key();
+    stack.database.put(&key, row(&key, 1));
+    let mirrored = async { while b.node.get(&key, Hop::First).await.unwrap().node != "b" {} };
+    timeout(WAIT, mirrored).await.expect("b gets a mirror");
+    a.crash().await;
+    stack.config.mirror_lease = Duration::from_millis(50);
+    stack.config.grpc = a.member.grpc.trim_start_matches("http://").parse().unwrap();
+    let (server, mut parts) = stack.parts("a");
+    let fixed = Fixed::new(b.node.ring().members().to_vec(), 1);
+    parts.registration = Arc::new(fixed.registration(&"a".into()).unwrap());
+    parts.membership = Arc::new(fixed);
+    let again = stack.run(server, parts);
+    stack.database.put(&key, row(&key, 2));
+    let begun = Instant::now();
+    again.node.apply(&removal(again.node.epoch(), &key)).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(5), "b is asked, not waited out: {:?}", begun.elapsed());
+    assert_eq!(value(&b.node, &key).await, row(&key, 2), "right after the acknowledgement");
 }
 
 #[tokio::test(flavor = "multi_thread")]
