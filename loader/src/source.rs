@@ -39,7 +39,7 @@ pub trait RowSource: Send + Sync + 'static {
 
     /// Looks after the server for as long as it is polled, so that [`server`](Self::server) is true also while nothing is read. Never returns.
     async fn attend(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Reads the current rows of `keys`, all of `group`, from the primary.
