@@ -1,5 +1,7 @@
 //! The catalog as a whole: keys to groups, tables to rules.
 
+mod readers;
+
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 

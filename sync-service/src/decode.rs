@@ -27,7 +27,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 pub use columns::Columns;
 use event::About;
-pub use event::{Concerned, Event, Idle, Meaning, Reason, Undecodable};
+pub use event::{Concerned, Event, Idle, Meaning, Named, Object, Reason, Undecodable};
 pub use row::{Cell, Image, Rows, Scratch};
 pub use topics::Topics;
 pub(crate) use zone::civil_from_days;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use catalog::{Catalog, Effect, FlushReason, GroupId, Op, RowImage, Use};
+use catalog::{Catalog, Effect, FlushReason, GroupId, Op, RowImage};
 use hashbrown::{DefaultHashBuilder, HashSet};
 use tokio::time::Instant;
 use tracing::warn;
@@ -17,7 +17,9 @@ use self::streak::{Restart, Streaks};
 pub use self::told::{Told, What};
 use crate::beats::{Beats, Row};
 use crate::config::OnCanalRestart;
-use crate::decode::{Concerned, Decoder, Event, Idle, Meaning, Reason, Scratch, Topics, Undecodable, Zone};
+use crate::decode::{
+    Concerned, Decoder, Event, Idle, Meaning, Named, Object, Reason, Scratch, Topics, Undecodable, Zone,
+};
 use crate::deliver::Removals;
 use crate::metrics::{PipelineMetrics, ReasonLabel};
 use crate::offsets::Partition;
@@ -30,8 +32,6 @@ pub(crate) struct Mapper {
     metrics: PipelineMetrics,
     /// Heartbeat rows of this instance.
     beats: Option<Arc<Beats>>,
-    /// Groups by the database of a table that they read; `None` where a pattern may mean any database.
-    by_database: Vec<(Option<String>, GroupId)>,
     streaks: Streaks,
     on_canal_restart: OnCanalRestart,
     /// When a group was last said to be flushed for a column's sake.
@@ -79,24 +79,9 @@ impl Mapper {
         metrics: PipelineMetrics,
         on_canal_restart: OnCanalRestart,
     ) -> Self {
-        let mut by_database = Vec::new();
-        for table in catalog.tables().into_iter().filter(|table| table.effect != Use::Ignored) {
-            let database = table.table.split_once('.').map_or("", |(database, _)| database).to_owned();
-            let plain = database.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '$' || c == '-');
-            by_database.push(((plain && !database.is_empty()).then_some(database), table.group_id));
-        }
         let decoder = Decoder::new(catalog.clone(), zone);
         let streaks = Streaks::default();
-        Self {
-            catalog,
-            decoder,
-            metrics,
-            beats: None,
-            by_database,
-            streaks,
-            on_canal_restart,
-            told: Cell::new(None),
-        }
+        Self { catalog, decoder, metrics, beats: None, streaks, on_canal_restart, told: Cell::new(None) }
     }
 
     /// Decodes messages by these formats of their topics.
@@ -235,7 +220,7 @@ impl Mapper {
                         offset = message.offset,
                         reason = reason.label(),
                         database,
-                        ?concerned,
+                        %concerned,
                         groups,
                         "flushing groups"
                     );
@@ -284,7 +269,7 @@ impl Mapper {
 
     fn letter(&self, message: &Message<'_>, error: Undecodable, stale: &mut Stale) -> Letter {
         let concerned = match &error.table {
-            Some(table) => Concerned::Tables(vec![table.clone()]),
+            Some((database, table)) => Concerned::Tables(vec![Named::table(database, table)]),
             None => Concerned::Everything,
         };
         let groups = self.flush(&concerned, Reason::Undecodable, stale);
@@ -308,23 +293,29 @@ impl Mapper {
         }
     }
 
+    /// The groups that read a table or view as a whole.
+    fn readers(&self, named: &Named) -> Vec<GroupId> {
+        let Named { database, table, object } = named;
+        let mut groups = match database {
+            Some(database) => {
+                self.catalog.table(database, table).map_or_else(Vec::new, |rules| rules.readers().to_vec())
+            }
+            None => self.catalog.readers_named(table),
+        };
+        // Views are read by groups that ignore them and have rules for their tables; these rules know nothing of other definitions.
+        match object {
+            Object::Table => {}
+            Object::Either => groups.extend(self.catalog.ignoring(database.as_deref(), table)),
+            Object::View => groups.extend(self.catalog.ignoring_anything()),
+        }
+        groups
+    }
+
     /// Notes the groups that read what is concerned, and returns how many they are.
     fn flush(&self, concerned: &Concerned, reason: Reason, stale: &mut Stale) -> usize {
         let mut groups: Vec<GroupId> = match concerned {
-            Concerned::Tables(tables) => {
-                let rules = tables.iter().filter_map(|(database, table)| self.catalog.table(database, table));
-                rules.flat_map(|rules| rules.readers().to_vec()).collect()
-            }
-            Concerned::Database(name) => {
-                let reads = |database: &Option<String>| {
-                    database.as_ref().is_none_or(|database| database.eq_ignore_ascii_case(name))
-                };
-                self.by_database
-                    .iter()
-                    .filter(|(database, _)| reads(database))
-                    .map(|(_, group)| *group)
-                    .collect()
-            }
+            Concerned::Tables(tables) => tables.iter().flat_map(|table| self.readers(table)).collect(),
+            Concerned::Database(name) => self.catalog.readers_in(name),
             Concerned::Everything => self.catalog.groups().iter().map(|group| group.id).collect(),
         };
         groups.sort_unstable();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use catalog::{Catalog, Column, JsonForm, Op, RowImage};
 use daemon::config::{KafkaFormat, KafkaFormats, KafkaSource};
 use serde_json::Value;
-use sync_service::decode::{Concerned, Decoder, Image, Meaning, Reason, Scratch, Topics, Zone};
+use sync_service::decode::{Decoder, Image, Meaning, Reason, Scratch, Topics, Zone};
 use sync_service::offsets::Partition;
 use sync_service::source::{Headers, Message};
 
@@ -179,16 +179,7 @@ fn changes(file: &str, format: KafkaFormat, table: Option<&str>) -> String {
                     }
                 }
                 Meaning::Whole { concerned, reason } => {
-                    let whose = match concerned {
-                        Concerned::Tables(tables) => tables
-                            .iter()
-                            .map(|(database, table)| format!("{database}.{table}"))
-                            .collect::<Vec<_>>()
-                            .join(", "),
-                        Concerned::Database(name) => format!("{name}.*"),
-                        Concerned::Everything => "everything".to_owned(),
-                    };
-                    said.push(format!("flush {whose} ({})", reason.label()));
+                    said.push(format!("flush {concerned} ({})", reason.label()));
                 }
                 Meaning::XaCommit => said.push("flush everything (xa_commit)".to_owned()),
                 Meaning::Beat => said.push("heartbeat row".to_owned()),

@@ -4,6 +4,7 @@
 //! schema every value's type is known; without one a value that can be read in two ways is no key part, and its groups are flushed.
 
 mod schema;
+mod statement;
 mod unwrapped;
 mod value;
 
@@ -15,7 +16,7 @@ pub(super) use self::schema::Schemas;
 pub(super) use self::unwrapped::decode as unwrapped;
 
 use self::schema::Kinds;
-use super::{About, Cell, Decoder, Event, Idle, Meaning, Reason, Scratch, Undecodable, ddl, json};
+use super::{About, Cell, Decoder, Event, Idle, Meaning, Reason, Scratch, Undecodable, json};
 use crate::source;
 
 /// What Connect's `JsonConverter` puts around a value where `schemas.enable=true`.
@@ -43,6 +44,9 @@ struct Envelope<'a> {
     ddl: Option<&'a RawValue>,
     #[serde(borrow, default, rename = "databaseName")]
     database_name: Option<&'a RawValue>,
+    /// Which tables a statement made, changed or dropped, as Debezium understands it.
+    #[serde(borrow, default, rename = "tableChanges")]
+    table_changes: Option<&'a RawValue>,
     /// Of a transaction's beginning or end.
     #[serde(borrow, default)]
     status: Option<&'a RawValue>,
@@ -104,7 +108,7 @@ pub(super) fn decode<'a>(
         written_ms: json::integer(envelope.ts_ms),
     };
     let Some(op) = json::text(envelope.op) else {
-        return other(bytes, &envelope).map(|meaning| about.event(meaning));
+        return other(bytes, &envelope, &about).map(|meaning| about.event(meaning));
     };
     let op = match &*op {
         "c" | "r" => Op::Insert,
@@ -185,16 +189,9 @@ fn untyped(raw: &RawValue) -> Cell<'_> {
 }
 
 /// Messages that are about no row: statements, transactions, signs of life.
-fn other(bytes: &[u8], envelope: &Envelope<'_>) -> Result<Meaning, Undecodable> {
-    if let Some(sql) = json::text(envelope.ddl) {
-        return Ok(match ddl::statement(&json::name(envelope.database_name), &sql) {
-            Some(concerned) => {
-                let truncated =
-                    sql.trim_start().get(..8).is_some_and(|word| word.eq_ignore_ascii_case("truncate"));
-                Meaning::Whole { concerned, reason: if truncated { Reason::Truncate } else { Reason::Ddl } }
-            }
-            None => Meaning::Nothing(Idle::NoRowsTouched),
-        });
+fn other(bytes: &[u8], envelope: &Envelope<'_>, about: &About) -> Result<Meaning, Undecodable> {
+    if envelope.ddl.is_some() || envelope.table_changes.is_some() {
+        return Ok(statement::meaning(envelope, about));
     }
     if envelope.status.is_some() {
         return Ok(Meaning::Nothing(Idle::Transaction));

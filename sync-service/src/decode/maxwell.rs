@@ -4,7 +4,9 @@ use catalog::{JsonForm, Op};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{About, Cell, Concerned, Decoder, Event, Idle, Meaning, Reason, Scratch, Undecodable, json};
+use super::{
+    About, Cell, Concerned, Decoder, Event, Idle, Meaning, Named, Reason, Scratch, Undecodable, ddl, json,
+};
 
 #[derive(Deserialize)]
 struct Message<'a> {
@@ -22,6 +24,8 @@ struct Message<'a> {
     old: Option<&'a RawValue>,
     #[serde(borrow, default)]
     def: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    sql: Option<&'a RawValue>,
     /// Of a row that was too large: only its primary key is left.
     #[serde(borrow, default)]
     reason: Option<&'a RawValue>,
@@ -114,7 +118,7 @@ fn statement(kind: &str, about: &About, message: &Message<'_>) -> Result<Meaning
         "database-create" | "database-alter" => Ok(Meaning::Nothing(Idle::NoRowsTouched)),
         "database-drop" if !database.is_empty() => flush(Concerned::Database(database.to_owned())),
         "table-create" | "table-alter" | "table-drop" => {
-            let mut tables = Vec::new();
+            let mut tables: Vec<(String, String)> = Vec::new();
             let mut add = |database: &str, table: &str| {
                 let name = (database.to_owned(), table.to_owned());
                 if !database.is_empty() && !table.is_empty() && !tables.contains(&name) {
@@ -129,7 +133,16 @@ fn statement(kind: &str, about: &About, message: &Message<'_>) -> Result<Meaning
                     add(&of, &json::text(definition.table).unwrap_or_default());
                 }
             }
-            flush(if tables.is_empty() { Concerned::Everything } else { Concerned::Tables(tables) })
+            // The text may name others, whose partitions are exchanged with this one's.
+            let told = json::text(message.sql).unwrap_or_default();
+            let concerned = match &*told {
+                "" => None,
+                sql => ddl::statement(ddl::Session::Changed(&tables), sql).0,
+            };
+            let all = tables.iter().fold(concerned, |concerned, (database, table)| {
+                Some(ddl::with(concerned, Named::table(database, table)))
+            });
+            flush(all.unwrap_or(Concerned::Everything))
         }
         _ => {
             let told: String = kind.chars().take(40).collect();
