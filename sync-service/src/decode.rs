@@ -12,6 +12,7 @@ mod columns;
 mod ddl;
 mod debezium;
 mod event;
+mod foreign;
 mod json;
 mod maxwell;
 mod row;
@@ -103,7 +104,7 @@ impl Decoder {
         scratch.clear();
         let topic = self.topics.of(&message.partition.topic);
         let named = topic.table.as_ref().map(|(database, table)| (&**database, &**table));
-        match topic.format {
+        let decoded = match topic.format {
             Some(KafkaFormat::Canal) => canal::decode(self, value(message)?, named, scratch),
             Some(KafkaFormat::Aliyun) => aliyun::decode(self, value(message)?, scratch),
             Some(KafkaFormat::Maxwell) => maxwell::decode(self, value(message)?, scratch),
@@ -113,7 +114,8 @@ impl Decoder {
                 "source.kafka.format names no format for the topic {:?}",
                 &*message.partition.topic
             ))),
-        }
+        };
+        decoded.map_err(|error| foreign::explain(error, topic.format, message.payload))
     }
 
     /// Decodes one Canal message. The rows are left in `scratch`.

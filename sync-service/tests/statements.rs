@@ -1,15 +1,11 @@
 //! Statements in the stream: whose groups they flush, as each program tells of them.
 
-use std::sync::Arc;
+mod common_replay;
 
-use catalog::Catalog;
-use daemon::config::{KafkaFormat, KafkaFormats, KafkaSource};
+use common_replay::Stream;
+use daemon::config::KafkaFormat;
 use serde_json::{Value, json};
-use sync_service::config::OnCanalRestart;
-use sync_service::decode::{Topics, Zone};
-use sync_service::offsets::Partition;
-use sync_service::replay::{Replay, Told};
-use sync_service::source::{Headers, Message};
+use sync_service::replay::Told;
 
 const CATALOG: &str = r#"
 [[group]]
@@ -50,23 +46,7 @@ keys = ["v:{id}"]
 const ALL: &str = "users user old shards view";
 
 fn told(format: KafkaFormat, message: &Value) -> Told {
-    let catalog = match Catalog::parse("t.toml", CATALOG) {
-        Ok(catalog) => Arc::new(catalog),
-        Err(report) => panic!("{:?}", report.problems),
-    };
-    let source = KafkaSource { format: KafkaFormats::One(format), ..KafkaSource::default() };
-    let topics = Topics::new(&source).expect("no patterns");
-    let mut replay = Replay::new(catalog, topics, Zone::default(), OnCanalRestart::Trust);
-    let partition = Partition::new("shop", 0);
-    let payload = message.to_string();
-    replay.message(&Message {
-        partition: &partition,
-        offset: 0,
-        timestamp_ms: None,
-        key: None,
-        payload: Some(payload.as_bytes()),
-        headers: Headers::default(),
-    })
+    Stream::new(CATALOG, format).told(message)
 }
 
 fn groups(told: &Told) -> String {
@@ -214,5 +194,5 @@ fn a_view_that_is_made_anew_flushes_who_ignores_its_rows() {
 #[test]
 fn comments_of_canal_are_none_of_these() {
     let row_query = json!({ "data": null, "database": "", "table": "", "type": "QUERY", "isDdl": false, "es": 1, "sql": "UPDATE users SET a = 1" });
-    assert_eq!(groups(&told(KafkaFormat::Canal, &row_query)), "");
+    assert_eq!(Stream::new(CATALOG, KafkaFormat::Canal).said(&row_query), "");
 }

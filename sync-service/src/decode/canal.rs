@@ -50,14 +50,7 @@ pub(super) fn decode<'a>(
     let (database, table) = names(&envelope, named);
     let (database, table) = (database.to_owned(), table.to_owned());
     let undecodable = |reason: String| Undecodable::of(reason, &database, &table);
-    if let Some(mut problem) = envelope.problem.take() {
-        if envelope
-            .kind
-            .as_ref()
-            .is_some_and(|kind| kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'))
-        {
-            problem.push_str("; this looks like a message of Maxwell, and source.kafka.format is canal");
-        }
+    if let Some(problem) = envelope.problem.take() {
         return Err(undecodable(problem));
     }
     let kind = match &envelope.kind {
@@ -66,13 +59,8 @@ pub(super) fn decode<'a>(
         }
         Some(kind) if !kind.is_empty() => kind.clone(),
         _ => {
-            let hint = match envelope.foreign {
-                Some(program) => {
-                    format!("this looks like a message of {program}, and source.kafka.format is canal")
-                }
-                None => "is the topic written by canal with flatMessage=true?".to_owned(),
-            };
-            return Err(undecodable(format!("message has no `type`; {hint}")));
+            let reason = "message has no `type`; is the topic written by canal with flatMessage=true?";
+            return Err(undecodable(reason.to_owned()));
         }
     };
     let op = match &*kind {
@@ -91,9 +79,14 @@ pub(super) fn decode<'a>(
         whole(ddl::message(&kind, &database, &table, sql))
     } else if let Some(op) = op {
         if table.is_empty() || (database.is_empty() && rules.is_none()) {
-            return Err(undecodable(
-                "message names no database and table, so its rows can't be mapped to keys; say whose they are in source.kafka.tables".to_owned(),
-            ));
+            // Of a topic whose messages have rows, it can be said.
+            let remedy = match envelope.data {
+                Shape::Rows => "its rows can't be mapped to keys; say whose they are in source.kafka.tables",
+                Shape::Absent | Shape::Null => {
+                    "it has neither rows nor the text of a statement; set binlog_format=ROW on the server"
+                }
+            };
+            return Err(undecodable(format!("message names no database and table, and {remedy}")));
         }
         match (rules, envelope.data) {
             (None, _) => Meaning::Nothing(Idle::NoRules),
