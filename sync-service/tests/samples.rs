@@ -147,6 +147,7 @@ fn changes(file: &str, format: KafkaFormat, table: Option<&str>) -> String {
                 table: header("__table"),
                 op: header("__op"),
                 deleted: header("__deleted"),
+                snapshot: header("__source_snapshot"),
             },
         };
         let mut scratch = Scratch::default();
@@ -154,6 +155,7 @@ fn changes(file: &str, format: KafkaFormat, table: Option<&str>) -> String {
         let mut outcome = decoder.decode(&message, &mut scratch);
         if let Ok(event) = &outcome
             && let Meaning::Whole { reason: Reason::Snapshot, .. } = &event.meaning
+            && format != KafkaFormat::Maxwell
         {
             // Only the first row of a table flushes; the next one would be taken as it is.
             said.push(format!("flush {}.{} (snapshot), and once it is", event.database, event.table));

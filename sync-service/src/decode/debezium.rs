@@ -126,14 +126,16 @@ pub(super) fn decode<'a>(
         }
     };
     if !about.names_a_table() {
-        return Err(about.bad("`source` names no db and table, so the row can't be mapped to keys"));
+        let reason = "`source` names no db and table, so the row can't be mapped to keys; Flink SQL's debezium-json has none: \
+                      let it write canal-json, and say whose rows the topic carries in source.kafka.tables";
+        return Err(about.bad(reason));
     }
     let rules = match decoder.rules_for(&about) {
         Ok(rules) => rules,
         Err(meaning) => return Ok(about.event(meaning)),
     };
     let snapshot = json::text(origin.snapshot).unwrap_or(origin.snapshot.map_or("", RawValue::get).into());
-    let is_read = json::text(envelope.op).as_deref() == Some("r") && snapshot != "incremental";
+    let is_read = is_read(json::text(envelope.op).as_deref(), &snapshot);
     if let Some(reading) = decoder.reads_anew(&about, is_read) {
         return Ok(about.event(reading));
     }
@@ -172,6 +174,17 @@ impl Decoder {
     }
 }
 
+/// Whether a row is of a snapshot, in which a table is read from its beginning on: before 2.0 it is a create that the source marks.
+/// An incremental snapshot reads a table beside its changes, and misses none.
+fn is_read(op: Option<&str>, snapshot: &str) -> bool {
+    match op {
+        Some("r") => snapshot != "incremental",
+        // `true`, and the first and last row of the whole and of each table.
+        Some("c") => !matches!(snapshot, "" | "false" | "null" | "incremental"),
+        _ => false,
+    }
+}
+
 /// A value by its column's kind, or by its form alone.
 fn cell<'a>(kinds: Option<&Kinds>, name: &str, raw: &'a RawValue) -> Cell<'a> {
     match kinds.and_then(|kinds| kinds.get(name)) {
@@ -201,10 +214,5 @@ fn other(bytes: &[u8], envelope: &Envelope<'_>, about: &About) -> Result<Meaning
     if !rows && fields.is_ok_and(|fields| fields.keys().all(|name| name.starts_with("ts_"))) {
         return Ok(Meaning::Nothing(Idle::Heartbeat));
     }
-    let hint = if envelope.kind.is_some() {
-        "this looks like a message of Canal or Maxwell, and source.kafka.format is debezium"
-    } else {
-        "if ExtractNewRecordState unwraps it, set source.kafka.format = \"debezium_unwrapped\""
-    };
-    Err(Undecodable::new(format!("message has no `op`; {hint}")))
+    Err(Undecodable::new("message has no `op`, as a change event of Debezium has it"))
 }
