@@ -3,12 +3,12 @@
 mod streak;
 mod told;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use catalog::{Catalog, Effect, FlushReason, GroupId, Op, RowImage};
+use catalog::{Catalog, ColumnError, Effect, FlushReason, GroupId, Op, RowImage};
 use hashbrown::{DefaultHashBuilder, HashSet};
 use tokio::time::Instant;
 use tracing::warn;
@@ -36,7 +36,12 @@ pub(crate) struct Mapper {
     on_canal_restart: OnCanalRestart,
     /// When a group was last said to be flushed for a column's sake.
     told: Cell<Option<Instant>>,
+    /// Tables of which was said that the source can't carry their characters.
+    unreadable: RefCell<HashSet<(String, String), DefaultHashBuilder>>,
 }
+
+/// Tables of which it is said that their characters can't be carried.
+const MAX_UNREADABLE: usize = 1000;
 
 /// How often it is said.
 const REMIND: Duration = Duration::from_secs(10);
@@ -81,7 +86,16 @@ impl Mapper {
     ) -> Self {
         let decoder = Decoder::new(catalog.clone(), zone);
         let streaks = Streaks::default();
-        Self { catalog, decoder, metrics, beats: None, streaks, on_canal_restart, told: Cell::new(None) }
+        Self {
+            catalog,
+            decoder,
+            metrics,
+            beats: None,
+            streaks,
+            on_canal_restart,
+            told: Cell::new(None),
+            unreadable: RefCell::default(),
+        }
     }
 
     /// Decodes messages by these formats of their topics.
@@ -117,7 +131,13 @@ impl Mapper {
                     }
                     if let Meaning::Beat = event.meaning {
                         self.beat(&event, &message, payload, &mut beats);
-                    } else if self.apply(&event.meaning, &event.database, &message, &scratch, &mut stale) {
+                    } else if self.apply(
+                        &event.meaning,
+                        (&event.database, &event.table),
+                        &message,
+                        &scratch,
+                        &mut stale,
+                    ) {
                         times.push((event.executed_ms, message.timestamp_ms));
                     }
                 }
@@ -156,7 +176,7 @@ impl Mapper {
     fn apply(
         &self,
         meaning: &Meaning,
-        database: &str,
+        (database, table): (&str, &str),
         message: &Message<'_>,
         scratch: &Scratch<'_>,
         stale: &mut Stale,
@@ -183,7 +203,10 @@ impl Mapper {
                     }
                     Effect::Flush { group, reason } => {
                         let known = self.told.get().is_some_and(|told| told.elapsed() < REMIND);
-                        if !known && matches!(reason, FlushReason::Column { .. }) {
+                        if let FlushReason::Column { column, error: ColumnError::Unreadable { .. } } = &reason
+                        {
+                            self.unreadable(database, table, column, message);
+                        } else if !known && matches!(reason, FlushReason::Column { .. }) {
                             self.told.set(Some(Instant::now()));
                             let group = &*self.catalog.groups()[usize::from(group.0)].name;
                             warn!(partition = %message.partition, offset = message.offset, database, group, %reason, "a row does not tell its keys: flushing the group");
@@ -239,6 +262,21 @@ impl Mapper {
                 self.metrics.ignored.get_or_create(&ReasonLabel { reason: idle.label() }).inc();
                 false
             }
+        }
+    }
+
+    /// Says once of a table that the source can't carry the characters of one of its key columns.
+    fn unreadable(&self, database: &str, table: &str, column: &str, message: &Message<'_>) {
+        let mut told = self.unreadable.borrow_mut();
+        if told.len() < MAX_UNREADABLE && told.insert((database.to_owned(), table.to_owned())) {
+            warn!(
+                partition = %message.partition,
+                offset = message.offset,
+                database,
+                table,
+                column,
+                "a key column has U+FFFD in the place of characters that the source can't carry: flushing the groups concerned, whenever it comes; `freshline check --database` names such columns (told once per table)"
+            );
         }
     }
 

@@ -98,12 +98,16 @@ fn told(image: &Image<'_, '_>, columns: &BTreeSet<String>) -> String {
     for name in columns {
         let value = match image.column(name) {
             Column::Missing => continue,
-            Column::Null => "null".to_owned(),
-            Column::Text { text, .. } | Column::Json { text, form: JsonForm::String } => format!("{text:?}"),
+            Column::Null | Column::Json { form: JsonForm::Null, .. } => "null".to_owned(),
+            Column::Text { text, .. }
+            | Column::Json { text, form: JsonForm::String | JsonForm::Exact | JsonForm::Stripped } => {
+                format!("{text:?}")
+            }
             Column::Bytes(bytes) => {
                 bytes.iter().fold("0x".to_owned(), |hex, byte| format!("{hex}{byte:02x}"))
             }
             Column::Json { text, form: JsonForm::Number } => text.to_owned(),
+            Column::Json { text, form: JsonForm::Boolean } => format!("{text} (or true)"),
             Column::Json { text, form: JsonForm::Java } => format!("{text} (java)"),
             Column::Json { text, form: JsonForm::Packed } => format!("{text:?} (or packed)"),
         };

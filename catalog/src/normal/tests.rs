@@ -12,6 +12,7 @@ fn part(spec: &str, mysql_type: &str, text: &str) -> Result<Option<String>, &'st
         Ok(Normal::NoKey) => Ok(None),
         Err(ColumnError::Missing) => Err("missing"),
         Err(ColumnError::Type { .. }) => Err("type"),
+        Err(ColumnError::Unreadable { .. }) => Err("unreadable"),
         Err(ColumnError::Value { .. }) => Err("value"),
     }
 }
@@ -98,6 +99,9 @@ fn every_mysql_type_has_one_key_part_for_what_canal_writes() {
         ),
         ("uuid", "char(36)", "none", Err("value")),
         ("uuid", "uuid", "garbage", Err("type")),
+        ("str", "varchar(20)", "\u{fffd}", Err("unreadable")),
+        ("str|lower", "text", "caf\u{fffd}", Err("unreadable")),
+        ("str", "varbinary(9)", "\u{ef}\u{bf}\u{bd}", Err("unreadable")),
     ];
     for (spec, mysql_type, text, expected) in cases {
         let expected = expected.map(|part| part.map(str::to_owned));

@@ -88,16 +88,17 @@ pub(super) fn decode<'a>(
     Ok(about.event(Meaning::Rows { rules, op }))
 }
 
-/// Maxwell writes numbers with all their digits, bytes as base64, labels of ENUM and, as an array, of SET.
+/// Maxwell writes numbers with all their digits, bytes as base64 without the zeros at the end of BINARY, labels of ENUM and, as an array, of
+/// SET. Of BIT from 32 on it writes wrong numbers, which nobody can tell from others.
 fn cell(raw: &RawValue) -> Cell<'_> {
     if raw.get().starts_with('[') {
         // A SET; arrays of JSON columns that hold strings alone look the same, and JSON is no key part.
         return match serde_json::from_str::<Vec<String>>(raw.get()) {
-            Ok(labels) => Cell::Json(labels.join(",").into(), JsonForm::String),
+            Ok(labels) => Cell::Text(labels.join(",").into()),
             Err(_) => Cell::Unusable,
         };
     }
-    json::scalar(raw, JsonForm::String, JsonForm::Number)
+    json::scalar(raw, JsonForm::Stripped, JsonForm::Number)
 }
 
 fn statement(kind: &str, about: &About, message: &Message<'_>) -> Result<Meaning, Undecodable> {
