@@ -11,6 +11,7 @@ use crate::query::TableName;
 use crate::report::{Problem, Report};
 use crate::rules::pattern::Pattern;
 use crate::rules::{Rule, TableRules};
+use crate::schema::Stream;
 use crate::template::{Near, Template};
 
 /// Tables whose rules are kept compiled; more are compiled each time.
@@ -28,6 +29,8 @@ pub struct Catalog {
     /// For each group the lines of its key and its query.
     pub(crate) lines: Vec<(usize, usize)>,
     max_key: usize,
+    /// Through what changes come, where that is known.
+    pub(crate) streams: Vec<Stream>,
     /// Groups by the literal that their keys begin with.
     prefixes: HashMap<Box<str>, Vec<usize>>,
     /// Lengths of these literals, longest first.
@@ -128,13 +131,34 @@ impl Catalog {
                 None => tags.push((tag.template.clone(), vec![group])),
             }
         }
-        Self { file, groups, rules, ignored, warnings, lines, max_key, prefixes, lengths, compiled, tags }
+        let streams = Vec::new();
+        Self {
+            file,
+            groups,
+            rules,
+            ignored,
+            warnings,
+            lines,
+            max_key,
+            streams,
+            prefixes,
+            lengths,
+            compiled,
+            tags,
+        }
     }
 
     /// Sets the most bytes that a key may have; [`DEFAULT_MAX_KEY`] otherwise.
     #[must_use]
     pub fn with_max_key(mut self, bytes: usize) -> Self {
         self.max_key = bytes;
+        self
+    }
+
+    /// Says through what changes come, so that [`schema::check`](crate::schema::check) tells what gets lost on the way.
+    #[must_use]
+    pub fn with_streams(mut self, streams: Vec<Stream>) -> Self {
+        self.streams = streams;
         self
     }
 
