@@ -107,9 +107,8 @@ pub(super) fn decode<'a>(
             "XACOMMIT" => Meaning::XaCommit,
             "XAROLLBACK" => Meaning::Nothing(Idle::XaRollback),
             "TIDB_WATERMARK" | "FRESHLINE_POSITION" => Meaning::Nothing(Idle::Heartbeat),
-            "QUERY" if !envelope.is_ddl.unwrap_or_else(|| ddl::is_ddl(sql)) => {
-                Meaning::Nothing(Idle::Comment)
-            }
+            // Canal always says whether it is one. Who doesn't may mean a statement.
+            "QUERY" if envelope.is_ddl == Some(false) => Meaning::Nothing(Idle::Comment),
             // What the reader of the binlog says of its own: a statement, and rows that can't be told apart.
             "FRESHLINE_STATEMENT" => whole(ddl::statement(ddl::Session::Of(&database), sql)),
             "FRESHLINE_FLUSH" => {

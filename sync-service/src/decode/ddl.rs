@@ -76,18 +76,6 @@ pub(super) fn with(concerned: Option<Concerned>, own: Named) -> Concerned {
     }
 }
 
-/// Whether a text is a statement about tables and the like, for messages that don't say so themselves.
-pub(super) fn is_ddl(sql: &str) -> bool {
-    let words = ["CREATE", "DROP", "ALTER", "RENAME", "TRUNCATE", "SET"];
-    tokens::readings(sql).into_iter().filter_map(|reading| tokens::tokens(sql, reading)).any(|tokens| {
-        let mut at = Cursor::new(&tokens);
-        if at.take_all(&["SET", "STATEMENT"]) {
-            return true;
-        }
-        at.is_one_of(&words) && !at.is("SET")
-    })
-}
-
 /// What a text is about, in whatever way a server may have read it.
 fn subject(sql: &str) -> Subject {
     let sql = sql.trim_end_matches('\0');

@@ -39,13 +39,14 @@ pub(super) fn statement(mut at: Cursor<'_, '_>) -> Option<Subject> {
     }
     let word = at.word()?.to_ascii_uppercase();
     at.step();
+    let mut factors = Vec::new();
     let names = match word.as_str() {
         "INSERT" | "REPLACE" => {
             while at.take_one_of(&["LOW_PRIORITY", "DELAYED", "HIGH_PRIORITY", "IGNORE", "INTO"]) {}
             vec![at.table()?]
         }
-        "UPDATE" => updated(at, &common)?,
-        "DELETE" => deleted(at, &common)?,
+        "UPDATE" => updated(at, &mut factors, &common)?,
+        "DELETE" => deleted(at, &mut factors, &common)?,
         "LOAD" if at.take_all(&["INDEX", "INTO", "CACHE"]) => {
             return at.table().map(|_| Subject::nothing());
         }
@@ -58,14 +59,14 @@ pub(super) fn statement(mut at: Cursor<'_, '_>) -> Option<Subject> {
         }
         _ => return None,
     };
-    (!names.is_empty()).then(|| Subject::rows(names))
+    let read = factors.into_iter().map(|factor| factor.table).collect();
+    (!names.is_empty()).then(|| Subject::rows(names, read))
 }
 
 /// The tables that an UPDATE changes: those whose columns it sets.
-fn updated(mut at: Cursor<'_, '_>, common: &[String]) -> Option<Vec<TableName>> {
+fn updated(mut at: Cursor<'_, '_>, factors: &mut Vec<Factor>, common: &[String]) -> Option<Vec<TableName>> {
     while at.take_one_of(&["LOW_PRIORITY", "IGNORE"]) {}
-    let mut factors = Vec::new();
-    references(&mut at, &mut factors, &["SET"], 0)?;
+    references(&mut at, factors, &["SET"], 0)?;
     at.take("SET").then_some(())?;
     let mut owners: Vec<TableName> = Vec::new();
     loop {
@@ -89,7 +90,7 @@ fn updated(mut at: Cursor<'_, '_>, common: &[String]) -> Option<Vec<TableName>> 
 }
 
 /// The tables that a DELETE empties: those between DELETE and FROM, or between FROM and USING, or its only one.
-fn deleted(mut at: Cursor<'_, '_>, common: &[String]) -> Option<Vec<TableName>> {
+fn deleted(mut at: Cursor<'_, '_>, factors: &mut Vec<Factor>, common: &[String]) -> Option<Vec<TableName>> {
     while at.take_one_of(&["LOW_PRIORITY", "QUICK", "IGNORE"]) {}
     // Rows of the past, in MariaDB.
     if at.take_all(&["HISTORY", "FROM"]) {
@@ -110,8 +111,7 @@ fn deleted(mut at: Cursor<'_, '_>, common: &[String]) -> Option<Vec<TableName>> 
         // Only one table, which may have an alias behind it.
         return (from && targets.len() == 1).then_some(targets);
     }
-    let mut factors = Vec::new();
-    references(&mut at, &mut factors, &["WHERE", "ORDER", "LIMIT", "RETURNING"], 0)?;
+    references(&mut at, factors, &["WHERE", "ORDER", "LIMIT", "RETURNING"], 0)?;
     Some(named(targets, factors, common))
 }
 
@@ -126,7 +126,7 @@ fn parts(at: &mut Cursor<'_, '_>) -> Option<Vec<String>> {
 }
 
 /// The tables of these names and aliases; all, where one of them is of none.
-fn named(targets: Vec<TableName>, factors: Vec<Factor>, common: &[String]) -> Vec<TableName> {
+fn named(targets: Vec<TableName>, factors: &[Factor], common: &[String]) -> Vec<TableName> {
     let mut found: Vec<TableName> = Vec::new();
     for target in &targets {
         let mut fits = factors.iter().filter(|factor| factor.is(target)).peekable();
@@ -144,10 +144,10 @@ fn named(targets: Vec<TableName>, factors: Vec<Factor>, common: &[String]) -> Ve
     found
 }
 
-fn all(factors: Vec<Factor>, common: &[String]) -> Vec<TableName> {
+fn all(factors: &[Factor], common: &[String]) -> Vec<TableName> {
     let is_common =
         |table: &TableName| table.database.is_none() && common.iter().any(|name| alike(name, &table.table));
-    factors.into_iter().map(|factor| factor.table).filter(|table| !is_common(table)).collect()
+    factors.iter().map(|factor| factor.table.clone()).filter(|table| !is_common(table)).collect()
 }
 
 impl Factor {

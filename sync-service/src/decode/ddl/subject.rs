@@ -13,6 +13,8 @@ pub(super) struct TableName {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Subject {
     pub(super) names: Vec<(TableName, Object)>,
+    /// What is only read beside them.
+    pub(super) read: Vec<TableName>,
     pub(super) databases: Vec<String>,
     /// It is not understood.
     pub(super) unknown: bool,
@@ -52,8 +54,8 @@ impl Subject {
         Self { names: names.into_iter().map(|name| (name, object)).collect(), ..Self::default() }
     }
 
-    pub(super) fn rows(names: Vec<TableName>) -> Self {
-        Self { sort: Sort::Rows, ..Self::tables(names) }
+    pub(super) fn rows(names: Vec<TableName>, read: Vec<TableName>) -> Self {
+        Self { sort: Sort::Rows, read, ..Self::tables(names) }
     }
 
     pub(super) fn database(name: &str) -> Self {
@@ -74,6 +76,7 @@ impl Subject {
                 None => self.names.push((name, object)),
             }
         }
+        self.read.extend(other.read);
         for database in other.databases {
             if !self.databases.contains(&database) {
                 self.databases.push(database);
@@ -114,8 +117,9 @@ impl Session<'_> {
         };
         let mut certain: Option<&str> = None;
         for (database, table) in changed.iter().filter(|(database, _)| !database.is_empty()) {
-            let mut same = subject.names.iter().filter(|(name, _)| alike(&name.table, table)).peekable();
-            if same.peek().is_some() && same.all(|(name, _)| name.database.is_none()) {
+            let names = subject.names.iter().map(|(name, _)| name).chain(&subject.read);
+            let mut same = names.filter(|name| alike(&name.table, table)).peekable();
+            if same.peek().is_some() && same.all(|name| name.database.is_none()) {
                 if certain.is_some_and(|certain| certain != database) {
                     return None;
                 }

@@ -158,6 +158,9 @@ fn names_without_a_database_are_of_any_unless_the_session_is_known() {
     assert_eq!(changed("", "", "DROP TABLE a, b.c"), "*.a, b.c");
     assert_eq!(changed("archive", "a", "DROP TABLE archive.a, a"), "archive.a, *.a");
     assert_eq!(changed("shop", "A", "DROP TABLE a, b"), "shop.a, shop.b");
+    let joined = "UPDATE users u JOIN archive.users a ON u.id = a.id SET u.name = a.name";
+    assert_eq!(changed("archive", "users", joined), "*.users", "what is read has the name too");
+    assert_eq!(changed("shop", "users", joined), "*.users");
     let both = [("shop".to_owned(), "a".to_owned()), ("crm".to_owned(), "b".to_owned())];
     assert_eq!(of(Session::Changed(&both), "DROP TABLE a, b"), "*.a, *.b", "told two sessions");
 }
@@ -232,20 +235,6 @@ fn a_message_of_canal_counts_beside_its_text() {
     assert_eq!(said("QUERY", "", "", "DROP DATABASE IF EXISTS zz"), "zz.*");
 }
 
-#[test]
-fn only_statements_about_objects_are_ddl() {
-    for (sql, expected) in [
-        ("/* a */ drop TABLE x", true),
-        ("SET STATEMENT a=1 FOR ALTER TABLE x ADD y INT", true),
-        ("SET a = 1", false),
-        ("/* UPDATE t */", false),
-        ("UPDATE `create` SET a = 1", false),
-        ("'", false),
-    ] {
-        assert_eq!(is_ddl(sql), expected, "{sql}");
-    }
-}
-
 /// The pieces of a text between which nothing changes if spaces and comments come.
 fn pieces(sql: &str) -> Vec<String> {
     let word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
@@ -276,7 +265,6 @@ proptest! {
     fn no_text_panics(sql in "\\PC{0,80}", kind in "[A-Z]{0,8}") {
         let _ = statement(Session::Of("s"), &sql);
         let _ = message(&kind, "s", "t", &sql);
-        let _ = is_ddl(&sql);
     }
 
     /// Words in any order, among which whole statements come.
