@@ -1,5 +1,7 @@
 //! The catalog as a whole: keys to groups, tables to rules.
 
+mod readers;
+
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -10,6 +12,7 @@ use crate::query::TableName;
 use crate::report::{Problem, Report};
 use crate::rules::pattern::Pattern;
 use crate::rules::{Rule, TableRules};
+use crate::schema::Stream;
 use crate::template::{Near, Template};
 
 /// Tables whose rules are kept compiled; more are compiled each time.
@@ -27,6 +30,8 @@ pub struct Catalog {
     /// For each group the lines of its key and its query.
     pub(crate) lines: Vec<(usize, usize)>,
     max_key: usize,
+    /// Through what changes come, where that is known.
+    pub(crate) streams: Vec<Stream>,
     /// Groups by the literal that their keys begin with.
     prefixes: HashMap<Box<str>, Vec<usize>>,
     /// Lengths of these literals, longest first.
@@ -130,6 +135,7 @@ impl Catalog {
             }
         }
         let digests = groups.iter().map(|group| digest::of(group, &rules, &ignored)).collect();
+        let streams = Vec::new();
         Self {
             file,
             groups,
@@ -138,6 +144,7 @@ impl Catalog {
             warnings,
             lines,
             max_key,
+            streams,
             prefixes,
             lengths,
             compiled,
@@ -150,6 +157,13 @@ impl Catalog {
     #[must_use]
     pub fn with_max_key(mut self, bytes: usize) -> Self {
         self.max_key = bytes;
+        self
+    }
+
+    /// Says through what changes come, so that [`schema::check`](crate::schema::check) tells what gets lost on the way.
+    #[must_use]
+    pub fn with_streams(mut self, streams: Vec<Stream>) -> Self {
+        self.streams = streams;
         self
     }
 

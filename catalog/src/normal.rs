@@ -38,14 +38,22 @@ pub enum Column<'a> {
 /// What the text of a JSON value may stand for where the column's type is not told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JsonForm {
-    /// A string: text, a date, a number in plain digits, base64 of bytes.
+    /// A string: text, a date, a number in plain digits, base64 or hex of bytes.
     String,
     /// The same, but a number may also be base64 of its big-endian digits, as Debezium writes decimals.
     Packed,
+    /// A string as Maxwell writes it: text, a date, base64 of bytes of which zeros at the end are missing, a time of which days are missing.
+    Stripped,
+    /// A date or time as MySQL writes it.
+    Exact,
     /// A number, exact.
     Number,
     /// A number that was a 64-bit integer of Java or a double: unsigned numbers may have become negative, decimals may have lost digits.
     Java,
+    /// True or false. A number that is not 0 may have become true.
+    Boolean,
+    /// Null of a source that has no other word for dates with zeros in them.
+    Null,
 }
 
 /// What a column's value is to a key.
@@ -72,6 +80,14 @@ pub enum ColumnError {
         /// The parameter's type.
         param: &'static str,
     },
+    /// The source could not carry the value's characters.
+    #[error(
+        "{text:?} has the sign U+FFFD in the place of characters that the source can't carry; see `freshline check --database`"
+    )]
+    Unreadable {
+        /// The value, shortened.
+        text: String,
+    },
     /// The value is not one of the parameter's type.
     #[error("{text:?} is not {expected}")]
     Value {
@@ -95,6 +111,17 @@ impl ParamType {
             Column::Bytes(bytes) => self.of_bytes(bytes),
             Column::Json { text, form } => self.of_json(text, form),
         }
+    }
+
+    /// The key parts that a column's value may stand for, one of which it does; none: it is in no key.
+    pub(crate) fn readings(&self, column: Column<'_>) -> Result<Vec<Value>, ColumnError> {
+        if let Column::Json { text, form } = column {
+            return self.of_json_readings(text, form);
+        }
+        self.normalize(column).map(|normal| match normal {
+            Normal::Value(value) => vec![value],
+            Normal::NoKey => Vec::new(),
+        })
     }
 
     fn of_type(&self, text: &str, mysql_type: MysqlType<'_>) -> Result<Normal, ColumnError> {
@@ -140,6 +167,9 @@ impl ParamType {
 
     fn of_text(&self, text: &str) -> Result<Normal, ColumnError> {
         let value = match self {
+            Self::Str(_) | Self::Compared if text.contains(char::REPLACEMENT_CHARACTER) => {
+                return Err(ColumnError::Unreadable { text: text.chars().take(40).collect() });
+            }
             Self::Str(filters) => {
                 return Ok(param::filter(filters, text)
                     .map_or(Normal::NoKey, |text| Normal::Value(Value::Str(text))));

@@ -177,8 +177,14 @@ impl TableName {
     }
 
     pub(crate) fn is(&self, other: &Self) -> bool {
-        self.database.eq_ignore_ascii_case(&other.database) && self.table.eq_ignore_ascii_case(&other.table)
+        alike(&self.database, &other.database) && alike(&self.table, &other.table)
     }
+}
+
+/// Whether two names may be the same: servers with `lower_case_table_names` regard no case, of no script.
+pub(crate) fn alike(one: &str, other: &str) -> bool {
+    one.eq_ignore_ascii_case(other)
+        || (!(one.is_ascii() && other.is_ascii()) && one.to_lowercase() == other.to_lowercase())
 }
 
 impl fmt::Display for TableName {

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::group::GroupId;
-use crate::normal::{Column, ColumnError, Normal};
+use crate::normal::{Column, ColumnError, JsonForm, Normal};
 use crate::query::TableColumn;
 use crate::template::Template;
 use crate::value::Value;
@@ -73,8 +73,17 @@ pub enum FlushReason {
 
 impl FlushReason {
     /// All names that [`label`](Self::label) gives.
-    pub const LABELS: [&'static str; 8] =
-        ["rule", "joined", "missing_image", "missing_column", "bad_value", "truncate", "ddl", "undecodable"];
+    pub const LABELS: [&'static str; 9] = [
+        "rule",
+        "joined",
+        "missing_image",
+        "missing_column",
+        "unreadable",
+        "bad_value",
+        "truncate",
+        "ddl",
+        "undecodable",
+    ];
 
     /// A short name from a closed set, for metrics.
     pub fn label(&self) -> &'static str {
@@ -83,6 +92,7 @@ impl FlushReason {
             Self::Joined => "joined",
             Self::MissingImage { .. } => "missing_image",
             Self::Column { error: ColumnError::Missing, .. } => "missing_column",
+            Self::Column { error: ColumnError::Unreadable { .. }, .. } => "unreadable",
             Self::Column { .. } => "bad_value",
             Self::Truncate => "truncate",
             Self::Ddl => "ddl",
@@ -222,28 +232,23 @@ impl TableRules {
                 Op::Delete => &[(true, before)],
                 Op::Update => &[(true, before), (false, after)],
             };
-            let mut last = None;
+            let mut keys: Vec<String> = Vec::new();
             for (is_before, image) in needed {
-                let key = match image {
+                let told = keys.len();
+                let read = match image {
                     None => Err(FlushReason::MissingImage { before: *is_before }),
-                    Some(image) => key_of(template, *image),
+                    Some(image) => keys_of(template, *image, &mut keys),
                 };
-                match key {
-                    Ok(key) if key == last => {}
-                    Ok(key) => {
-                        last.clone_from(&key);
-                        if let Some(key) = key {
-                            emit(if rule.tags.is_some() {
-                                Effect::RemoveTag(key)
-                            } else {
-                                Effect::Remove(key)
-                            });
-                        }
+                if let Err(reason) = read {
+                    flush(reason, emit);
+                    break;
+                }
+                for at in told..keys.len() {
+                    if keys[..told].contains(&keys[at]) {
+                        continue;
                     }
-                    Err(reason) => {
-                        flush(reason, emit);
-                        break;
-                    }
+                    let key = keys[at].clone();
+                    emit(if rule.tags.is_some() { Effect::RemoveTag(key) } else { Effect::Remove(key) });
                 }
             }
         }
@@ -286,27 +291,82 @@ impl TagRule {
     }
 }
 
+/// Whether a column has changed, or may have: signs in the place of lost characters, and true in the place of numbers, look alike.
 fn differ(before: Column<'_>, after: Column<'_>) -> bool {
+    let is_lossy = |column: Column<'_>| match column {
+        Column::Json { text, form: JsonForm::Boolean } => text != "0",
+        Column::Text { text, .. } | Column::Json { text, .. } => text.contains(char::REPLACEMENT_CHARACTER),
+        _ => false,
+    };
     match (before, after) {
-        (Column::Text { text: before, .. }, Column::Text { text: after, .. })
-        | (Column::Json { text: before, .. }, Column::Json { text: after, .. }) => before != after,
+        (before, _) if is_lossy(before) => true,
+        (Column::Text { text: before, .. }, Column::Text { text: after, .. }) => before != after,
+        (Column::Json { text: before, form: one }, Column::Json { text: after, form: other }) => {
+            before != after || (one == JsonForm::Null) != (other == JsonForm::Null)
+        }
         (Column::Missing, _) | (_, Column::Missing) => true,
         (before, after) => before != after,
     }
 }
 
-/// The key that a row stands for; `None` where it stands for none.
-fn key_of(keys: &Template, image: &dyn RowImage) -> Result<Option<String>, FlushReason> {
-    let mut values: Vec<Value> = Vec::with_capacity(keys.params().len());
+/// Keys that one row may stand for, where values can be read in several ways; beyond it the group is flushed.
+const READINGS: usize = 16;
+
+/// Adds the keys that a row may stand for: one, or none, or several where a value can be read in several ways.
+fn keys_of(template: &Template, image: &dyn RowImage, keys: &mut Vec<String>) -> Result<(), FlushReason> {
+    let params = template.params();
+    let mut values: Vec<Value> = Vec::with_capacity(params.len());
+    // Other readings of a parameter, by its place.
+    let mut others: Vec<(usize, Vec<Value>)> = Vec::new();
     let mut no_key = false;
-    for param in keys.params() {
-        match param.kind.normalize(image.column(&param.name)) {
-            Ok(Normal::Value(value)) => values.push(value),
-            Ok(Normal::NoKey) => no_key = true,
-            Err(error) => return Err(FlushReason::Column { column: param.name.clone(), error }),
+    for (place, param) in params.iter().enumerate() {
+        let fail = |error| FlushReason::Column { column: param.name.clone(), error };
+        let column = image.column(&param.name);
+        if let Column::Json { .. } = column {
+            let mut readings = param.kind.readings(column).map_err(fail)?.into_iter();
+            match readings.next() {
+                Some(value) => values.push(value),
+                None => no_key = true,
+            }
+            let rest: Vec<Value> = readings.collect();
+            if !rest.is_empty() {
+                others.push((place, rest));
+            }
+        } else {
+            match param.kind.normalize(column).map_err(fail)? {
+                Normal::Value(value) => values.push(value),
+                Normal::NoKey => no_key = true,
+            }
         }
     }
-    Ok((!no_key).then(|| keys.render(&values)))
+    if no_key {
+        return Ok(());
+    }
+    let from = keys.len();
+    keys.push(template.render(&values));
+    let mut rows = vec![values];
+    for (place, readings) in others {
+        for reading in readings {
+            for at in 0..rows.len() {
+                // Rows with another reading of this place are told already.
+                if rows[at][place] != rows[0][place] {
+                    continue;
+                }
+                let mut row = rows[at].clone();
+                row[place] = reading.clone();
+                keys.push(template.render(&row));
+                rows.push(row);
+            }
+        }
+        if rows.len() > READINGS {
+            keys.truncate(from);
+            let param = &params[place];
+            let text = "text that may be bytes, too often in one row".to_owned();
+            let error = ColumnError::Value { text, expected: param.kind.describe() };
+            return Err(FlushReason::Column { column: param.name.clone(), error });
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

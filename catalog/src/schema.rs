@@ -1,9 +1,11 @@
 //! A live schema, and what of it a catalog can't live with.
 
 mod check;
+mod stream;
 
 use crate::query::TableName;
 pub use check::check;
+pub use stream::Stream;
 
 /// What must be known of a database; whoever does the I/O fills it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

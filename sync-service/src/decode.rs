@@ -12,6 +12,7 @@ mod columns;
 mod ddl;
 mod debezium;
 mod event;
+mod foreign;
 mod json;
 mod maxwell;
 mod row;
@@ -27,7 +28,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 pub use columns::Columns;
 use event::About;
-pub use event::{Concerned, Event, Idle, Meaning, Reason, Undecodable};
+pub use event::{Concerned, Event, Idle, Meaning, Named, Object, Reason, Undecodable};
 pub use row::{Cell, Image, Rows, Scratch};
 pub use topics::Topics;
 pub(crate) use zone::civil_from_days;
@@ -103,7 +104,7 @@ impl Decoder {
         scratch.clear();
         let topic = self.topics.of(&message.partition.topic);
         let named = topic.table.as_ref().map(|(database, table)| (&**database, &**table));
-        match topic.format {
+        let decoded = match topic.format {
             Some(KafkaFormat::Canal) => canal::decode(self, value(message)?, named, scratch),
             Some(KafkaFormat::Aliyun) => aliyun::decode(self, value(message)?, scratch),
             Some(KafkaFormat::Maxwell) => maxwell::decode(self, value(message)?, scratch),
@@ -113,7 +114,8 @@ impl Decoder {
                 "source.kafka.format names no format for the topic {:?}",
                 &*message.partition.topic
             ))),
-        }
+        };
+        decoded.map_err(|error| foreign::explain(error, topic.format, message.payload))
     }
 
     /// Decodes one Canal message. The rows are left in `scratch`.

@@ -3,12 +3,12 @@
 mod streak;
 mod told;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use catalog::{Catalog, Effect, FlushReason, GroupId, Op, RowImage, Use};
+use catalog::{Catalog, ColumnError, Effect, FlushReason, GroupId, Op, RowImage};
 use hashbrown::{DefaultHashBuilder, HashSet};
 use tokio::time::Instant;
 use tracing::warn;
@@ -17,7 +17,9 @@ use self::streak::{Restart, Streaks};
 pub use self::told::{Told, What};
 use crate::beats::{Beats, Row};
 use crate::config::OnCanalRestart;
-use crate::decode::{Concerned, Decoder, Event, Idle, Meaning, Reason, Scratch, Topics, Undecodable, Zone};
+use crate::decode::{
+    Concerned, Decoder, Event, Idle, Meaning, Named, Object, Reason, Scratch, Topics, Undecodable, Zone,
+};
 use crate::deliver::Removals;
 use crate::metrics::{PipelineMetrics, ReasonLabel};
 use crate::offsets::Partition;
@@ -30,13 +32,16 @@ pub(crate) struct Mapper {
     metrics: PipelineMetrics,
     /// Heartbeat rows of this instance.
     beats: Option<Arc<Beats>>,
-    /// Groups by the database of a table that they read; `None` where a pattern may mean any database.
-    by_database: Vec<(Option<String>, GroupId)>,
     streaks: Streaks,
     on_canal_restart: OnCanalRestart,
     /// When a group was last said to be flushed for a column's sake.
     told: Cell<Option<Instant>>,
+    /// Tables of which was said that the source can't carry their characters.
+    unreadable: RefCell<HashSet<(String, String), DefaultHashBuilder>>,
 }
+
+/// Tables of which it is said that their characters can't be carried.
+const MAX_UNREADABLE: usize = 1000;
 
 /// How often it is said.
 const REMIND: Duration = Duration::from_secs(10);
@@ -79,12 +84,6 @@ impl Mapper {
         metrics: PipelineMetrics,
         on_canal_restart: OnCanalRestart,
     ) -> Self {
-        let mut by_database = Vec::new();
-        for table in catalog.tables().into_iter().filter(|table| table.effect != Use::Ignored) {
-            let database = table.table.split_once('.').map_or("", |(database, _)| database).to_owned();
-            let plain = database.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '$' || c == '-');
-            by_database.push(((plain && !database.is_empty()).then_some(database), table.group_id));
-        }
         let decoder = Decoder::new(catalog.clone(), zone);
         let streaks = Streaks::default();
         Self {
@@ -92,10 +91,10 @@ impl Mapper {
             decoder,
             metrics,
             beats: None,
-            by_database,
             streaks,
             on_canal_restart,
             told: Cell::new(None),
+            unreadable: RefCell::default(),
         }
     }
 
@@ -132,7 +131,13 @@ impl Mapper {
                     }
                     if let Meaning::Beat = event.meaning {
                         self.beat(&event, &message, payload, &mut beats);
-                    } else if self.apply(&event.meaning, &event.database, &message, &scratch, &mut stale) {
+                    } else if self.apply(
+                        &event.meaning,
+                        (&event.database, &event.table),
+                        &message,
+                        &scratch,
+                        &mut stale,
+                    ) {
                         times.push((event.executed_ms, message.timestamp_ms));
                     }
                 }
@@ -171,7 +176,7 @@ impl Mapper {
     fn apply(
         &self,
         meaning: &Meaning,
-        database: &str,
+        (database, table): (&str, &str),
         message: &Message<'_>,
         scratch: &Scratch<'_>,
         stale: &mut Stale,
@@ -198,7 +203,10 @@ impl Mapper {
                     }
                     Effect::Flush { group, reason } => {
                         let known = self.told.get().is_some_and(|told| told.elapsed() < REMIND);
-                        if !known && matches!(reason, FlushReason::Column { .. }) {
+                        if let FlushReason::Column { column, error: ColumnError::Unreadable { .. } } = &reason
+                        {
+                            self.unreadable(database, table, column, message);
+                        } else if !known && matches!(reason, FlushReason::Column { .. }) {
                             self.told.set(Some(Instant::now()));
                             let group = &*self.catalog.groups()[usize::from(group.0)].name;
                             warn!(partition = %message.partition, offset = message.offset, database, group, %reason, "a row does not tell its keys: flushing the group");
@@ -235,7 +243,7 @@ impl Mapper {
                         offset = message.offset,
                         reason = reason.label(),
                         database,
-                        ?concerned,
+                        %concerned,
                         groups,
                         "flushing groups"
                     );
@@ -254,6 +262,21 @@ impl Mapper {
                 self.metrics.ignored.get_or_create(&ReasonLabel { reason: idle.label() }).inc();
                 false
             }
+        }
+    }
+
+    /// Says once of a table that the source can't carry the characters of one of its key columns.
+    fn unreadable(&self, database: &str, table: &str, column: &str, message: &Message<'_>) {
+        let mut told = self.unreadable.borrow_mut();
+        if told.len() < MAX_UNREADABLE && told.insert((database.to_owned(), table.to_owned())) {
+            warn!(
+                partition = %message.partition,
+                offset = message.offset,
+                database,
+                table,
+                column,
+                "a key column has U+FFFD in the place of characters that the source can't carry: flushing the groups concerned, whenever it comes; `freshline check --database` names such columns (told once per table)"
+            );
         }
     }
 
@@ -284,7 +307,7 @@ impl Mapper {
 
     fn letter(&self, message: &Message<'_>, error: Undecodable, stale: &mut Stale) -> Letter {
         let concerned = match &error.table {
-            Some(table) => Concerned::Tables(vec![table.clone()]),
+            Some((database, table)) => Concerned::Tables(vec![Named::table(database, table)]),
             None => Concerned::Everything,
         };
         let groups = self.flush(&concerned, Reason::Undecodable, stale);
@@ -308,23 +331,29 @@ impl Mapper {
         }
     }
 
+    /// The groups that read a table or view as a whole.
+    fn readers(&self, named: &Named) -> Vec<GroupId> {
+        let Named { database, table, object } = named;
+        let mut groups = match database {
+            Some(database) => {
+                self.catalog.table(database, table).map_or_else(Vec::new, |rules| rules.readers().to_vec())
+            }
+            None => self.catalog.readers_named(table),
+        };
+        // Views are read by groups that ignore them and have rules for their tables; these rules know nothing of other definitions.
+        match object {
+            Object::Table => {}
+            Object::Either => groups.extend(self.catalog.ignoring(database.as_deref(), table)),
+            Object::View => groups.extend(self.catalog.ignoring_anything()),
+        }
+        groups
+    }
+
     /// Notes the groups that read what is concerned, and returns how many they are.
     fn flush(&self, concerned: &Concerned, reason: Reason, stale: &mut Stale) -> usize {
         let mut groups: Vec<GroupId> = match concerned {
-            Concerned::Tables(tables) => {
-                let rules = tables.iter().filter_map(|(database, table)| self.catalog.table(database, table));
-                rules.flat_map(|rules| rules.readers().to_vec()).collect()
-            }
-            Concerned::Database(name) => {
-                let reads = |database: &Option<String>| {
-                    database.as_ref().is_none_or(|database| database.eq_ignore_ascii_case(name))
-                };
-                self.by_database
-                    .iter()
-                    .filter(|(database, _)| reads(database))
-                    .map(|(_, group)| *group)
-                    .collect()
-            }
+            Concerned::Tables(tables) => tables.iter().flat_map(|table| self.readers(table)).collect(),
+            Concerned::Database(name) => self.catalog.readers_in(name),
             Concerned::Everything => self.catalog.groups().iter().map(|group| group.id).collect(),
         };
         groups.sort_unstable();

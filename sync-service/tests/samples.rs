@@ -10,7 +10,7 @@ use std::sync::Arc;
 use catalog::{Catalog, Column, JsonForm, Op, RowImage};
 use daemon::config::{KafkaFormat, KafkaFormats, KafkaSource};
 use serde_json::Value;
-use sync_service::decode::{Concerned, Decoder, Image, Meaning, Reason, Scratch, Topics, Zone};
+use sync_service::decode::{Decoder, Image, Meaning, Reason, Scratch, Topics, Zone};
 use sync_service::offsets::Partition;
 use sync_service::source::{Headers, Message};
 
@@ -98,12 +98,16 @@ fn told(image: &Image<'_, '_>, columns: &BTreeSet<String>) -> String {
     for name in columns {
         let value = match image.column(name) {
             Column::Missing => continue,
-            Column::Null => "null".to_owned(),
-            Column::Text { text, .. } | Column::Json { text, form: JsonForm::String } => format!("{text:?}"),
+            Column::Null | Column::Json { form: JsonForm::Null, .. } => "null".to_owned(),
+            Column::Text { text, .. }
+            | Column::Json { text, form: JsonForm::String | JsonForm::Exact | JsonForm::Stripped } => {
+                format!("{text:?}")
+            }
             Column::Bytes(bytes) => {
                 bytes.iter().fold("0x".to_owned(), |hex, byte| format!("{hex}{byte:02x}"))
             }
             Column::Json { text, form: JsonForm::Number } => text.to_owned(),
+            Column::Json { text, form: JsonForm::Boolean } => format!("{text} (or true)"),
             Column::Json { text, form: JsonForm::Java } => format!("{text} (java)"),
             Column::Json { text, form: JsonForm::Packed } => format!("{text:?} (or packed)"),
         };
@@ -147,6 +151,7 @@ fn changes(file: &str, format: KafkaFormat, table: Option<&str>) -> String {
                 table: header("__table"),
                 op: header("__op"),
                 deleted: header("__deleted"),
+                snapshot: header("__source_snapshot"),
             },
         };
         let mut scratch = Scratch::default();
@@ -154,6 +159,7 @@ fn changes(file: &str, format: KafkaFormat, table: Option<&str>) -> String {
         let mut outcome = decoder.decode(&message, &mut scratch);
         if let Ok(event) = &outcome
             && let Meaning::Whole { reason: Reason::Snapshot, .. } = &event.meaning
+            && format != KafkaFormat::Maxwell
         {
             // Only the first row of a table flushes; the next one would be taken as it is.
             said.push(format!("flush {}.{} (snapshot), and once it is", event.database, event.table));
@@ -179,16 +185,7 @@ fn changes(file: &str, format: KafkaFormat, table: Option<&str>) -> String {
                     }
                 }
                 Meaning::Whole { concerned, reason } => {
-                    let whose = match concerned {
-                        Concerned::Tables(tables) => tables
-                            .iter()
-                            .map(|(database, table)| format!("{database}.{table}"))
-                            .collect::<Vec<_>>()
-                            .join(", "),
-                        Concerned::Database(name) => format!("{name}.*"),
-                        Concerned::Everything => "everything".to_owned(),
-                    };
-                    said.push(format!("flush {whose} ({})", reason.label()));
+                    said.push(format!("flush {concerned} ({})", reason.label()));
                 }
                 Meaning::XaCommit => said.push("flush everything (xa_commit)".to_owned()),
                 Meaning::Beat => said.push("heartbeat row".to_owned()),

@@ -83,6 +83,8 @@ impl Stack {
                 .with_env_var("CANAL_DYNAMIC_TOPIC", "t_.*")
                 .with_env_var("CANAL_PARTITIONS", PARTITIONS.to_string())
                 .with_env_var("CANAL_PARTITION_HASH", ".*\\..*:$pk$")
+                .with_env_var("canal.instance.filter.query.dml", "false")
+                .with_env_var("canal.instance.filter.query.dcl", "false")
         })
         .await;
         let (etcd, more_etcd) = (etcd.remove(0), etcd);

@@ -63,6 +63,7 @@ fn main() -> ExitCode {
         changes::changed_key_column_removes_both_keys,
         changes::delete_removes,
         changes::truncate_flushes_the_groups_that_read_the_table,
+        changes::a_statement_flushes_the_groups_of_all_tables_that_it_changes,
         changes::ten_thousand_rows_in_one_transaction,
         changes::sharded_tables_map_by_pattern,
         changes::rule_with_when_changed_spares_other_updates,

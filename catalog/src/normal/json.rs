@@ -3,40 +3,122 @@
 //! A wrong key removes nothing that is stale, and nobody would notice; an error flushes the groups concerned.
 
 use super::{ColumnError, JsonForm, Normal};
+use crate::calendar::DateTime;
 use crate::param::{self, ParamType};
+use crate::value::Value;
 
 /// Digits that a double keeps.
 const DOUBLE_DIGITS: usize = 15;
 
 impl ParamType {
-    /// The key part that a JSON value stands for, if it can stand for one only.
+    /// The key part that a JSON value stands for, if it can stand for one only. Bytes are taken for base64, or hex where they can't be that.
     pub(super) fn of_json(&self, text: &str, form: JsonForm) -> Result<Normal, ColumnError> {
         let is_number = matches!(form, JsonForm::Number | JsonForm::Java);
-        match self {
-            // A date as a number may count days, milliseconds or microseconds; no text column writes numbers.
-            Self::Str(_) | Self::Date | Self::DateTime | Self::Time | Self::Uuid | Self::Hex if is_number => {
+        match (self, form) {
+            (Self::Date | Self::DateTime, JsonForm::Null) => Err(self.bad("null, or a date with zeros")),
+            (_, JsonForm::Null) => Ok(Normal::NoKey),
+            // Debezium puts it in the place of dates with zeros where a column is NOT NULL.
+            (Self::Date | Self::DateTime, JsonForm::String | JsonForm::Packed | JsonForm::Exact)
+                if text.starts_with("1970-01-01")
+                    && DateTime::parse(text).is_some_and(|moment| moment.is_midnight()) =>
+            {
                 Err(self.bad(text))
             }
-            Self::Uuid if param::read_uuid(text).is_some() => self.of_text(text),
-            Self::Uuid => match base64(text) {
-                Some(bytes) if bytes.len() == 16 => self.of_bytes(&bytes),
+            (Self::Bool, JsonForm::Boolean) => self.of_number(text),
+            // Whatever is not 0 is true.
+            (Self::U64 | Self::I64, JsonForm::Boolean) if text == "0" => self.of_number(text),
+            (Self::Decimal, JsonForm::Boolean) if text == "0" => self.of_text(text),
+            (_, JsonForm::Boolean) => Err(self.bad(if text == "0" { "false" } else { "true" })),
+            // A date as a number may count days, milliseconds or microseconds; no text column writes numbers.
+            (Self::Str(_) | Self::Date | Self::DateTime | Self::Time | Self::Uuid | Self::Hex, _)
+                if is_number =>
+            {
+                Err(self.bad(text))
+            }
+            (Self::Uuid, _) => match self.of_json_bytes(text, form)?.into_iter().next() {
+                Some(value) => Ok(Normal::Value(value)),
+                None => Ok(Normal::NoKey),
+            },
+            // Zeros at the end are missing, or days: a day and an hour are written as an hour.
+            (Self::Hex | Self::Time, JsonForm::Stripped) => Err(self.bad(text)),
+            (Self::Hex, _) if text.is_empty() => Ok(Normal::NoKey),
+            (Self::Hex, _) => match self.of_json_bytes(text, form)?.as_slice() {
+                [value] => Ok(Normal::Value(value.clone())),
                 _ => Err(self.bad(text)),
             },
-            Self::Hex => match (base64(text), param::read_hex(text)) {
-                _ if text.is_empty() => Ok(Normal::NoKey),
-                (Some(bytes), None) | (None, Some(bytes)) => self.of_bytes(&bytes),
-                _ => Err(self.bad(text)),
-            },
+            // Of bytes whose zeros are missing nobody knows how many there were.
+            (Self::Str(_), JsonForm::Stripped)
+                if base64(text, STANDARD).is_some_and(|bytes| is_text(&bytes)) =>
+            {
+                Err(self.bad(text))
+            }
             // Of a text column or a number's: what can be read as a number is one by the number's rules, and what may be a packed one is none.
-            Self::Compared
+            (Self::Compared, _)
                 if is_number || plain(text.trim_matches(' ')).is_some_and(|plain| is_decimal(&plain)) =>
             {
                 self.of_json_number(text.trim_matches(' '), form)
             }
-            Self::Compared if form == JsonForm::Packed && base64(text).is_some() => Err(self.bad(text)),
-            Self::Str(_) | Self::Date | Self::DateTime | Self::Time | Self::Compared => self.of_text(text),
-            Self::U64 | Self::I64 | Self::Bool | Self::Decimal => self.of_json_number(text, form),
+            (Self::Compared, JsonForm::Packed) if base64(text, STANDARD).is_some() => Err(self.bad(text)),
+            (Self::Str(_) | Self::Date | Self::DateTime | Self::Time | Self::Compared, _) => {
+                self.of_text(text)
+            }
+            (Self::U64 | Self::I64 | Self::Bool | Self::Decimal, _) => self.of_json_number(text, form),
         }
+    }
+
+    /// All key parts that a JSON value may stand for: of text, that text and what it may be the base64 or hex of.
+    pub(super) fn of_json_readings(&self, text: &str, form: JsonForm) -> Result<Vec<Value>, ColumnError> {
+        let strings = matches!(form, JsonForm::String | JsonForm::Packed);
+        let single = match self {
+            Self::Hex if strings && !text.is_empty() => return self.of_json_bytes(text, form),
+            Self::Uuid if strings || form == JsonForm::Stripped => return self.of_json_bytes(text, form),
+            _ => self.of_json(text, form)?,
+        };
+        let mut values = match single {
+            Normal::Value(value) => vec![value],
+            Normal::NoKey => Vec::new(),
+        };
+        if strings && matches!(self, Self::Str(_)) {
+            for bytes in unpacked(text).into_iter().filter(|bytes| is_text(bytes)) {
+                if let Ok(Normal::Value(value)) = self.of_bytes(&bytes)
+                    && !values.contains(&value)
+                {
+                    values.push(value);
+                }
+            }
+        }
+        Ok(values)
+    }
+
+    /// All that bytes in a string may be: base64 in either alphabet, hex; an error where they can be none of it.
+    fn of_json_bytes(&self, text: &str, form: JsonForm) -> Result<Vec<Value>, ColumnError> {
+        let mut values: Vec<Value> = Vec::new();
+        let mut add = |value: Value| {
+            if !values.contains(&value) {
+                values.push(value);
+            }
+        };
+        if *self == Self::Uuid {
+            if let Some(uuid) = param::read_uuid(text) {
+                add(Value::Uuid(uuid));
+            }
+            for mut bytes in unpacked(text) {
+                if form == JsonForm::Stripped && bytes.len() < 16 {
+                    bytes.resize(16, 0);
+                }
+                if let Ok(bytes) = <[u8; 16]>::try_from(bytes) {
+                    add(Value::Uuid(bytes));
+                }
+            }
+            if text.is_empty() && form == JsonForm::Stripped {
+                add(Value::Uuid([0; 16]));
+            }
+        } else {
+            for bytes in unpacked(text) {
+                add(Value::Bytes(bytes));
+            }
+        }
+        if values.is_empty() { Err(self.bad(text)) } else { Ok(values) }
     }
 
     fn of_json_number(&self, text: &str, form: JsonForm) -> Result<Normal, ColumnError> {
@@ -97,8 +179,28 @@ fn plain(text: &str) -> Option<std::borrow::Cow<'_, str>> {
     Some(format!("{sign}{trimmed}").into())
 }
 
-/// Standard base64 with its padding; `None` for anything else.
-fn base64(text: &str) -> Option<Vec<u8>> {
+/// The last two digits of base64: of its usual alphabet, and of the one for URLs.
+const STANDARD: [u8; 2] = *b"+/";
+const URL: [u8; 2] = *b"-_";
+
+/// All bytes that a string may be written for, each once; none for an empty one.
+fn unpacked(text: &str) -> Vec<Vec<u8>> {
+    let mut all: Vec<Vec<u8>> = Vec::new();
+    for bytes in [base64(text, STANDARD), base64(text, URL), param::read_hex(text)].into_iter().flatten() {
+        if !bytes.is_empty() && !all.contains(&bytes) {
+            all.push(bytes);
+        }
+    }
+    all
+}
+
+/// Whether bytes are text, of which a key part could be made.
+fn is_text(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok()
+}
+
+/// Base64 with its padding; `None` for anything else.
+fn base64(text: &str, last: [u8; 2]) -> Option<Vec<u8>> {
     let bytes = text.as_bytes();
     if bytes.is_empty() || !bytes.len().is_multiple_of(4) {
         return None;
@@ -116,8 +218,8 @@ fn base64(text: &str) -> Option<Vec<u8>> {
                 b'A'..=b'Z' => byte - b'A',
                 b'a'..=b'z' => byte - b'a' + 26,
                 b'0'..=b'9' => byte - b'0' + 52,
-                b'+' => 62,
-                b'/' => 63,
+                byte if *byte == last[0] => 62,
+                byte if *byte == last[1] => 63,
                 _ => return None,
             };
             word = word << 6 | u32::from(digit);
@@ -131,7 +233,56 @@ fn base64(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::value::Value;
+
+    fn all(param: &ParamType, text: &str, form: JsonForm) -> String {
+        match param.of_json_readings(text, form) {
+            Ok(values) => values.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or "),
+            Err(_) => "flush".to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_is_written_in_several_ways_is_each_of_them_or_none() {
+        let str = &ParamType::Str(Box::default());
+        let uuid = "01020000-0000-0000-0000-000000000000";
+        for (param, text, form, expected) in [
+            // `abc` in base64, hex and itself.
+            (str, "YWJj", JsonForm::String, "YWJj or abc"),
+            (str, "616263", JsonForm::Packed, "616263 or abc"),
+            (str, "john", JsonForm::String, "john"),
+            (str, "Pj4-", JsonForm::String, "Pj4- or >>>"),
+            (str, "", JsonForm::String, ""),
+            (str, "john", JsonForm::Stripped, "john"),
+            (str, "YWJj", JsonForm::Stripped, "flush"),
+            (&ParamType::Hex, "00010203", JsonForm::String, "d34d35d36d37 or 00010203"),
+            (&ParamType::Hex, "-_-_", JsonForm::Packed, "fbffbf"),
+            (&ParamType::Hex, "AQI=", JsonForm::Stripped, "flush"),
+            (&ParamType::Hex, "", JsonForm::Stripped, "flush"),
+            (&ParamType::Hex, "", JsonForm::String, ""),
+            (&ParamType::Hex, "no bytes", JsonForm::String, "flush"),
+            (&ParamType::Uuid, "AQI=", JsonForm::Stripped, uuid),
+            (&ParamType::Uuid, "AQI=", JsonForm::String, "flush"),
+            (&ParamType::Uuid, "01020000000000000000000000000000", JsonForm::String, uuid),
+            (&ParamType::Uuid, "", JsonForm::Stripped, "00000000-0000-0000-0000-000000000000"),
+            (&ParamType::Time, "01:00:00", JsonForm::Stripped, "flush"),
+            (&ParamType::Time, "01:00:00", JsonForm::Exact, "010000"),
+            (&ParamType::U64, "1", JsonForm::Boolean, "flush"),
+            (&ParamType::I64, "0", JsonForm::Boolean, "0"),
+            (&ParamType::Decimal, "1", JsonForm::Boolean, "flush"),
+            (&ParamType::Bool, "1", JsonForm::Boolean, "true"),
+            (str, "1", JsonForm::Boolean, "flush"),
+            (&ParamType::Date, "", JsonForm::Null, "flush"),
+            (&ParamType::Date, "1970-01-01", JsonForm::Exact, "flush"),
+            (&ParamType::DateTime, "1970-01-01T00:00:00", JsonForm::Packed, "flush"),
+            (&ParamType::DateTime, "1970-01-01 00:00:01", JsonForm::Exact, "19700101T000001"),
+            (&ParamType::Date, "1970-01-01", JsonForm::Stripped, "1970-01-01"),
+            (&ParamType::DateTime, "", JsonForm::Null, "flush"),
+            (str, "", JsonForm::Null, ""),
+            (&ParamType::U64, "", JsonForm::Null, ""),
+        ] {
+            assert_eq!(all(param, text, form), expected, "{param} {text:?} {form:?}");
+        }
+    }
 
     fn part(param: &ParamType, text: &str, form: JsonForm) -> Option<Normal> {
         param.of_json(text, form).ok()

@@ -12,6 +12,7 @@ fn part(spec: &str, mysql_type: &str, text: &str) -> Result<Option<String>, &'st
         Ok(Normal::NoKey) => Ok(None),
         Err(ColumnError::Missing) => Err("missing"),
         Err(ColumnError::Type { .. }) => Err("type"),
+        Err(ColumnError::Unreadable { .. }) => Err("unreadable"),
         Err(ColumnError::Value { .. }) => Err("value"),
     }
 }
@@ -65,6 +66,16 @@ fn every_mysql_type_has_one_key_part_for_what_canal_writes() {
         ("str|lower", "varchar(50)", "Ann@X", Ok(Some("ann@x"))),
         ("str|lower|trim_end", "varchar(50)", "ANN  ", Ok(Some("ann"))),
         ("str|trim_end", "varchar(50)", "  ", Ok(None)),
+        ("str", "NATIONAL VARCHAR(20)", "Ann", Ok(Some("Ann"))),
+        ("str", "NVARCHAR(20)", "Ann", Ok(Some("Ann"))),
+        ("str", "CHARACTER VARYING(20)", "Ann", Ok(Some("Ann"))),
+        ("str", "LONG VARCHAR", "Ann", Ok(Some("Ann"))),
+        ("u64", "INT8 UNSIGNED", "18446744073709551615", Ok(Some("18446744073709551615"))),
+        ("i64", "MIDDLEINT", "-7", Ok(Some("-7"))),
+        ("decimal", "FIXED(5,2)", "1.50", Ok(Some("1.5"))),
+        ("hex", "CHAR(4) BYTE", "\u{1}", Ok(Some("01000000"))),
+        ("hex", "LONG VARBINARY", "\u{1}", Ok(Some("01"))),
+        ("str", "enum('a\\\\b','x')", "1", Err("value")),
         ("str", "enum('red','dark blue')", "2", Ok(Some("dark%20blue"))),
         ("str", "enum('red','dark blue')", "0", Ok(None)),
         ("str", "enum('red','dark blue')", "3", Err("value")),
@@ -88,6 +99,9 @@ fn every_mysql_type_has_one_key_part_for_what_canal_writes() {
         ),
         ("uuid", "char(36)", "none", Err("value")),
         ("uuid", "uuid", "garbage", Err("type")),
+        ("str", "varchar(20)", "\u{fffd}", Err("unreadable")),
+        ("str|lower", "text", "caf\u{fffd}", Err("unreadable")),
+        ("str", "varbinary(9)", "\u{ef}\u{bf}\u{bd}", Err("unreadable")),
     ];
     for (spec, mysql_type, text, expected) in cases {
         let expected = expected.map(|part| part.map(str::to_owned));

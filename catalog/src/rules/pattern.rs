@@ -4,7 +4,7 @@ use std::fmt;
 
 use regex::{Regex, RegexBuilder};
 
-use crate::query::TableName;
+use crate::query::{TableName, alike};
 
 /// Names compare without regard to case: too many changes matched are only work, one missed is a stale value.
 #[derive(Clone, Debug)]
@@ -63,6 +63,24 @@ impl Pattern {
                     && glob(tables.as_bytes(), table.table.to_lowercase().as_bytes())
             }
             Self::Regex(regex) => regex.is_match(&table.to_string()),
+        }
+    }
+
+    /// Whether a table of this name may match, in some database.
+    pub(crate) fn may_name(&self, table: &str) -> bool {
+        match self {
+            Self::Table(known) => alike(&known.table, table),
+            Self::Shape(_, tables) => glob(tables.as_bytes(), table.to_lowercase().as_bytes()),
+            Self::Regex(_) => true,
+        }
+    }
+
+    /// Whether some table of this database may match.
+    pub(crate) fn may_be_in(&self, database: &str) -> bool {
+        match self {
+            Self::Table(known) => alike(&known.database, database),
+            Self::Shape(databases, _) => glob(databases.as_bytes(), database.to_lowercase().as_bytes()),
+            Self::Regex(_) => true,
         }
     }
 }

@@ -164,6 +164,17 @@ impl Check<'_> {
             let message = format!("{who}: column {name} may be NULL, and such rows have no key");
             self.warn(line, message, "make it NOT NULL, or leave such rows uncached");
         }
+        for stream in &self.catalog.streams {
+            for lost in stream.loses(column, kind) {
+                let message = format!("{who}: column {name} {}", lost.reason);
+                let message = if message.contains(stream.name()) {
+                    message
+                } else {
+                    format!("{message} (through {})", stream.name())
+                };
+                self.push(lost.severity, Some(line), message, lost.remedy);
+            }
+        }
         if let (ParamType::Str(filters), Some(collation)) = (kind, &column.collation) {
             self.collation(who, &name, filters, collation, mysql_kind, line);
         }

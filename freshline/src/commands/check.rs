@@ -3,9 +3,10 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use catalog::{Catalog, Group, Origin, Problem, Report, Severity, TableUse, Use};
+use catalog::{Catalog, Group, Origin, Problem, Report, Severity, TableUse, Use, schema::Stream};
 use daemon::config::{
-    BinlogSource, ClientSection, Cluster, Database, DatabaseUrl, KafkaSource, Layers, Problems, Telemetry,
+    BinlogSource, ClientSection, Cluster, Database, DatabaseUrl, KafkaFormat, KafkaFormats, KafkaSource,
+    Layers, Problems, Telemetry,
 };
 use serde_json::{Value, json};
 
@@ -26,7 +27,7 @@ pub(crate) async fn check(args: &CheckArgs, output: &Output) -> anyhow::Result<E
     let catalog = match Catalog::parse(&file.display().to_string(), &text) {
         Ok(catalog) => {
             findings.report(&Report { problems: catalog.warnings().to_vec() });
-            Some(Arc::new(catalog))
+            Some(Arc::new(catalog.with_streams(streams(file))))
         }
         Err(report) => {
             findings.report(&report);
@@ -122,6 +123,35 @@ fn sections(file: &Path) -> Findings {
         Err(more) => problems.extend(more),
     }
     Findings { errors: problems.to_string().lines().map(String::from).collect(), warnings: Vec::new() }
+}
+
+/// Through what changes come, as far as the file says it; its mistakes are told by [`sections`].
+fn streams(file: &Path) -> Vec<Stream> {
+    let Ok(layers) = Layers::load(Some(file)) else { return Vec::new() };
+    let mut streams = Vec::new();
+    if layers.has("source.kafka") {
+        let source: KafkaSource = layers.section("source.kafka", &mut Problems::default());
+        let formats = match source.format {
+            KafkaFormats::One(format) => vec![format],
+            KafkaFormats::Topics(topics) => topics.into_values().collect(),
+        };
+        streams.extend(formats.into_iter().map(|format| match format {
+            KafkaFormat::Canal => Stream::Canal,
+            KafkaFormat::Debezium | KafkaFormat::DebeziumUnwrapped => Stream::Debezium,
+            KafkaFormat::Maxwell => Stream::Maxwell,
+            KafkaFormat::Aliyun => Stream::Aliyun,
+        }));
+    }
+    if layers.has("source.binlog") {
+        streams.push(Stream::Binlog);
+    }
+    let mut all: Vec<Stream> = Vec::new();
+    for stream in streams {
+        if !all.contains(&stream) {
+            all.push(stream);
+        }
+    }
+    all
 }
 
 /// Reads the live schema, tries every query, and compares.

@@ -7,7 +7,7 @@ use catalog::{JsonForm, Op};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{About, Decoder, Event, Idle, Meaning, Reason, Scratch, Undecodable, ddl, json};
+use super::{About, Decoder, Event, Idle, Meaning, Scratch, Undecodable, ddl, json};
 
 #[derive(Deserialize)]
 struct Message<'a> {
@@ -73,9 +73,10 @@ pub(super) fn decode<'a>(
     let time = payload.timestamp.and_then(|times| json::integer(times.event));
     about.executed_ms = time.filter(|time| *time > 0);
     if let Some(sql) = json::text(payload.ddl) {
-        let meaning = match ddl::statement(&about.database, &sql) {
-            Some(concerned) => Meaning::Whole { concerned, reason: Reason::Ddl },
-            None => Meaning::Nothing(Idle::NoRowsTouched),
+        let changed = [(about.database.clone(), about.table.clone())];
+        let meaning = match ddl::statement(ddl::Session::Changed(&changed), &sql) {
+            (Some(concerned), reason) => Meaning::Whole { concerned, reason },
+            (None, _) => Meaning::Nothing(Idle::NoRowsTouched),
         };
         return Ok(about.event(meaning));
     }

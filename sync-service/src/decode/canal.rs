@@ -50,14 +50,7 @@ pub(super) fn decode<'a>(
     let (database, table) = names(&envelope, named);
     let (database, table) = (database.to_owned(), table.to_owned());
     let undecodable = |reason: String| Undecodable::of(reason, &database, &table);
-    if let Some(mut problem) = envelope.problem.take() {
-        if envelope
-            .kind
-            .as_ref()
-            .is_some_and(|kind| kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'))
-        {
-            problem.push_str("; this looks like a message of Maxwell, and source.kafka.format is canal");
-        }
+    if let Some(problem) = envelope.problem.take() {
         return Err(undecodable(problem));
     }
     let kind = match &envelope.kind {
@@ -66,13 +59,8 @@ pub(super) fn decode<'a>(
         }
         Some(kind) if !kind.is_empty() => kind.clone(),
         _ => {
-            let hint = match envelope.foreign {
-                Some(program) => {
-                    format!("this looks like a message of {program}, and source.kafka.format is canal")
-                }
-                None => "is the topic written by canal with flatMessage=true?".to_owned(),
-            };
-            return Err(undecodable(format!("message has no `type`; {hint}")));
+            let reason = "message has no `type`; is the topic written by canal with flatMessage=true?";
+            return Err(undecodable(reason.to_owned()));
         }
     };
     let op = match &*kind {
@@ -81,20 +69,29 @@ pub(super) fn decode<'a>(
         "DELETE" => Some(Op::Delete),
         _ => None,
     };
-    let whole = |concerned: Option<Concerned>, reason: Reason| match concerned {
+    let whole = |(concerned, reason): (Option<Concerned>, Reason)| match concerned {
         Some(concerned) => Meaning::Whole { concerned, reason },
         None => Meaning::Nothing(Idle::NoRowsTouched),
     };
-    let meaning = if let Some(op) = op {
+    let sql = text(envelope.sql.as_ref());
+    let meaning = if op.is_some() && envelope.data != Shape::Rows && !sql.trim().is_empty() {
+        // A statement, which may change rows of other tables than the one that the message names.
+        whole(ddl::message(&kind, &database, &table, sql))
+    } else if let Some(op) = op {
         if table.is_empty() || (database.is_empty() && rules.is_none()) {
-            return Err(undecodable(
-                "message names no database and table, so its rows can't be mapped to keys; say whose they are in source.kafka.tables".to_owned(),
-            ));
+            // Of a topic whose messages have rows, it can be said.
+            let remedy = match envelope.data {
+                Shape::Rows => "its rows can't be mapped to keys; say whose they are in source.kafka.tables",
+                Shape::Absent | Shape::Null => {
+                    "it has neither rows nor the text of a statement; set binlog_format=ROW on the server"
+                }
+            };
+            return Err(undecodable(format!("message names no database and table, and {remedy}")));
         }
         match (rules, envelope.data) {
             (None, _) => Meaning::Nothing(Idle::NoRules),
             (Some(_), Shape::Absent | Shape::Null) => {
-                whole(Some(Concerned::Tables(vec![(database.clone(), table.clone())])), Reason::Statement)
+                whole((Some(Concerned::table(&database, &table)), Reason::Statement))
             }
             (Some(rules), Shape::Rows) => {
                 let (new, old) = (scratch.data.len(), scratch.old.len());
@@ -106,34 +103,22 @@ pub(super) fn decode<'a>(
             }
         }
     } else {
-        let sql = text(envelope.sql.as_ref());
         match &*kind {
             "XACOMMIT" => Meaning::XaCommit,
             "XAROLLBACK" => Meaning::Nothing(Idle::XaRollback),
             "TIDB_WATERMARK" | "FRESHLINE_POSITION" => Meaning::Nothing(Idle::Heartbeat),
-            "QUERY" if !envelope.is_ddl.unwrap_or_else(|| ddl::is_ddl(sql)) => {
-                Meaning::Nothing(Idle::Comment)
-            }
+            // Canal always says whether it is one. Who doesn't may mean a statement.
+            "QUERY" if envelope.is_ddl == Some(false) => Meaning::Nothing(Idle::Comment),
             // What the reader of the binlog says of its own: a statement, and rows that can't be told apart.
-            "FRESHLINE_STATEMENT" => {
-                let reason = match ddl::first_word(sql).as_str() {
-                    "TRUNCATE" => Reason::Truncate,
-                    "INSERT" | "UPDATE" | "DELETE" | "REPLACE" | "LOAD" | "WITH" => Reason::Statement,
-                    _ => Reason::Ddl,
-                };
-                whole(ddl::statement(&database, sql), reason)
-            }
+            "FRESHLINE_STATEMENT" => whole(ddl::statement(ddl::Session::Of(&database), sql)),
             "FRESHLINE_FLUSH" => {
-                let of = (!table.is_empty()).then(|| vec![(database.clone(), table.clone())]);
-                whole(Some(of.map_or(Concerned::Everything, Concerned::Tables)), Reason::Definition)
+                let of = (!table.is_empty()).then(|| Concerned::table(&database, &table));
+                whole((Some(of.unwrap_or(Concerned::Everything)), Reason::Definition))
             }
-            "TRUNCATE" => whole(ddl::concerned(&kind, &database, &table, sql), Reason::Truncate),
-            "CREATE" | "ALTER" | "ERASE" | "DROP" | "RENAME" | "CINDEX" | "DINDEX" | "QUERY" => {
-                whole(ddl::concerned(&kind, &database, &table, sql), Reason::Ddl)
+            "TRUNCATE" | "CREATE" | "ALTER" | "ERASE" | "DROP" | "RENAME" | "CINDEX" | "DINDEX" | "QUERY" => {
+                whole(ddl::message(&kind, &database, &table, sql))
             }
-            _ if envelope.is_ddl == Some(true) => {
-                whole(ddl::concerned(&kind, &database, &table, sql), Reason::Ddl)
-            }
+            _ if envelope.is_ddl == Some(true) => whole(ddl::message(&kind, &database, &table, sql)),
             _ => {
                 let kind: String = kind.chars().take(40).collect();
                 return Err(undecodable(format!("message has the unknown `type` {kind:?}")));

@@ -4,6 +4,7 @@
 //! schema every value's type is known; without one a value that can be read in two ways is no key part, and its groups are flushed.
 
 mod schema;
+mod statement;
 mod unwrapped;
 mod value;
 
@@ -15,7 +16,7 @@ pub(super) use self::schema::Schemas;
 pub(super) use self::unwrapped::decode as unwrapped;
 
 use self::schema::Kinds;
-use super::{About, Cell, Decoder, Event, Idle, Meaning, Reason, Scratch, Undecodable, ddl, json};
+use super::{About, Cell, Decoder, Event, Idle, Meaning, Reason, Scratch, Undecodable, json};
 use crate::source;
 
 /// What Connect's `JsonConverter` puts around a value where `schemas.enable=true`.
@@ -43,6 +44,9 @@ struct Envelope<'a> {
     ddl: Option<&'a RawValue>,
     #[serde(borrow, default, rename = "databaseName")]
     database_name: Option<&'a RawValue>,
+    /// Which tables a statement made, changed or dropped, as Debezium understands it.
+    #[serde(borrow, default, rename = "tableChanges")]
+    table_changes: Option<&'a RawValue>,
     /// Of a transaction's beginning or end.
     #[serde(borrow, default)]
     status: Option<&'a RawValue>,
@@ -104,7 +108,7 @@ pub(super) fn decode<'a>(
         written_ms: json::integer(envelope.ts_ms),
     };
     let Some(op) = json::text(envelope.op) else {
-        return other(bytes, &envelope).map(|meaning| about.event(meaning));
+        return other(bytes, &envelope, &about).map(|meaning| about.event(meaning));
     };
     let op = match &*op {
         "c" | "r" => Op::Insert,
@@ -122,14 +126,16 @@ pub(super) fn decode<'a>(
         }
     };
     if !about.names_a_table() {
-        return Err(about.bad("`source` names no db and table, so the row can't be mapped to keys"));
+        let reason = "`source` names no db and table, so the row can't be mapped to keys; Flink SQL's debezium-json has none: \
+                      let it write canal-json, and say whose rows the topic carries in source.kafka.tables";
+        return Err(about.bad(reason));
     }
     let rules = match decoder.rules_for(&about) {
         Ok(rules) => rules,
         Err(meaning) => return Ok(about.event(meaning)),
     };
     let snapshot = json::text(origin.snapshot).unwrap_or(origin.snapshot.map_or("", RawValue::get).into());
-    let is_read = json::text(envelope.op).as_deref() == Some("r") && snapshot != "incremental";
+    let is_read = is_read(json::text(envelope.op).as_deref(), &snapshot);
     if let Some(reading) = decoder.reads_anew(&about, is_read) {
         return Ok(about.event(reading));
     }
@@ -168,6 +174,17 @@ impl Decoder {
     }
 }
 
+/// Whether a row is of a snapshot, in which a table is read from its beginning on: before 2.0 it is a create that the source marks.
+/// An incremental snapshot reads a table beside its changes, and misses none.
+fn is_read(op: Option<&str>, snapshot: &str) -> bool {
+    match op {
+        Some("r") => snapshot != "incremental",
+        // `true`, and the first and last row of the whole and of each table.
+        Some("c") => !matches!(snapshot, "" | "false" | "null" | "incremental"),
+        _ => false,
+    }
+}
+
 /// A value by its column's kind, or by its form alone.
 fn cell<'a>(kinds: Option<&Kinds>, name: &str, raw: &'a RawValue) -> Cell<'a> {
     match kinds.and_then(|kinds| kinds.get(name)) {
@@ -185,16 +202,9 @@ fn untyped(raw: &RawValue) -> Cell<'_> {
 }
 
 /// Messages that are about no row: statements, transactions, signs of life.
-fn other(bytes: &[u8], envelope: &Envelope<'_>) -> Result<Meaning, Undecodable> {
-    if let Some(sql) = json::text(envelope.ddl) {
-        return Ok(match ddl::statement(&json::name(envelope.database_name), &sql) {
-            Some(concerned) => {
-                let truncated =
-                    sql.trim_start().get(..8).is_some_and(|word| word.eq_ignore_ascii_case("truncate"));
-                Meaning::Whole { concerned, reason: if truncated { Reason::Truncate } else { Reason::Ddl } }
-            }
-            None => Meaning::Nothing(Idle::NoRowsTouched),
-        });
+fn other(bytes: &[u8], envelope: &Envelope<'_>, about: &About) -> Result<Meaning, Undecodable> {
+    if envelope.ddl.is_some() || envelope.table_changes.is_some() {
+        return Ok(statement::meaning(envelope, about));
     }
     if envelope.status.is_some() {
         return Ok(Meaning::Nothing(Idle::Transaction));
@@ -204,10 +214,5 @@ fn other(bytes: &[u8], envelope: &Envelope<'_>) -> Result<Meaning, Undecodable> 
     if !rows && fields.is_ok_and(|fields| fields.keys().all(|name| name.starts_with("ts_"))) {
         return Ok(Meaning::Nothing(Idle::Heartbeat));
     }
-    let hint = if envelope.kind.is_some() {
-        "this looks like a message of Canal or Maxwell, and source.kafka.format is debezium"
-    } else {
-        "if ExtractNewRecordState unwraps it, set source.kafka.format = \"debezium_unwrapped\""
-    };
-    Err(Undecodable::new(format!("message has no `op`; {hint}")))
+    Err(Undecodable::new("message has no `op`, as a change event of Debezium has it"))
 }

@@ -58,8 +58,8 @@ pub(super) fn scalar(raw: &RawValue, string: JsonForm, number: JsonForm) -> Cell
     match raw.get().as_bytes().first() {
         Some(b'"') => text(Some(raw)).map_or(Cell::Unusable, |text| Cell::Json(text, string)),
         Some(b'n') | None => Cell::Null,
-        Some(b't') => Cell::Json("1".into(), number),
-        Some(b'f') => Cell::Json("0".into(), number),
+        Some(b't') => Cell::truth(true),
+        Some(b'f') => Cell::truth(false),
         Some(b'{' | b'[') => Cell::Unusable,
         Some(_) => Cell::Json(raw.get().into(), number),
     }

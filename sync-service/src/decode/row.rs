@@ -21,6 +21,13 @@ pub enum Cell<'a> {
     Unusable,
 }
 
+impl Cell<'_> {
+    /// True or false, in the place of a number or a bit.
+    pub(super) fn truth(value: bool) -> Self {
+        Self::Json(Cow::Borrowed(if value { "1" } else { "0" }), JsonForm::Boolean)
+    }
+}
+
 /// Rows, each a run of cells. Kept flat, so that a batch of messages reuses the memory.
 #[derive(Default, Debug)]
 pub struct Rows<'a> {
@@ -142,16 +149,16 @@ impl RowImage for Image<'_, '_> {
             (None, Some(at)) => &self.row[at].1,
             (None, None) => return Column::Missing,
         };
+        let told = || self.types.iter().rev().find(|(column, _)| *column == id).map(|(_, text)| &**text);
         match cell {
-            Cell::Null => Column::Null,
-            Cell::Text(text) => {
-                let told = self.types.iter().rev().find(|(column, _)| *column == id).map(|(_, text)| &**text);
-                match told {
-                    Some(mysql_type) => Column::Text { text, mysql_type: Some(mysql_type) },
-                    // Canal always tells the types; its relatives that don't (Flink) write bytes as base64.
-                    None => Column::Json { text, form: JsonForm::String },
-                }
-            }
+            // Canal always tells the types, and writes dates with zeros as they are.
+            Cell::Null if told().is_some() => Column::Null,
+            Cell::Null => Column::Json { text: "", form: JsonForm::Null },
+            Cell::Text(text) => match told() {
+                Some(mysql_type) => Column::Text { text, mysql_type: Some(mysql_type) },
+                // Its relatives that don't (Flink) write bytes as base64.
+                None => Column::Json { text, form: JsonForm::String },
+            },
             Cell::Json(text, form) => Column::Json { text, form: *form },
             Cell::Bytes(bytes) => Column::Bytes(bytes),
             Cell::Unusable => Column::Missing,

@@ -52,7 +52,7 @@ impl Mapper {
                 if let Some(restart) = self.streaks.restart(message, &event) {
                     self.restarted(message, &restart, &mut stale);
                 }
-                self.apply(&event.meaning, &event.database, message, &scratch, &mut stale);
+                self.apply(&event.meaning, (&event.database, &event.table), message, &scratch, &mut stale);
                 let what = match event.meaning {
                     Meaning::Rows { op, .. } => What::Rows { op, rows: scratch.data.len() },
                     Meaning::Whole { reason, .. } => What::Whole(reason),

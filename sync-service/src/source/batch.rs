@@ -35,6 +35,7 @@ enum HeaderName {
     Table,
     Op,
     Deleted,
+    Snapshot,
 }
 
 /// What `ExtractNewRecordState` says in a record's headers where `add.headers` asks for it.
@@ -48,6 +49,8 @@ pub struct Headers<'a> {
     pub op: Option<&'a str>,
     /// `__deleted`.
     pub deleted: Option<&'a str>,
+    /// `__source_snapshot`.
+    pub snapshot: Option<&'a str>,
 }
 
 impl HeaderName {
@@ -57,6 +60,7 @@ impl HeaderName {
             "__table" | "__source_table" => Self::Table,
             "__op" => Self::Op,
             "__deleted" => Self::Deleted,
+            "__source_snapshot" | "__snapshot" => Self::Snapshot,
             _ => return None,
         })
     }
@@ -80,6 +84,7 @@ impl<'a> Headers<'a> {
             HeaderName::Table => &mut self.table,
             HeaderName::Op => &mut self.op,
             HeaderName::Deleted => &mut self.deleted,
+            HeaderName::Snapshot => &mut self.snapshot,
         };
         // Connect's JSON converter writes header values as JSON.
         *place = place.or(std::str::from_utf8(value).ok().map(|text| text.trim_matches('"')));

@@ -184,6 +184,16 @@ impl Running {
         make: impl FnOnce(&mut Metrics) -> S,
         finish: impl FnOnce(Service<S>) -> Service<S>,
     ) -> Self {
+        Self::over(CATALOG, config, make, finish)
+    }
+
+    /// The same over another catalog.
+    pub fn over<S: Source>(
+        catalog: &str,
+        config: Sync,
+        make: impl FnOnce(&mut Metrics) -> S,
+        finish: impl FnOnce(Service<S>) -> Service<S>,
+    ) -> Self {
         let registry = Registry::new(1);
         let member = Member {
             id: "a".into(),
@@ -199,7 +209,7 @@ impl Running {
         let node = Arc::new(Node::default());
         let mut metrics = Metrics::default();
         let source = make(&mut metrics);
-        let catalog = Arc::new(Catalog::parse("freshline.toml", CATALOG).expect("a catalog"));
+        let catalog = Arc::new(Catalog::parse("freshline.toml", catalog).expect("a catalog"));
         let service = finish(Service::new(config, catalog, registry, node.clone(), source, &mut metrics));
         let (delivered, readiness) = (service.delivered(), service.readiness());
         let stop = CancellationToken::new();

@@ -73,6 +73,32 @@ pub(crate) async fn truncate_flushes_the_groups_that_read_the_table(stack: &Stac
     assert_eq!(orders.outcome(), Outcome::Hit, "a group that does not read the table keeps its entries");
 }
 
+pub(crate) async fn a_statement_flushes_the_groups_of_all_tables_that_it_changes(stack: &Stack) {
+    let (database, cluster) = shop::open(stack, "t_statement").await;
+    let mut session = database.acquire().await.expect("a connection");
+    let mut run = async |statement: &'static str| {
+        sqlx::query(statement).execute(&mut *session).await.expect(statement);
+    };
+    let list = "user:1:orders";
+    cluster.nodes[0].get("user:1").await.unwrap();
+    cluster.nodes[0].get(list).await.unwrap();
+    // Comments on rows come before them, and say nothing.
+    run("SET SESSION binlog_rows_query_log_events = ON").await;
+    run("UPDATE users SET name = 'Ada L.' WHERE id = 1").await;
+    cluster.until_everywhere("user:1", &user(1, "Ada L.", "ada@example.com")).await;
+    assert_eq!(cluster.nodes[0].get(list).await.unwrap().outcome(), Outcome::Hit);
+
+    run("SET SESSION binlog_format = 'STATEMENT'").await;
+    run("UPDATE orders o JOIN users u ON u.id = o.user_id SET o.total = 7, u.name = 'Ada S.' WHERE u.id = 1")
+        .await;
+    cluster.until_everywhere("user:1", &user(1, "Ada S.", "ada@example.com")).await;
+    let sevens = json!([{ "id": 11, "total": "7.00" }, { "id": 10, "total": "7.00" }]);
+    cluster.until_everywhere(list, &sevens).await;
+    run("DELETE u, o FROM users u JOIN orders o ON o.user_id = u.id WHERE u.id = 1").await;
+    cluster.until_everywhere("user:1", &Value::Null).await;
+    cluster.until_everywhere(list, &json!([])).await;
+}
+
 pub(crate) async fn list_follows_its_rows(stack: &Stack) {
     let (database, cluster) = shop::open(stack, "t_list").await;
     let key = "user:1:orders";

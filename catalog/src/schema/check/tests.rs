@@ -1,5 +1,5 @@
 use super::*;
-use crate::schema::{Action, ForeignKey};
+use crate::schema::{Action, ForeignKey, Stream};
 
 const CATALOG: &str = r#"[catalog]
 database = "shop"
@@ -191,4 +191,73 @@ fn a_tag_of_a_join_needs_columns_of_one_kind_that_it_can_be_made_of() {
         let found = found(bad, bad);
         assert!(found.contains("no tag is derived of such columns; write tags = [..]"), "{found}");
     }
+}
+
+/// What is told of login's key column through a stream.
+fn through(stream: Stream, param: &str, mysql_type: &str, collation: Option<&str>) -> String {
+    let text = CATALOG.replace("{email:str}", &format!("{{email:{param}}}"));
+    let catalog = Catalog::parse("f.toml", &text).unwrap().with_streams(vec![stream]);
+    let mut schema = good();
+    schema.tables[0].columns[2] = Field {
+        mysql_type: mysql_type.to_owned(),
+        collation: collation.map(str::to_owned),
+        ..schema.tables[0].columns[2].clone()
+    };
+    let told = check(&catalog, &schema).to_string();
+    told.lines().filter(|line| line.contains(" is in ") || line.contains("Maxwell")).collect()
+}
+
+#[test]
+fn characters_that_a_stream_cannot_carry_are_an_error() {
+    let text = |stream, collation: &str| through(stream, "str", "varchar(20)", Some(collation));
+    for collation in [
+        "latin1_swedish_ci",
+        "gbk_chinese_ci",
+        "utf16_bin",
+        "ucs2_bin",
+        "utf32_bin",
+        "big5_bin",
+        "sjis_bin",
+        "cp1251_bin",
+    ] {
+        let told = text(Stream::Canal, collation);
+        assert!(
+            told.starts_with("f.toml:10: group login: column shop.users.email is in "),
+            "{collation}: {told}"
+        );
+        assert!(told.contains("convert the column to utf8mb4"), "{told}");
+        assert_eq!(text(Stream::Debezium, collation), "", "{collation}");
+        assert_eq!(text(Stream::Maxwell, collation), "", "{collation}");
+    }
+    for stream in [Stream::Canal, Stream::Debezium, Stream::Maxwell, Stream::Aliyun, Stream::Binlog] {
+        for collation in ["utf8mb4_bin", "utf8mb3_bin", "utf8_bin", "ascii_bin", "utf8mb4_uca1400_as_cs"] {
+            assert_eq!(text(stream, collation), "", "{collation}");
+        }
+    }
+    for collation in ["dec8_bin", "hp8_bin", "swe7_bin", "keybcs2_bin", "geostd8_bin", "armscii8_bin"] {
+        assert!(text(Stream::Debezium, collation).contains("which Java doesn't know"), "{collation}");
+    }
+    // The binlog's reader flushes what it can't read.
+    assert!(
+        text(Stream::Binlog, "utf16_bin").contains("warning: ")
+            && text(Stream::Binlog, "latin1_bin").is_empty()
+    );
+    assert!(text(Stream::Binlog, "gbk_bin").contains("ASCII alone is read"));
+    // Labels come as numbers, and the letters of a UUID are ASCII.
+    assert_eq!(through(Stream::Canal, "str", "enum('a','b')", Some("latin1_bin")), "");
+    assert_eq!(through(Stream::Canal, "uuid", "char(36)", Some("latin1_bin")), "");
+    assert!(through(Stream::Canal, "uuid", "char(36)", Some("utf16_bin")).contains("is in utf16"));
+}
+
+#[test]
+fn what_maxwell_writes_wrong_is_an_error_and_what_it_leaves_out_a_warning() {
+    let of = |param: &str, mysql_type: &str| through(Stream::Maxwell, param, mysql_type, None);
+    assert!(of("u64", "bit(32)").contains("a wrong number") && !of("u64", "bit(32)").contains("warning"));
+    assert_eq!(of("u64", "bit(31)"), "");
+    assert!(of("str", "binary(8)").contains("zeros at the end"));
+    for (param, mysql_type) in [("hex", "binary(8)"), ("hex", "varbinary(8)"), ("time", "time")] {
+        assert!(of(param, mysql_type).contains("warning: group login"), "{mysql_type}");
+    }
+    assert_eq!(of("uuid", "binary(16)"), "");
+    assert_eq!(through(Stream::Debezium, "u64", "bit(64)", None), "");
 }

@@ -29,8 +29,6 @@ pub(super) struct Envelope<'a> {
     pub(super) written_ms: Option<i64>,
     /// The number of Canal's batch.
     pub(super) batch: Option<i64>,
-    /// A program whose messages have the fields of this one, of which none has a `type`.
-    pub(super) foreign: Option<&'static str>,
     pub(super) data: Shape,
     pub(super) old: Shape,
     /// The first field with a shape that can't be used.
@@ -110,17 +108,10 @@ impl<'a> Visitor<'a> for Fields<'_, 'a> {
                 Field::Executed => envelope.executed_ms = integer(&mut map)?,
                 Field::Written => envelope.written_ms = integer(&mut map)?,
                 Field::Batch => envelope.batch = integer(&mut map)?,
-                Field::Debezium => {
-                    envelope.foreign = Some("Debezium");
-                    map.next_value::<IgnoredAny>()?;
-                }
                 Field::Other => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
-        }
-        if envelope.kind.is_some() {
-            envelope.foreign = None;
         }
         Ok(())
     }
@@ -180,7 +171,6 @@ enum Field {
     Executed,
     Written,
     Batch,
-    Debezium,
     Other,
 }
 
@@ -214,7 +204,6 @@ impl Visitor<'_> for Name {
             "es" => Field::Executed,
             "ts" => Field::Written,
             "id" => Field::Batch,
-            "op" | "payload" | "before" | "after" => Field::Debezium,
             _ => Field::Other,
         })
     }

@@ -222,9 +222,8 @@ impl<'a> Pass<'a> {
         Some(match self.peek()? {
             b'"' => Cell::Text(Cow::Borrowed(self.string()?)),
             b'n' => self.literal("null").map(|()| Cell::Null)?,
-            // As MySQL writes BOOLEAN.
-            b't' => self.literal("true").map(|()| Cell::Text(Cow::Borrowed("1")))?,
-            b'f' => self.literal("false").map(|()| Cell::Text(Cow::Borrowed("0")))?,
+            b't' => self.literal("true").map(|()| Cell::truth(true))?,
+            b'f' => self.literal("false").map(|()| Cell::truth(false))?,
             _ => Cell::Text(Cow::Borrowed(self.number()?)),
         })
     }

@@ -9,7 +9,7 @@ use catalog::Op;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{cell, json, schema, unwrap};
+use super::{cell, is_read, json, schema, unwrap};
 use crate::decode::{About, Decoder, Event, Idle, Meaning, Scratch, Undecodable};
 use crate::source;
 
@@ -28,6 +28,8 @@ struct Added<'a> {
     source_db: Option<&'a RawValue>,
     #[serde(borrow, default, rename = "__deleted")]
     deleted: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "__source_snapshot")]
+    snapshot: Option<&'a RawValue>,
     #[serde(borrow, default, rename = "__source_ts_ms")]
     ts_ms: Option<&'a RawValue>,
 }
@@ -75,7 +77,9 @@ pub(in crate::decode) fn decode<'a>(
         Err(meaning) => return Ok(about.event(meaning)),
     };
     let told = owned(json::text(added.op)).or_else(|| headers.op.map(str::to_owned));
-    if let Some(reading) = decoder.reads_anew(&about, told.as_deref() == Some("r")) {
+    let snapshot = json::text(added.snapshot).or(added.snapshot.map(|raw| raw.get().into()));
+    let snapshot = snapshot.as_deref().or(headers.snapshot).unwrap_or_default();
+    if let Some(reading) = decoder.reads_anew(&about, is_read(told.as_deref(), snapshot)) {
         return Ok(about.event(reading));
     }
     let deleted = json::text(added.deleted).or(headers.deleted.map(Cow::Borrowed));

@@ -21,7 +21,7 @@ pub(super) fn cell(kind: Kind, raw: &RawValue) -> Cell<'_> {
     let bytes = || json::bytes(&string()?);
     let whole = || text.parse::<i64>().ok();
     let exact = |text: Option<Cow<'static, str>>| text.map(|text| Cell::Json(text, JsonForm::Number));
-    let told = |text: Option<String>| text.map(|text| Cell::Json(text.into(), JsonForm::String));
+    let told = |text: Option<String>| text.map(|text| Cell::Json(text.into(), JsonForm::Exact));
     let cell = match kind {
         Kind::Integer => number().map(|text| Cell::Json(text, JsonForm::Number)),
         // With `bigint.unsigned.handling.mode=long`, or `decimal.handling.mode=double`.
@@ -29,11 +29,7 @@ pub(super) fn cell(kind: Kind, raw: &RawValue) -> Cell<'_> {
         // With Connect's `decimal.format=NUMERIC`.
         Kind::Decimal(_) if is_number => Some(Cell::Json(text.into(), JsonForm::Number)),
         Kind::Decimal(scale) => exact(bytes().and_then(|bytes| decimal(&bytes, scale)).map(Cow::Owned)),
-        Kind::Boolean => exact(match text {
-            "true" => Some("1".into()),
-            "false" => Some("0".into()),
-            _ => None,
-        }),
+        Kind::Boolean => text.parse().ok().map(Cell::truth),
         Kind::Bits => bytes().map(|mut bytes| {
             bytes.reverse();
             while bytes.len() > 8 && bytes[0] == 0 {

@@ -60,8 +60,12 @@ impl Reader {
                     self.end(session, read);
                 }
             }
-            // LOAD DATA as a statement, and a server that says that events are missing.
-            Some(EventData::ExecuteLoadQueryEvent(_) | EventData::IncidentEvent(_)) => {
+            // LOAD DATA as a statement.
+            Some(EventData::ExecuteLoadQueryEvent(load)) => {
+                self.query(session, &load.schema(), &load.query(), read);
+            }
+            // A server that says that events are missing.
+            Some(EventData::IncidentEvent(_)) => {
                 warn!(event_type = raw, "the binlog carries a change without its rows: flushing all groups");
                 self.push(session, &messages::flush("", ""), None);
             }
@@ -92,7 +96,8 @@ impl Reader {
         let second = words.next().unwrap_or_default().to_ascii_uppercase();
         match (first.as_str(), second.as_str()) {
             ("BEGIN", _) | ("XA", "START" | "BEGIN") => session.open = true,
-            ("COMMIT", _) | ("XA", "ROLLBACK") => self.end(session, read),
+            // A rollback that is not to a savepoint ends it too; what it changed for good came as rows.
+            ("COMMIT", _) | ("XA", "ROLLBACK") | ("ROLLBACK", "" | "WORK") => self.end(session, read),
             ("XA", "COMMIT") => {
                 self.push(session, &messages::xa_commit(session.committed_ms), Some(session.committed_ms));
                 self.end(session, read);

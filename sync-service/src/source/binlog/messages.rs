@@ -98,7 +98,7 @@ pub(super) fn rows(
     render::string(&mut out, table);
     out.extend_from_slice(format!(",\"es\":{committed_ms},\"mysqlType\":").as_bytes());
     object(&mut out, definition, &wanted, |out, _, column| {
-        render::string(out, &column.mysql_type);
+        render::string(out, column.told_type());
         true
     });
     out.extend_from_slice(br#","data":["#);

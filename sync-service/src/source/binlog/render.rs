@@ -30,6 +30,9 @@ pub(super) fn value(out: &mut Vec<u8>, value: &BinlogValue<'_>, column: &ColumnI
 fn text<'a>(value: &'a Value, column: &ColumnInfo) -> Option<Cow<'a, str>> {
     let lower = column.mysql_type.to_ascii_lowercase();
     let word = lower.split(|letter: char| !letter.is_ascii_alphabetic()).next().unwrap_or_default();
+    if let Some(labels) = &column.labels {
+        return label(value, word, labels).map(Cow::Owned);
+    }
     Some(match value {
         Value::Int(seconds) if word == "timestamp" => moment(*seconds, 0)?.into(),
         Value::Int(number) => integer(*number, word, &lower).into(),
@@ -75,6 +78,27 @@ fn text<'a>(value: &'a Value, column: &ColumnInfo) -> Option<Cow<'a, str>> {
         },
         Value::NULL => return None,
     })
+}
+
+/// The label of an ENUM, empty for the value that is none; the labels of a SET.
+fn label(value: &Value, word: &str, labels: &[String]) -> Option<String> {
+    let number = match value {
+        Value::Int(number) => u64::try_from(*number).ok()?,
+        Value::UInt(number) => *number,
+        Value::Bytes(bytes) if bytes.len() <= 8 => {
+            bytes.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+        }
+        _ => return None,
+    };
+    if word == "enum" {
+        let Some(index) = number.checked_sub(1) else { return Some(String::new()) };
+        return labels.get(usize::try_from(index).ok()?).cloned();
+    }
+    if labels.len() < 64 && number >> labels.len() != 0 {
+        return None;
+    }
+    let chosen = labels.iter().enumerate().filter(|(bit, _)| number >> bit & 1 == 1);
+    Some(chosen.map(|(_, label)| &**label).collect::<Vec<_>>().join(","))
 }
 
 /// Text in the character sets that need no tables, and others as far as they agree with ASCII.
@@ -140,11 +164,7 @@ mod tests {
     use super::*;
 
     fn told(value: Value, mysql_type: &str, charset: Option<&str>) -> String {
-        let column = ColumnInfo {
-            name: "c".to_owned(),
-            mysql_type: mysql_type.to_owned(),
-            charset: charset.map(str::to_owned),
-        };
+        let column = ColumnInfo::new("c".to_owned(), mysql_type.to_owned(), charset.map(str::to_owned));
         let mut out = Vec::new();
         super::value(&mut out, &BinlogValue::Value(value), &column);
         String::from_utf8(out).expect("json is text")
@@ -168,6 +188,10 @@ mod tests {
             (bytes(&[1, 0xff]), "bit(9)", None, "\"511\""),
             (bytes(&[5, 0]), "set('a','b','c','d','e','f','g','h','i')", None, "\"5\""),
             (Value::Int(2), "enum('a','b')", Some("utf8mb4"), "\"2\""),
+            (Value::Int(1), r"enum('a\\b','x')", Some("utf8mb4"), r#""a\\b""#),
+            (Value::Int(0), r"enum('a\\b','x')", Some("utf8mb4"), "\"\""),
+            (Value::Int(3), r"enum('a\\b','x')", Some("utf8mb4"), "{}"),
+            (bytes(&[3]), r"set('a\\b','x')", Some("utf8mb4"), r#""a\\b,x""#),
             (bytes("é\"".as_bytes()), "varchar(9)", Some("utf8mb4"), "\"é\\\"\""),
             (bytes(&[0xe9, 0x80]), "char(2)", Some("latin1"), "\"é€\""),
             (bytes(&[0xe9]), "char(2)", Some("gbk"), "{}"),

@@ -151,7 +151,7 @@ impl<'a> Visitor<'a> for Row<'_, 'a> {
                 match map.next_value_seed(Value)? {
                     Scalar::Text(text) => Cell::Text(text),
                     Scalar::Null => Cell::Null,
-                    Scalar::Bool(value) => Cell::Text(boolean(value)),
+                    Scalar::Bool(value) => Cell::truth(value),
                     Scalar::Integer(number) => Cell::Text(number.to_string().into()),
                     Scalar::Float => {
                         *self.inexact = true;
@@ -179,16 +179,11 @@ fn exact<E: serde::de::Error>(raw: &RawValue) -> Result<Cell<'_>, E> {
             }
         }
         Some(b'n') => Cell::Null,
-        Some(b't') => Cell::Text(boolean(true)),
-        Some(b'f') => Cell::Text(boolean(false)),
+        Some(b't') => Cell::truth(true),
+        Some(b'f') => Cell::truth(false),
         Some(b'{' | b'[') => Cell::Unusable,
         _ => Cell::Text(Cow::Borrowed(text)),
     })
-}
-
-/// As MySQL writes BOOLEAN.
-fn boolean(value: bool) -> Cow<'static, str> {
-    Cow::Borrowed(if value { "1" } else { "0" })
 }
 
 struct ColumnName<'s>(&'s Columns);
