@@ -19,7 +19,7 @@ const LASTING: Duration = Duration::from_mins(1);
 
 /// What a node with these settings tells others in its record.
 pub(crate) fn terms(config: &Config, catalog: &Catalog, replicas: usize) -> Terms {
-    let digests = catalog.groups().iter().map(|group| (group.name.to_string(), catalog.digest_of(group.id)));
+    let digests = catalog.groups().iter().map(|group| (group.name.to_string(), group.digest));
     Terms {
         replicas,
         mirror_lease_ms: u64::try_from(config.mirror_lease.as_millis()).unwrap_or(u64::MAX),
@@ -131,6 +131,6 @@ impl Node {
 
     /// How this node declares the group of a key; 0 for none.
     pub(crate) fn group_digest(&self, key: &str) -> u64 {
-        self.catalog.resolve(key).map_or(0, |key| self.catalog.digest_of(key.group.id))
+        self.catalog.resolve(key).map_or(0, |key| key.group.digest)
     }
 }

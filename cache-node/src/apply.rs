@@ -199,9 +199,10 @@ impl Node {
                 self.resp.invalidated_group(group.id.0);
                 self.gate.recorder().flushed(group.id.0, origin);
                 self.metrics.flushes.inc();
-                match self.told_flushes.due() {
-                    Some(untold) => tracing::info!(node = %self.id, group = %group.name, untold, "flushed"),
-                    None => tracing::debug!(node = %self.id, group = %group.name, "flushed"),
+                if let Some(untold) = self.told_flushes.due() {
+                    tracing::info!(node = %self.id, group = %group.name, untold, "flushed");
+                } else {
+                    tracing::debug!(node = %self.id, group = %group.name, "flushed");
                 }
             } else {
                 self.metrics.unknown_groups.inc();

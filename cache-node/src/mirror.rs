@@ -49,7 +49,7 @@ mod grants;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use catalog::{Catalog, Key};
+use catalog::Key;
 use client::{Answer, Peers};
 use futures_util::future;
 use parking_lot::Mutex;
@@ -86,7 +86,6 @@ const RESET: Duration = Duration::from_mins(1);
 /// One node's mirrors of others, and those that others have of its keys.
 pub(crate) struct Mirrors {
     node: NodeId,
-    catalog: Arc<Catalog>,
     gate: Arc<Gate>,
     life: Arc<Life>,
     peers: Arc<Peers>,
@@ -109,7 +108,6 @@ impl Mirrors {
     pub(crate) fn new(
         node: NodeId,
         lease: Duration,
-        catalog: Arc<Catalog>,
         gate: Arc<Gate>,
         life: Arc<Life>,
         peers: Arc<Peers>,
@@ -120,7 +118,6 @@ impl Mirrors {
         let inherits_until = Instant::now() + LONGEST_MIRROR;
         Arc::new(Self {
             node,
-            catalog,
             gate,
             life,
             peers,
@@ -180,7 +177,7 @@ impl Mirrors {
         if node != owner.id.as_str() || Epoch(at) < epoch {
             return "refused";
         }
-        if mirrored.group_digest != self.catalog.digest_of(key.group.id) {
+        if mirrored.group_digest != key.group.digest {
             return "other_catalog";
         }
         let mirror = Mirror {
@@ -196,8 +193,8 @@ impl Mirrors {
         };
         // Asked under the lock that such a reset takes after it was noted.
         let reset = || self.resets.lock().get(&owner.id).is_some_and(|at| *at >= began);
-        let live = || self.life.vouches_for(life) && !reset();
-        match self.gate.store_mirror(&token, place, &key.text, mirror, live) {
+        let stands = || self.life.vouches_for(life) && !reset();
+        match self.gate.store_mirror(&token, place, &key.text, mirror, stands) {
             Ok(()) => "kept",
             Err(NotMirrored::NoRoom) => "no_room",
             Err(NotMirrored::Overtaken(_)) => "refused",
@@ -304,7 +301,7 @@ impl Node {
         }
         let key = self.resolve(key)?;
         self.catch_up(epoch).await?;
-        let (place, group_digest) = (place(&key), self.catalog.digest_of(key.group.id));
+        let (place, group_digest) = (place(&key), key.group.digest);
         let incarnation = self.life.incarnation();
         if let Some((answer, lease)) = self.grant_from_memory(to, epoch, &key, place, lease) {
             return Ok(client::Mirrored { answer, lease: Some(lease), incarnation, group_digest });

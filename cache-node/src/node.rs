@@ -135,7 +135,6 @@ impl Node {
         let warm = Warm::new(
             parts.id.clone(),
             &config,
-            parts.catalog.clone(),
             gate.clone(),
             slots.clone(),
             life.clone(),
@@ -147,7 +146,6 @@ impl Node {
         let mirrors = Mirrors::new(
             parts.id.clone(),
             config.mirror_lease,
-            parts.catalog.clone(),
             gate.clone(),
             life.clone(),
             parts.peers.clone(),

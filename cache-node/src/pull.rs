@@ -77,7 +77,7 @@ impl Node {
             return groups;
         }
         for group in self.catalog.groups() {
-            groups.insert(group.name.to_string(), self.catalog.digest_of(group.id));
+            groups.insert(group.name.to_string(), group.digest);
         }
         groups
     }

@@ -9,7 +9,7 @@ mod incoming;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use catalog::{Catalog, Key};
+use catalog::Key;
 use client::{Answer, Held, Outcome, Peers, Pull, ReadOptions, Wanted};
 use parking_lot::{Mutex, RwLock};
 use ring::{Epoch, Member, NodeId, Ring, slot_of, terms::PROTOCOL};
@@ -47,7 +47,6 @@ pub(crate) enum Reach {
 /// What one node takes from others.
 pub(crate) struct Warm {
     node: NodeId,
-    catalog: Arc<Catalog>,
     gate: Arc<Gate>,
     slots: Arc<Slots>,
     life: Arc<Life>,
@@ -72,7 +71,6 @@ impl Warm {
     pub(crate) fn new(
         node: NodeId,
         config: &Config,
-        catalog: Arc<Catalog>,
         gate: Arc<Gate>,
         slots: Arc<Slots>,
         life: Arc<Life>,
@@ -83,7 +81,6 @@ impl Warm {
         let (wait, max_value) = (config.pull_wait, config.max_value.0);
         Arc::new(Self {
             node,
-            catalog,
             gate,
             slots,
             life,
@@ -192,7 +189,7 @@ impl Warm {
                 return None;
             }
         };
-        let alike = self.is_alike(key, &pulled.groups);
+        let alike = Self::is_alike(key, &pulled.groups);
         let Some(held) = pulled.entries.into_iter().find(|held| *held.key == *key.text) else {
             self.metrics.pulls.ask_missed.inc();
             return None;
@@ -228,7 +225,7 @@ impl Warm {
                 return Err(Error::Peer { node: owner.id.to_string(), error: Box::new(error) });
             }
         };
-        let alike = digest == self.catalog.digest_of(key.group.id);
+        let alike = digest == key.group.digest;
         if !alike {
             // Another query's value is no answer to this node's readers either.
             self.metrics.pulls.took(Err(NotTaken::OtherCatalog));
@@ -268,7 +265,7 @@ impl Warm {
             Ok(pulled) if pulled.epoch >= epoch => pulled,
             _ => return None,
         };
-        let alike = self.is_alike(key, &pulled.groups);
+        let alike = Self::is_alike(key, &pulled.groups);
         let held = pulled.entries.into_iter().find(|held| *held.key == *key.text)?;
         let offered = Self::offered(key, held, asked, alike);
         Some(self.store(token, place, offered, epoch, Room::Make, &owner.id))
@@ -287,8 +284,8 @@ impl Warm {
     }
 
     /// Whether a source declares a key's group as this node does, by the digests that it told; an older version tells none.
-    fn is_alike(&self, key: &Key, told: &HashMap<String, u64>) -> bool {
-        told.get(&*key.group.name) == Some(&self.catalog.digest_of(key.group.id))
+    fn is_alike(key: &Key, told: &HashMap<String, u64>) -> bool {
+        told.get(&*key.group.name) == Some(&key.group.digest)
     }
 
     /// Times as this node's clock tells them, never too late: the reply was made after the asking, and whole milliseconds

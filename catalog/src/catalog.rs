@@ -39,8 +39,6 @@ pub struct Catalog {
     compiled: RwLock<HashMap<Box<str>, Tables>>,
     /// All tags, and the groups whose entries carry them.
     tags: Vec<(Template, Vec<GroupId>)>,
-    /// By group.
-    digests: Vec<u64>,
 }
 
 /// The tables of a database, by the spelling that was asked for.
@@ -110,7 +108,7 @@ impl Catalog {
 
     pub(crate) fn new(
         file: &str,
-        groups: Vec<Arc<Group>>,
+        mut groups: Vec<Arc<Group>>,
         lines: Vec<(usize, usize)>,
         rules: Vec<Declared>,
         ignored: Vec<(TableName, GroupId)>,
@@ -134,7 +132,10 @@ impl Catalog {
                 None => tags.push((tag.template.clone(), vec![group])),
             }
         }
-        let digests = groups.iter().map(|group| digest::of(group, &rules, &ignored)).collect();
+        for group in &mut groups {
+            let digest = digest::of(group, &rules, &ignored);
+            Arc::get_mut(group).expect("nobody else has a group before the catalog is made").digest = digest;
+        }
         let streams = Vec::new();
         Self {
             file,
@@ -149,7 +150,6 @@ impl Catalog {
             lengths,
             compiled,
             tags,
-            digests,
         }
     }
 
@@ -175,16 +175,6 @@ impl Catalog {
     /// The group of that name.
     pub fn group(&self, name: &str) -> Option<&Arc<Group>> {
         self.groups.iter().find(|group| &*group.name == name)
-    }
-
-    /// The digest of the group of that name: the same wherever the group is declared alike, rules and tags included. Never 0.
-    pub fn digest(&self, name: &str) -> Option<u64> {
-        self.group(name).map(|group| self.digest_of(group.id))
-    }
-
-    /// The digest of a group.
-    pub fn digest_of(&self, group: GroupId) -> u64 {
-        self.digests.get(usize::from(group.0)).copied().unwrap_or_default()
     }
 
     /// What the file has that is odd but not wrong.

@@ -68,6 +68,8 @@ pub struct Group {
     pub on_change: OnChange,
     /// The last share of a hot key's TTL in which it is filled again ahead of its end, 0 to below 1; `None` leaves the node's.
     pub refresh_ahead: Option<f64>,
+    /// The same wherever the group is declared alike, with every rule that reaches it; never 0. TTLs and sizes are not in it.
+    pub digest: u64,
 }
 
 impl fmt::Display for GroupId {

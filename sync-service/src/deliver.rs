@@ -65,6 +65,13 @@ pub struct Limits {
     pub heartbeat: Duration,
 }
 
+/// Where a person sees what becomes of deliveries.
+pub(crate) struct Shown {
+    pub(crate) metrics: DeliverMetrics,
+    /// What should be known of the nodes.
+    pub(crate) warnings: Warnings,
+}
+
 /// A place in the pipeline that is given back as soon as only slow nodes, or etcd, keep a batch from being done.
 pub(crate) struct Place(Mutex<Option<OwnedSemaphorePermit>>);
 
@@ -123,14 +130,13 @@ struct Try {
 }
 
 impl Deliverer {
-    /// Starts to watch the membership on `tasks`, until `stop`. What a person should know of the nodes goes to `warnings`.
+    /// Starts to watch the membership on `tasks`, until `stop`.
     pub(crate) fn start(
         membership: Arc<dyn Membership>,
         appliers: Arc<dyn Appliers>,
         catalog: Arc<Catalog>,
         limits: Limits,
-        metrics: DeliverMetrics,
-        warnings: Warnings,
+        Shown { metrics, warnings }: Shown,
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Arc<Self> {

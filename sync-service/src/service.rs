@@ -23,7 +23,7 @@ use self::beating::Beating;
 use crate::beats::{BeatWriter, Beats};
 use crate::config::Sync;
 use crate::decode::{Topics, Zone};
-use crate::deliver::{Appliers, Deliverer, Limits};
+use crate::deliver::{Appliers, Deliverer, Limits, Shown};
 use crate::metrics::{DeliverMetrics, PipelineMetrics};
 use crate::offsets::Offsets;
 use crate::source::{Batching, Source};
@@ -159,8 +159,7 @@ impl<S: Source> Service<S> {
             self.appliers.clone(),
             self.catalog.clone(),
             limits,
-            self.deliver.clone(),
-            self.warnings.clone(),
+            Shown { metrics: self.deliver.clone(), warnings: self.warnings.clone() },
             &tasks,
             running.clone(),
         );

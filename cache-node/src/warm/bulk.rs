@@ -187,7 +187,7 @@ impl Node {
                 full += 1;
                 continue;
             }
-            let offered = Warm::offered(&key, held, asked, self.warm.is_alike(&key, &page.groups));
+            let offered = Warm::offered(&key, held, asked, Warm::is_alike(&key, &page.groups));
             let pulled = self.warm.store(&token, place, offered, incoming.epoch, Room::Spare, from);
             stored += u64::from(pulled.is_ok());
         }

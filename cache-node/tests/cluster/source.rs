@@ -45,7 +45,7 @@ impl Source {
             terms: ring::Terms::default(),
         };
         let catalog = Catalog::parse("test.toml", CATALOG).unwrap();
-        let digest = |group: &Arc<Group>| (group.name.to_string(), catalog.digest_of(group.id));
+        let digest = |group: &Arc<Group>| (group.name.to_string(), group.digest);
         let groups = Mutex::new(catalog.groups().iter().map(digest).collect());
         let source = Arc::new(Self { groups, ..Self::default() });
         let service = HandoverServer::new(Service(source.clone(), member.id.clone()));

@@ -223,6 +223,7 @@ impl Draft {
             compress_above: self.compress_above,
             on_change: self.on_change,
             refresh_ahead: self.refresh_ahead,
+            digest: 0, // told when all rules are known
         })
     }
 }

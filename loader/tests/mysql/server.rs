@@ -77,14 +77,16 @@ async fn answers(url: &str) {
     }
 }
 
+/// Containers that this process has started.
+static STARTED: AtomicU32 = AtomicU32::new(0);
+
 fn start() -> Option<Server> {
     let docker = |arguments: &[&str]| {
         let output = Command::new("docker").args(arguments).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     docker(&["image", "inspect", IMAGE])?;
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let name = format!("freshline-loader-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let name = format!("freshline-loader-{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
     let script = "mysql-start mysqld & server=$!; cat >/dev/null; kill $server; wait $server";
     let container = Command::new("docker")
         .args(["run", "--rm", "-i", "--name", &name, "-p", "127.0.0.1::3306", IMAGE, "sh", "-c", script])

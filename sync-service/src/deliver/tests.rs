@@ -171,8 +171,7 @@ impl Stage {
             fakes.clone(),
             catalog,
             limits,
-            metrics,
-            Warnings::new(),
+            Shown { metrics, warnings: Warnings::new() },
             &TaskTracker::new(),
             stop.clone(),
         );
