@@ -46,7 +46,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const MOST_VOID: u32 = 3;
 /// How often a server that nobody reads from any more is asked who it is, and how often its settings are looked at.
 const LOOK: Duration = Duration::from_secs(1);
-const SETTINGS: Duration = Duration::from_mins(1);
+const SETTINGS: Duration = Duration::from_secs(5);
 
 /// Rows from MySQL. Made without a connection; [`ready`](RowSource::ready) waits for the first one and checks the catalog's queries.
 pub struct Mysql {
