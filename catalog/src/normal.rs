@@ -4,6 +4,7 @@
 //! bitmask, BINARY without its trailing zeros). Here they become the one normal form that keys are rendered from.
 
 mod json;
+mod packed;
 
 use crate::calendar::{DateTime, Time};
 use crate::mysql_type::{Kind, MysqlType};

@@ -9,6 +9,7 @@
 mod aliyun;
 pub mod canal;
 mod columns;
+mod concerned;
 mod ddl;
 mod debezium;
 mod event;
@@ -27,8 +28,9 @@ use hashbrown::{HashMap, HashSet};
 use xxhash_rust::xxh3::xxh3_64;
 
 pub use columns::Columns;
+pub use concerned::{Concerned, Named, Object};
 use event::About;
-pub use event::{Concerned, Event, Idle, Meaning, Named, Object, Reason, Undecodable};
+pub use event::{Event, Idle, Meaning, Reason, Undecodable};
 pub use row::{Cell, Image, Rows, Scratch};
 pub use topics::Topics;
 pub(crate) use zone::civil_from_days;

@@ -118,6 +118,8 @@ impl Check<'_> {
                 match table.column(&param.name) {
                     Some(column) if param.kind == ParamType::Compared => {
                         self.compared(&who, table, column, declared, line);
+                        let name = format!("{}.{}.{}", table.database, table.name, column.name);
+                        self.carried(&who, &name, column, &param.kind, line);
                     }
                     Some(column) => self.part(&who, table, column, &param.kind, line),
                     None => self.no_column(&who, table, &param.name, line),
@@ -164,6 +166,14 @@ impl Check<'_> {
             let message = format!("{who}: column {name} may be NULL, and such rows have no key");
             self.warn(line, message, "make it NOT NULL, or leave such rows uncached");
         }
+        self.carried(who, &name, column, kind, line);
+        if let (ParamType::Str(filters), Some(collation)) = (kind, &column.collation) {
+            self.collation(who, &name, filters, collation, mysql_kind, line);
+        }
+    }
+
+    /// What of a column is lost on the way from the server to the sync service.
+    fn carried(&mut self, who: &str, name: &str, column: &Field, kind: &ParamType, line: usize) {
         for stream in &self.catalog.streams {
             for lost in stream.loses(column, kind) {
                 let message = format!("{who}: column {name} {}", lost.reason);
@@ -174,9 +184,6 @@ impl Check<'_> {
                 };
                 self.push(lost.severity, Some(line), message, lost.remedy);
             }
-        }
-        if let (ParamType::Str(filters), Some(collation)) = (kind, &column.collation) {
-            self.collation(who, &name, filters, collation, mysql_kind, line);
         }
     }
 

@@ -74,8 +74,9 @@ impl Stream {
         if UTF8.contains(&charset) {
             return None;
         }
-        // Of a UUID all characters are ASCII.
-        let ascii = *param == ParamType::Uuid && !NOT_LIKE_ASCII.contains(&charset);
+        // Of a UUID all characters are ASCII, and a tag of a join is made of no others.
+        let ascii =
+            matches!(param, ParamType::Uuid | ParamType::Compared) && !NOT_LIKE_ASCII.contains(&charset);
         let error = |reason: String| Some(Lost { severity: Severity::Error, reason, remedy: TO_UTF8 });
         let warning = |reason: String| Some(Lost { severity: Severity::Warning, reason, remedy: TO_UTF8 });
         match self {

@@ -246,3 +246,26 @@ fn object(group: &Group, uses: &[TableUse]) -> Value {
         "tags": group.tagging.tags.iter().map(|tag| tag.template.text()).collect::<Vec<_>>(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_says_through_what_changes_come() {
+        let folder = tempfile::tempdir().unwrap();
+        let of = |text: &str| {
+            let file = folder.path().join("freshline.toml");
+            std::fs::write(&file, text).unwrap();
+            streams(&file)
+        };
+        assert_eq!(of(""), []);
+        assert_eq!(of("[source.kafka]\nbrokers = \"k:9092\"\ntopics = [\"shop\"]\n"), [Stream::Canal]);
+        let several = "format = { a = \"maxwell\", b = \"debezium_unwrapped\", \"^c\" = \"debezium\" }\n";
+        assert_eq!(
+            of(&format!("[source.kafka]\nbrokers = \"k:9092\"\ntopics = [\"a\"]\n{several}")),
+            [Stream::Debezium, Stream::Maxwell]
+        );
+        assert_eq!(of("[source.binlog]\n"), [Stream::Binlog]);
+    }
+}

@@ -17,7 +17,7 @@ use self::subject::{Subject, alike};
 use self::tokens::Token;
 use super::{Concerned, Named, Reason};
 
-pub(super) use self::subject::Session;
+pub(super) use self::subject::{MOST, Session};
 
 /// Longer texts are not read; no statement about tables is anywhere near it.
 const LONGEST: usize = 1 << 20;

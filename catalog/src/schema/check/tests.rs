@@ -261,3 +261,18 @@ fn what_maxwell_writes_wrong_is_an_error_and_what_it_leaves_out_a_warning() {
     assert_eq!(of("uuid", "binary(16)"), "");
     assert_eq!(through(Stream::Debezium, "u64", "bit(64)", None), "");
 }
+
+#[test]
+fn what_a_join_compares_must_be_like_ascii() {
+    let text = "[[group]]\nname = \"g\"\nkey = \"g:{u:u64}\"\nquery = \"SELECT u.id, e.name FROM shop.users u LEFT JOIN shop.mails e ON e.email = u.email WHERE u.id = {u}\"\nrows = \"many\"\n";
+    let told = |collation: &str| {
+        let catalog = Catalog::parse("f.toml", text).unwrap().with_streams(vec![Stream::Canal]);
+        let mut schema = good();
+        let mut email = field("email", "varchar(20)");
+        email.collation = Some(collation.to_owned());
+        schema.tables[0].columns[2] = email.clone();
+        schema.tables.push(table("shop", "mails", vec![email, field("name", "varchar(50)")]));
+        check(&catalog, &schema).to_string().contains("column shop.mails.email is in")
+    };
+    assert_eq!((told("ucs2_bin"), told("latin1_bin"), told("utf8mb4_bin")), (true, false, false));
+}

@@ -4,7 +4,7 @@
 //! function or a view behind a name changes beside them is not in the text.
 
 use super::cursor::Cursor;
-use super::subject::{Subject, TableName, alike};
+use super::subject::{MOST, Subject, TableName, alike};
 use super::tokens::Token;
 
 /// What is read or written under a name: the table, and the name that the statement gives it.
@@ -21,7 +21,7 @@ pub(super) fn statement(mut at: Cursor<'_, '_>) -> Option<Subject> {
     if at.take("WITH") {
         at.take("RECURSIVE");
         loop {
-            common.push(at.name()?.to_owned());
+            common.push(at.name().filter(|_| common.len() < MOST)?.to_owned());
             if at.is_sign('(') {
                 at.parentheses().then_some(())?;
             }
@@ -79,6 +79,9 @@ fn updated(mut at: Cursor<'_, '_>, factors: &mut Vec<Factor>, common: &[String])
             }
             _ => return Some(all(factors, common)),
         }
+        if owners.len() > MOST {
+            return Some(all(factors, common));
+        }
         while !at.ends() && !at.is_sign(',') && !at.is_one_of(&["WHERE", "ORDER", "LIMIT", "RETURNING"]) {
             at.skip().then_some(())?;
         }
@@ -99,7 +102,7 @@ fn deleted(mut at: Cursor<'_, '_>, factors: &mut Vec<Factor>, common: &[String])
     let from = at.take("FROM");
     let mut targets = Vec::new();
     loop {
-        targets.push(at.table()?);
+        targets.push(at.table().filter(|_| targets.len() < MOST)?);
         if at.take_sign('.') {
             at.take_sign('*').then_some(())?;
         }
@@ -192,11 +195,14 @@ fn references(
 }
 
 fn factor(at: &mut Cursor<'_, '_>, factors: &mut Vec<Factor>, depth: usize) -> Option<()> {
+    if depth > DEEPEST || factors.len() > MOST {
+        return None;
+    }
     at.take("LATERAL");
     // ODBC's `{ OJ a LEFT OUTER JOIN b .. }`.
     if at.take_sign('{') {
         at.name()?;
-        return factor(at, factors, depth + 1).filter(|()| depth < DEEPEST);
+        return factor(at, factors, depth + 1);
     }
     if at.is_sign('(') {
         if matches!(at.ahead(1), Some(Token::Word(word)) if reads(word)) {

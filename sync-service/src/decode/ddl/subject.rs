@@ -23,6 +23,9 @@ pub(super) struct Subject {
     pub(super) sort: Sort,
 }
 
+/// Tables that a text may name; one with more is not understood.
+pub(in crate::decode) const MOST: usize = 1000;
+
 /// What a statement does to what it names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) enum Sort {
@@ -69,7 +72,10 @@ impl Subject {
     /// Adds what another reading, or another statement, is about.
     pub(super) fn add(&mut self, other: Self) {
         let first = self.is_nothing();
-        self.unknown |= other.unknown;
+        self.unknown |= other.unknown || self.names.len() + other.names.len() > MOST;
+        if self.unknown {
+            return;
+        }
         for (name, object) in other.names {
             match self.names.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, known)) => *known = object.max(*known),
@@ -134,7 +140,7 @@ impl Session<'_> {
         if subject.is_nothing() {
             return None;
         }
-        match (subject.unknown, subject.databases.as_slice()) {
+        match (subject.unknown || subject.names.len() > MOST, subject.databases.as_slice()) {
             (false, []) => {}
             (false, [database]) if subject.names.is_empty() => {
                 return Some(Concerned::Database(database.clone()));
@@ -174,5 +180,6 @@ impl Named {
 
 /// Whether two names may be the same: servers with `lower_case_table_names` don't regard case.
 pub(super) fn alike(one: &str, other: &str) -> bool {
-    one.eq_ignore_ascii_case(other) || one.to_lowercase() == other.to_lowercase()
+    one.eq_ignore_ascii_case(other)
+        || (!(one.is_ascii() && other.is_ascii()) && one.to_lowercase() == other.to_lowercase())
 }

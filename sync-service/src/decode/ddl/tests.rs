@@ -214,6 +214,41 @@ fn what_servers_may_read_differently_is_the_sum_of_it() {
     }
 }
 
+/// Nobody waits for them, and no stack is full of them.
+#[test]
+fn texts_made_to_hurt_are_not_understood_and_cost_little() {
+    let begun = std::time::Instant::now();
+    let many = |piece: &str, times: usize| piece.repeat(times);
+    let numbered = |most: usize, between: &str| {
+        (0..most).fold(String::new(), |mut text, at| {
+            let _ = write!(text, "t{at}{between}");
+            text
+        })
+    };
+    for sql in [
+        format!("DROP TABLE {}a", numbered(100_000, ",")),
+        format!("DROP TABLE {}a", numbered(50_000, "; DROP TABLE ")),
+        format!("UPDATE {}a SET a.b = 1", numbered(100_000, ",")),
+        format!("DELETE {}a FROM a", numbered(100_000, ",")),
+        format!("UPDATE a, b SET {}a.b = 1", many("a.b = 1,", 100_000)),
+        format!("UPDATE {}", many("{a ", 300_000)),
+        format!("UPDATE {}", many("(", 500_000)),
+        format!("UPDATE {}a{} SET b = 1", many("(", 100_000), many(")", 100_000)),
+        format!("WITH {}a AS (SELECT 1) UPDATE t SET c = 1", many("x AS (SELECT 1),", 60_000)),
+        format!("ALTER TABLE t {}", many("ADD c INT,", 100_000)),
+        format!("ALTER TABLE t {}", many("RENAME x,", 100_000)),
+        many("SET STATEMENT a = 1 FOR ", 40_000),
+        many("/*!99999 ", 100_000),
+        many("/*!99999 a */", 70_000),
+        many("'\\\\'", 200_000),
+        many("`", 1 << 20),
+    ] {
+        let of_any = statement(Session::Changed(&[("s".to_owned(), "t1".to_owned())]), &sql).0;
+        assert!(of_any.is_some(), "{sql:.60}");
+    }
+    assert!(begun.elapsed() < std::time::Duration::from_secs(30), "{:?}", begun.elapsed());
+}
+
 #[test]
 fn a_message_of_canal_counts_beside_its_text() {
     let said = |kind: &str, database: &str, table: &str, sql: &str| {

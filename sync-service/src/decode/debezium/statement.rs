@@ -49,6 +49,9 @@ fn changes(raw: &RawValue) -> Option<Vec<(String, String)>> {
     let changes: Option<Vec<Change<'_>>> = serde_json::from_str(raw.get()).ok()?;
     let mut tables = Vec::new();
     for change in changes.unwrap_or_default() {
+        if tables.len() > ddl::MOST {
+            return None;
+        }
         tables.push(table(&json::text(change.id)?)?);
         if let Some(previous) = change.previous.filter(|raw| raw.get() != "null") {
             tables.push(table(&json::text(Some(previous))?)?);
