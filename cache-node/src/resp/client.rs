@@ -39,6 +39,7 @@ impl Session {
             ("help", |count| count == 2),
         ];
         let Some((name, takes)) = parts.into_iter().find(|(name, _)| is(part, name)) else {
+            self.caching = None; // in Redis this is an unknown command
             return self.error(&error::unknown_part("CLIENT", part));
         };
         if !takes(count) {

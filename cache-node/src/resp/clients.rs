@@ -178,6 +178,8 @@ pub(crate) struct Clients {
     by_id: RwLock<HashMap<u64, Arc<Client>>>,
     last: AtomicU64,
     trackers: AtomicUsize,
+    /// How often a client has ended its tracking.
+    departures: AtomicU64,
 }
 
 impl Clients {
@@ -222,8 +224,19 @@ impl Clients {
                 self.trackers.fetch_add(1, AcqRel);
             } else {
                 self.trackers.fetch_sub(1, AcqRel);
+                self.departures.fetch_add(1, AcqRel);
             }
         }
+    }
+
+    /// How often a client has ended its tracking so far.
+    pub(crate) fn departures(&self) -> u64 {
+        self.departures.load(Acquire)
+    }
+
+    /// Whether a client is there and tracks.
+    pub(crate) fn tracks(&self, id: u64) -> bool {
+        self.by_id.read().get(&id).is_some_and(|client| client.tracks.load(Acquire))
     }
 
     /// How many clients track.
