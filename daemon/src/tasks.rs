@@ -63,7 +63,7 @@ mod tests {
             match how.as_str() {
                 "task" => drop(tokio::spawn(async { panic!("lost in a task") })),
                 "tracker" => {
-                    drop(tokio_util::task::TaskTracker::new().spawn(async { panic!("lost in a tracker") }))
+                    drop(tokio_util::task::TaskTracker::new().spawn(async { panic!("lost in a tracker") }));
                 }
                 "blocking" => drop(tokio::task::spawn_blocking(|| panic!("lost in a blocking task"))),
                 "thread" => drop(std::thread::spawn(|| panic!("lost in a thread"))),

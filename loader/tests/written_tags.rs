@@ -98,11 +98,11 @@ fn accepted(dice: &mut Dice, many: usize) -> (Catalog, usize) {
 async fn load(loader: &Loader, keys: &[Key]) -> BTreeMap<String, Option<Loaded>> {
     let mut all = BTreeMap::new();
     for key in keys {
-        let loaded = loader.load_tagged(key.clone()).await;
-        if let Err(error) = &loaded {
+        let entry = loader.load_tagged(key.clone()).await;
+        if let Err(error) = &entry {
             assert!(error.to_string().contains("has no column"), "{error}");
         }
-        all.insert(key.text.to_string(), loaded.ok());
+        all.insert(key.text.to_string(), entry.ok());
     }
     all
 }

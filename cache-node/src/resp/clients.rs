@@ -58,7 +58,7 @@ pub(crate) struct Outbox {
     /// Forget all. Keys that were to be told before are covered by it, and so are later ones: it is sent later still.
     pub(crate) all: bool,
     pub(crate) keys: Vec<Arc<str>>,
-    /// Clients whose invalidations went to one that is gone.
+    /// Clients that are gone and were to get this one's invalidations, each once.
     pub(crate) broken: Vec<u64>,
 }
 
@@ -248,7 +248,11 @@ impl Clients {
     pub(crate) fn tell_broken(client: &Client, target: u64) {
         client.broken.store(true, Release);
         if client.resp3.load(Acquire) {
-            client.outbox.lock().broken.push(target);
+            let mut outbox = client.outbox.lock();
+            if !outbox.broken.contains(&target) {
+                outbox.broken.push(target);
+            }
+            drop(outbox);
             client.mail.notify_one();
         } else {
             // It can't be told in any other way.

@@ -270,7 +270,9 @@ impl World {
         flush(&mut session, &mut cache);
         // The rest of the world's steps, and what is told of them.
         let rest = SCHEDULE.with_borrow_mut(|schedule| std::mem::take(&mut schedule.as_mut().unwrap().steps));
-        rest.into_iter().for_each(|mut step| step());
+        for mut step in rest {
+            step();
+        }
         flush(&mut session, &mut cache);
         self.node.resp.tracking.forget(&client);
         self.node.resp.clients.leave(&client);
@@ -382,7 +384,9 @@ async fn what_others_did_to_a_key_that_is_muted_is_told_after_the_command() {
         let muted = client.mute(std::iter::once(key.text.clone()));
         world.node.resp.removed(&key.text); // of its own change
         if removed {
-            world.steps(&key, "rt").into_iter().for_each(|mut step| step()); // and of another's
+            for mut step in world.steps(&key, "rt") {
+                step(); // and of another's
+            }
         }
         drop(muted);
         session.finish(ended);

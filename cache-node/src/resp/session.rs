@@ -101,13 +101,14 @@ impl Slow {
         match self {
             Self::Remove { keys, muted } => {
                 let texts: Vec<String> = keys.iter().map(|key| key.text.to_string()).collect();
-                let removed = node.remove(&texts, Hop::First).await;
+                let removed = Box::pin(node.remove(&texts, Hop::First)).await;
                 // With several holders of a slot an entry is removed from each.
                 let result = removed.map(|removed| removed.min(keys.len() as u64));
                 Finished::Removed { keys, muted: muted.is_some(), result }
             }
             Self::Set { key, value, token, ttl, muted } => {
-                let result = node.set(&key.text, Some(value.clone()), &token, ttl, Hop::First).await;
+                let set = node.set(&key.text, Some(value.clone()), &token, ttl, Hop::First);
+                let result = Box::pin(set).await;
                 Finished::Set { key, value, muted: muted.is_some(), result }
             }
         }
@@ -259,7 +260,7 @@ impl Session {
                 if muted { keys } else { Vec::new() }
             }
             Finished::Set { key, value, muted, result } => {
-                let stored = result.as_ref().is_ok_and(|set| set.is_stored());
+                let stored = result.as_ref().is_ok_and(Set::is_stored);
                 match result {
                     Ok(_) if stored => self.reply.ok(),
                     // As Redis's own conditional SET. It is no error: the caller has its value, and the next miss gives another token.

@@ -57,12 +57,14 @@ pub(super) fn cover(drafts: &[Draft], written: Vec<Vec<Declared>>, problems: &mu
                 .map(|place| of_table().any(|declared| written::covers(&declared.rule, draft, query, place)))
                 .collect();
             let tagged = of_table().any(|declared| declared.rule.tags.is_some());
+            let left_out = written::left_out(&of_table().map(|declared| &*declared.rule).collect::<Vec<_>>());
+            let mut covered_by_hand = false;
             for (place, covered) in places().zip(by_hand) {
                 match derive(template, place) {
                     Ok((keys, when_changed)) => {
                         add(&mut rules, written, draft.id, table, (Some(keys), None), when_changed);
                     }
-                    Err(_) if covered => {}
+                    Err(_) if covered => covered_by_hand = true,
                     Err(param) => match &place.partner {
                         Ok(partner) => {
                             let tags = tag_rule(table, partner, &draft.places);
@@ -92,6 +94,9 @@ pub(super) fn cover(drafts: &[Draft], written: Vec<Vec<Declared>>, problems: &mu
                         }
                     },
                 }
+            }
+            if covered_by_hand && !left_out.is_empty() {
+                warn_of_left_out(draft, table, &left_out, at, problems);
             }
         }
     }
@@ -135,6 +140,23 @@ fn warn_of_join(
     );
     let remedy = format!("write LEFT JOIN if rows without partner may show, or a [[rule]] for {table}");
     problems.warn(at, message, remedy);
+}
+
+/// A row that is not there is a value too, which an INSERT makes stale.
+fn warn_of_left_out(
+    draft: &Draft,
+    table: &TableName,
+    left_out: &[&str],
+    at: &Range<usize>,
+    problems: &mut Collector<'_>,
+) {
+    let what = left_out.join(" and ");
+    let message = format!("{}: nothing is removed at an {what} of a row of {table}", draft.title());
+    problems.warn(
+        at,
+        message,
+        format!("leave `on` out of a [[rule]] for {table}, unless no {what} changes what the query returns"),
+    );
 }
 
 /// A group without a query says what makes it stale: by a written rule, or that nothing does.

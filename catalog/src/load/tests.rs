@@ -288,6 +288,16 @@ fn tags_of_rows_cover_no_table_whose_rows_may_not_be_there() {
 }
 
 #[test]
+fn a_rule_that_leaves_kinds_of_changes_out_is_warned_of() {
+    let warned = |rule: &str| page("o.id", "", "", rule);
+    assert_eq!(warned("groups = [\"page\"]"), "no problem: []");
+    let found = warned("groups = [\"page\"]\non = [\"update\"]");
+    assert!(found.contains("nothing is removed at an INSERT and DELETE of a row of shop.orders"), "{found}");
+    let two = "groups = [\"page\"]\non = [\"update\"]\n[[rule]]\ntable = \"shop.orders\"\ngroups = [\"page\"]\non = [\"insert\", \"delete\"]";
+    assert_eq!(warned(two), "no problem: []");
+}
+
+#[test]
 fn tags_by_hand_of_a_left_join_take_the_place_of_what_is_derived_and_others_do_not() {
     let tags = |join: &str, query: &str, rule: &str| {
         let text = format!(

@@ -54,6 +54,22 @@ fn of_partner(tag: &Template, rule: &Template, query: &Query, place: &TableRef) 
         })
 }
 
+/// The kinds of change that none of these rules is for.
+pub(super) fn left_out(rules: &[&Rule]) -> Vec<&'static str> {
+    let none = |on: fn(&Ops) -> bool| !rules.iter().any(|rule| on(&rule.on));
+    let mut left_out = Vec::new();
+    if none(|on| on.insert) {
+        left_out.push("INSERT");
+    }
+    if none(|on| on.update) {
+        left_out.push("UPDATE");
+    }
+    if none(|on| on.delete) {
+        left_out.push("DELETE");
+    }
+    left_out
+}
+
 /// What to write for a place that nothing covers.
 pub(super) fn remedy(draft: &Draft, key: &Template, place: &TableRef, missing: &str) -> String {
     let (table, name) = (&place.table, draft.name.as_ref().map_or("..", |(name, _)| name));
