@@ -1,6 +1,7 @@
 //! The tags that joins derive, against brute force on SQLite: whenever a change makes the answer for a key differ, it must remove
 //! the key, or a tag that the entry carries, or flush the group.
 
+#[path = "common/shop.rs"]
 mod shop;
 
 use std::fmt::Write as _;

@@ -1,6 +1,7 @@
 //! Tags and rules written by hand, against brute force on SQLite: whatever a catalog accepts never leaves an entry that differs from the
 //! database, whichever rows are not there: empty pages, counts of nothing, absent partners, negative entries.
 
+#[path = "common/shop.rs"]
 mod shop;
 
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
