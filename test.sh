@@ -82,6 +82,7 @@ find_etcd() {
 lint() {
     step "cargo fmt" cargo fmt --all --check
     step "cargo clippy" cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+    step "spawned tasks" cargo test -p tests --test tasks --locked --quiet
     step "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 }
 

@@ -38,7 +38,7 @@ pub struct Config {
     pub resp_forward: bool,
     /// Redis clients that may be connected at a time. Default: 10000.
     pub resp_connections: usize,
-    /// Keys that are remembered for CLIENT TRACKING, whoever reads them; beyond, others are invalidated early. Default: 1000000.
+    /// Keys that are remembered for CLIENT TRACKING, each once for each client that holds it; beyond, others are invalidated early. Default: 1000000.
     pub tracking_keys: usize,
     /// Invalidations that may wait for one slow Redis client, before its connection is closed. Default: 16384.
     pub tracking_queue: usize,

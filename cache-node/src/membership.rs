@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use daemon::tasks;
+use futures_util::future::BoxFuture;
 use ring::{Epoch, MemberState, Ring};
 use tokio::time::{Instant, timeout};
 
@@ -58,13 +60,17 @@ impl Node {
 
     /// Spawns the tasks that every node has. They end with the node's token.
     pub(crate) fn follow(self: &Arc<Self>) {
-        self.tasks.spawn(self.clone().follow_membership());
-        self.tasks.spawn(self.clone().sweep());
-        self.tasks.spawn(self.clone().hand_over());
-        self.tasks.spawn(self.clone().warm_up());
-        self.tasks.spawn(self.clone().count_hot_keys());
-        self.tasks.spawn(self.clone().fill_in_background());
-        self.tasks.spawn(self.clone().follow_server());
+        let until = |name, task: BoxFuture<'static, ()>| {
+            self.tasks.spawn(tasks::until(self.stop.clone(), name, task));
+        };
+        until("following the membership", Box::pin(self.clone().follow_membership()));
+        until("sweeping the store", Box::pin(self.clone().sweep()));
+        until("handing slots over", Box::pin(self.clone().hand_over()));
+        until("warming slots up", Box::pin(self.clone().warm_up()));
+        until("counting hot keys", Box::pin(self.clone().count_hot_keys()));
+        until("filling in the background", Box::pin(self.clone().fill_in_background()));
+        until("looking after the database's server", Box::pin(self.clone().follow_server()));
+        // It ends by itself.
         self.tasks.spawn(self.clone().end_inherited_mirrors());
     }
 

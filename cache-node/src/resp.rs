@@ -21,6 +21,8 @@ mod cluster;
 mod connection;
 mod error;
 mod glob;
+#[cfg(test)]
+mod interleavings;
 mod keys;
 mod metrics;
 mod ops;
@@ -143,7 +145,7 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-/// Tells clients to forget all when the lease is over, and each key when its entry has expired.
+/// Tells clients to forget all when the lease is over, and each key when its entry has expired; drops clients that are gone from the table.
 async fn watch(node: &Node) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -157,9 +159,10 @@ async fn watch(node: &Node) {
         }
         live = lives;
         if resp.tracking.keys() > 0 {
-            resp.tracking.expire(resp.post(), part, Instant::now());
+            resp.tracking.tidy(resp.post(), part, Instant::now());
             part = (part + 1) % resp.tracking.parts();
         }
         resp.metrics.tracked.set(resp.tracking.keys());
+        resp.metrics.registrations.set(resp.tracking.registrations());
     }
 }

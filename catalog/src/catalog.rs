@@ -124,12 +124,12 @@ impl Catalog {
         let (file, max_key, compiled) = (file.to_owned(), DEFAULT_MAX_KEY, RwLock::default());
         let mut tags: Vec<(Template, Vec<GroupId>)> = Vec::new();
         for (group, tag) in
-            groups.iter().flat_map(|group| group.tagging.tags.iter().map(|tag| (group.id, tag)))
+            groups.iter().flat_map(|group| group.tagging.templates().map(|tag| (group.id, tag)))
         {
-            match tags.iter_mut().find(|(known, _)| known.alike(&tag.template)) {
+            match tags.iter_mut().find(|(known, _)| known.alike(tag)) {
                 Some((_, groups)) if groups.last() == Some(&group) => {}
                 Some((_, groups)) => groups.push(group),
-                None => tags.push((tag.template.clone(), vec![group])),
+                None => tags.push((tag.clone(), vec![group])),
             }
         }
         for group in &mut groups {

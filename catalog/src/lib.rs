@@ -35,6 +35,6 @@ pub use param::{Filter, ParamError, ParamType};
 pub use query::{BatchedQuery, Dialect, Query, TableColumn, TableName};
 pub use report::{Problem, Report, Severity};
 pub use rules::{Effect, FlushReason, Op, RowImage, TableRules};
-pub use tagging::{BadTag, DEFAULT_MAX_TAGS, Part, Tag, TagSource, Tagging, part_of};
+pub use tagging::{BadTag, DEFAULT_MAX_TAGS, KeyTag, Part, Tag, TagSource, Tagging, part_of};
 pub use template::{Param, Template};
 pub use value::Value;

@@ -4,6 +4,7 @@ mod coverage;
 mod fields;
 mod groups;
 mod rules;
+mod written;
 
 use std::sync::Arc;
 

@@ -49,6 +49,7 @@ pub struct Query {
     tables: Vec<TableName>,
     compared: Vec<Vec<TableColumn>>,
     columns: Option<Vec<Box<str>>>,
+    projected: Vec<(Box<str>, String)>,
     /// Where FROM begins in `rendered`; what is selected beside the written columns goes before it.
     from: Option<usize>,
     hidden: Vec<String>,
@@ -110,10 +111,18 @@ impl Query {
             let before = scanned.uses.iter().map(|(range, _)| range).filter(|range| range.end <= from);
             before.fold(from, |from, range| from + 1 - range.len())
         });
-        let columns = analysis.columns;
-        let hidden = Vec::new();
-        let query =
-            Self { text: text.into(), rendered, order, batched, tables, compared, columns, from, hidden };
+        let query = Self {
+            text: text.into(),
+            rendered,
+            order,
+            batched,
+            tables,
+            compared,
+            columns: analysis.columns,
+            projected: analysis.projected,
+            from,
+            hidden: Vec::new(),
+        };
         Ok((query, analysis.tables))
     }
 
@@ -135,6 +144,13 @@ impl Query {
     /// The tables that it reads, each once.
     pub fn tables(&self) -> &[TableName] {
         &self.tables
+    }
+
+    /// What the result's column of that name is, as SQL; `None` if that is not told, or there are two.
+    pub(crate) fn projected(&self, name: &str) -> Option<&str> {
+        let mut named = self.projected.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
+        let (_, expr) = named.next()?;
+        named.next().is_none().then_some(expr)
     }
 
     /// The names of the result's columns; `None` where a `*` hides them.

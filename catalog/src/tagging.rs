@@ -1,10 +1,14 @@
 //! Tags: names that entries carry, made of the rows that they were loaded from, by which changes of other rows find them.
 //!
+//! A row that is not there makes no tag: what is found by the tags of rows alone is not found while it shows none. A tag of the key's own
+//! parameters is carried by each of its entries.
+//!
 //! A tag is rendered by the same templates as a key: by the loader from the columns of a result, by the sync service from the
 //! columns of a changed row.
 
 use std::sync::Arc;
 
+use crate::key::Key;
 use crate::normal::{Column, Normal};
 use crate::param::ParamType;
 use crate::template::Template;
@@ -17,6 +21,8 @@ pub const DEFAULT_MAX_TAGS: usize = 128;
 pub struct Tagging {
     /// Each makes one tag of each row of the result.
     pub tags: Vec<Tag>,
+    /// Each makes one tag of the key, which an entry carries whatever its result shows: nothing at all, too.
+    pub of_key: Vec<KeyTag>,
     /// Most tags of an entry; one that would have more is served and not stored.
     pub max_tags: usize,
 }
@@ -28,6 +34,25 @@ pub struct Tag {
     pub template: Template,
     /// Where the value of each parameter stands in a row of the result.
     pub sources: Vec<TagSource>,
+    /// Whether the same tag is made of the key too, so that a result without these columns makes none, and that is no error.
+    pub also_of_key: bool,
+}
+
+/// A tag that is made of a key's parameters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyTag {
+    /// What it looks like.
+    pub template: Template,
+    /// For each of its parameters the number of the key's.
+    pub params: Vec<usize>,
+}
+
+impl KeyTag {
+    /// The tag of a key.
+    pub fn render(&self, key: &Key) -> Arc<str> {
+        let values: Vec<_> = self.params.iter().map(|param| key.params[*param].clone()).collect();
+        self.template.render(&values).into()
+    }
 }
 
 /// A column of a result.
@@ -54,13 +79,19 @@ pub struct BadTag {
 impl Tagging {
     /// Whether entries carry no tags.
     pub fn is_empty(&self) -> bool {
-        self.tags.is_empty()
+        self.tags.is_empty() && self.of_key.is_empty()
+    }
+
+    /// What all tags look like, each form once.
+    pub fn templates(&self) -> impl Iterator<Item = &Template> {
+        let own = self.of_key.iter().map(|tag| &tag.template);
+        own.chain(self.tags.iter().filter(|tag| !tag.also_of_key).map(|tag| &tag.template))
     }
 }
 
 impl Default for Tagging {
     fn default() -> Self {
-        Self { tags: Vec::new(), max_tags: DEFAULT_MAX_TAGS }
+        Self { tags: Vec::new(), of_key: Vec::new(), max_tags: DEFAULT_MAX_TAGS }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A binary is a [`program::Program`]: [`cli::ConfigArgs`] loads [`config::Layers`], the binary takes its sections from
 //! them, [`telemetry::init`] starts logging, [`bind`] holds every port before any work, and [`shutdown::signal`] tells
-//! when to stop.
+//! when to stop. [`tasks`] is about what ends by itself.
 
 pub mod admin;
 mod bind;
@@ -12,6 +12,7 @@ pub mod metrics;
 mod paced;
 pub mod program;
 pub mod shutdown;
+pub mod tasks;
 pub mod telemetry;
 
 pub use bind::bind;

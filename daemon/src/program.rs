@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     cli::ConfigArgs,
     config::{Layers, Problems, Telemetry},
-    shutdown, telemetry,
+    shutdown, tasks, telemetry,
 };
 
 /// A binary, from its checked settings to its end.
@@ -29,7 +29,10 @@ pub trait Program: Sized {
 }
 
 /// Runs a program: exit code 0 after an orderly stop, 1 after a failure, 2 for a configuration that is not fit to run on.
+///
+/// A panic of any part ends the process ([`tasks::end_on_panic`]), with exit code 101.
 pub fn main<P: Program>(args: &ConfigArgs) -> ExitCode {
+    tasks::end_on_panic();
     let program = match args.load().and_then(|layers| P::load(&layers)) {
         Ok(program) => program,
         Err(problems) => {

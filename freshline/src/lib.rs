@@ -18,6 +18,7 @@ use clap::CommandFactory;
 
 /// Runs the command line and returns what the process exits with: 0 done, 1 failed, 2 not understood.
 pub fn main() -> ExitCode {
+    daemon::tasks::end_on_panic();
     let cli = match cli::parse(cli::Cli::command(), std::env::args_os()) {
         Ok(cli) => cli,
         // Help and version too.

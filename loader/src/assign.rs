@@ -70,6 +70,9 @@ impl Collected {
                     Err(reason)
                 }
             });
+            if tag.also_of_key && missing.is_some() {
+                continue;
+            }
             if let Some(reason) = missing {
                 return Err(Error::query(&group.name, reason));
             }

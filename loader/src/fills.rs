@@ -266,7 +266,7 @@ impl Loader {
         let limit = most_bytes(group);
         match values.iter().flat_map(|loaded| &loaded.value).map(Bytes::len).find(|size| *size > limit) {
             Some(size) => Err(Error::TooLarge { group: Arc::clone(&group.name), size, limit }),
-            None => Ok(values),
+            None => Ok(values.into_iter().zip(keys).map(|(loaded, key)| loaded.tagged_by(key)).collect()),
         }
     }
 }

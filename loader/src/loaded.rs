@@ -1,6 +1,7 @@
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
+use catalog::Key;
 
 /// A key's value as the database showed it, and the tags that it is found by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,6 +10,24 @@ pub struct Loaded {
     pub value: Option<Bytes>,
     /// The tags of its rows, each once; or why the value must not be stored, whatever its tags are.
     pub tags: Result<Arc<[Arc<str>]>, Untagged>,
+}
+
+impl Loaded {
+    /// Adds the tags that are made of the key, whatever the result shows.
+    #[must_use]
+    pub(crate) fn tagged_by(self, key: &Key) -> Self {
+        let tagging = &key.group.tagging;
+        let Ok(rows) = &self.tags else { return self };
+        if tagging.of_key.is_empty() {
+            return self;
+        }
+        let own = tagging.of_key.iter().map(|tag| tag.render(key));
+        let all: BTreeSet<Arc<str>> = rows.iter().cloned().chain(own).collect();
+        let limit = tagging.max_tags;
+        let tags =
+            if all.len() > limit { Err(Untagged::TooMany { limit }) } else { Ok(all.into_iter().collect()) };
+        Self { tags, ..self }
+    }
 }
 
 /// Why a value is served and must not be stored: mostly that its tags can't be told.

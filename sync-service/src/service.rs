@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use catalog::Catalog;
 use daemon::admin::{Readiness, Warnings};
+use daemon::tasks::until;
 use prometheus_client::registry::Registry;
 use ring::Membership;
 use tokio::sync::{broadcast, mpsc};
@@ -178,7 +179,11 @@ impl<S: Source> Service<S> {
         let this = Arc::new(self);
         let mapping = tokio::spawn(this.clone().map(events, work_in, offsets.clone(), watermarks.clone()));
         if let Some(beating) = this.beating.clone() {
-            tasks.spawn(this.clone().beat_all(beating, offsets.clone(), running.clone()));
+            tasks.spawn(until(
+                running.clone(),
+                "writing heartbeat rows",
+                this.clone().beat_all(beating, offsets.clone(), running.clone()),
+            ));
         }
         let delivering = tokio::spawn(this.clone().deliver_all(
             deliverer.clone(),
@@ -187,10 +192,22 @@ impl<S: Source> Service<S> {
             running.clone(),
             tasks.clone(),
         ));
-        tasks.spawn(this.clone().survey_all(offsets.clone(), watermarks.clone(), reading.clone()));
-        tasks.spawn(this.clone().watch(offsets.clone(), watermarks, deliverer, running.clone()));
+        tasks.spawn(until(
+            reading.clone(),
+            "looking at the source's ends",
+            this.clone().survey_all(offsets.clone(), watermarks.clone(), reading.clone()),
+        ));
+        tasks.spawn(until(
+            running.clone(),
+            "watching the offsets",
+            this.clone().watch(offsets.clone(), watermarks, deliverer, running.clone()),
+        ));
         let committing = running.child_token();
-        tasks.spawn(this.clone().commit_all(offsets.clone(), committing.clone()));
+        tasks.spawn(until(
+            committing.clone(),
+            "committing offsets",
+            this.clone().commit_all(offsets.clone(), committing.clone()),
+        ));
 
         // Both stages end by themselves when the source has stopped; dropping the handles would detach them.
         let ended = async { tokio::try_join!(mapping, delivering) };

@@ -18,7 +18,7 @@ use stack::Dev;
 /// One client: a name, and the command that runs it with the folder of installed clients and that of the scripts.
 type Client = (&'static str, fn(&Path, &Path) -> Command);
 
-const CLIENTS: [Client; 10] = [
+const CLIENTS: [Client; 11] = [
     ("redis_cli", |_, scripts| script("sh", scripts, "redis-cli.sh")),
     ("redis_benchmark", |_, scripts| script("sh", scripts, "redis-benchmark.sh")),
     ("redis_py", |installed, scripts| script(installed.join("venv/bin/python"), scripts, "python/plain.py")),
@@ -27,6 +27,9 @@ const CLIENTS: [Client; 10] = [
     }),
     ("redis_py_caching", |installed, scripts| {
         script(installed.join("venv/bin/python"), scripts, "python/caching.py")
+    }),
+    ("redis_py_tracking", |installed, scripts| {
+        script(installed.join("venv/bin/python"), scripts, "python/tracking.py")
     }),
     ("ioredis", |_, scripts| script("node", scripts, "node/plain.cjs")),
     ("go_redis", |installed, _| Command::new(installed.join("go/client"))),

@@ -14,6 +14,9 @@ use super::{
     session::{Session, Silence, Track},
 };
 
+/// Prefixes of one client that broadcasts.
+const PREFIXES: usize = 256;
+
 /// Whether a command fits so many words.
 type Fits = fn(usize) -> bool;
 
@@ -39,6 +42,7 @@ impl Session {
             ("help", |count| count == 2),
         ];
         let Some((name, takes)) = parts.into_iter().find(|(name, _)| is(part, name)) else {
+            self.caching = None; // in Redis this is an unknown command
             return self.error(&error::unknown_part("CLIENT", part));
         };
         if !takes(count) {
@@ -209,9 +213,17 @@ impl Session {
                 );
                 return self.error(&text);
             }
-            if !all.contains(&prefix) {
-                all.push(prefix);
+            if all.contains(&prefix) {
+                continue;
             }
+            // Each removal is compared with all of them.
+            if all.len() >= PREFIXES {
+                let text = format!(
+                    "ERR a client has at most {PREFIXES} prefixes; choose shorter ones, which match more"
+                );
+                return self.error(&text);
+            }
+            all.push(prefix);
         }
         wanted.prefixes = all;
         self.client.redirect.store(redirect, Release);

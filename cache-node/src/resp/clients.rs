@@ -58,7 +58,7 @@ pub(crate) struct Outbox {
     /// Forget all. Keys that were to be told before are covered by it, and so are later ones: it is sent later still.
     pub(crate) all: bool,
     pub(crate) keys: Vec<Arc<str>>,
-    /// Clients whose invalidations went to one that is gone.
+    /// Clients that are gone and were to get this one's invalidations, each once.
     pub(crate) broken: Vec<u64>,
 }
 
@@ -178,6 +178,8 @@ pub(crate) struct Clients {
     by_id: RwLock<HashMap<u64, Arc<Client>>>,
     last: AtomicU64,
     trackers: AtomicUsize,
+    /// How often a client has ended its tracking.
+    departures: AtomicU64,
 }
 
 impl Clients {
@@ -222,8 +224,19 @@ impl Clients {
                 self.trackers.fetch_add(1, AcqRel);
             } else {
                 self.trackers.fetch_sub(1, AcqRel);
+                self.departures.fetch_add(1, AcqRel);
             }
         }
+    }
+
+    /// How often a client has ended its tracking so far.
+    pub(crate) fn departures(&self) -> u64 {
+        self.departures.load(Acquire)
+    }
+
+    /// Whether a client is there and tracks.
+    pub(crate) fn tracks(&self, id: u64) -> bool {
+        self.by_id.read().get(&id).is_some_and(|client| client.tracks.load(Acquire))
     }
 
     /// How many clients track.
@@ -235,7 +248,11 @@ impl Clients {
     pub(crate) fn tell_broken(client: &Client, target: u64) {
         client.broken.store(true, Release);
         if client.resp3.load(Acquire) {
-            client.outbox.lock().broken.push(target);
+            let mut outbox = client.outbox.lock();
+            if !outbox.broken.contains(&target) {
+                outbox.broken.push(target);
+            }
+            drop(outbox);
             client.mail.notify_one();
         } else {
             // It can't be told in any other way.

@@ -26,14 +26,14 @@ impl Session {
         }
         for text in arguments.from(1) {
             match self.node.key_of(text).and_then(|key| self.route(&key).map(|()| key)) {
-                Ok(key) => keys.push(key.text.to_string()),
+                Ok(key) => keys.push(key),
                 Err(text) => {
                     self.error(&text);
                     return Next::Done;
                 }
             }
         }
-        let muted = self.muted(keys.iter().map(|key| Arc::from(key.as_str())));
+        let muted = self.muted(keys.iter().map(|key| key.text.clone()));
         Next::Slow(Slow::Remove { keys, muted })
     }
 
@@ -118,7 +118,7 @@ impl Session {
         };
         let muted = self.muted(std::iter::once(key.text.clone()));
         Next::Slow(Slow::Set {
-            key: key.text.to_string(),
+            key,
             value: Bytes::copy_from_slice(value.unwrap_or_default()),
             token,
             ttl: ttl.map(|ttl| Duration::from_millis(ttl.unsigned_abs())),

@@ -24,6 +24,7 @@ pub(crate) struct Metrics {
     pub(crate) accepted: Counter,
     pub(crate) refused: Counter,
     pub(crate) tracked: Gauge<u64, AtomicU64>,
+    pub(crate) registrations: Gauge<u64, AtomicU64>,
     pub(crate) invalidations: Counter,
     pub(crate) evicted: Counter,
     pub(crate) overflows: Counter,
@@ -44,6 +45,7 @@ impl Metrics {
             accepted: Counter::default(),
             refused: Counter::default(),
             tracked: Gauge::default(),
+            registrations: Gauge::default(),
             invalidations: Counter::default(),
             evicted: Counter::default(),
             overflows: Counter::default(),
@@ -53,6 +55,11 @@ impl Metrics {
         registry.register("accepted", "Connections of Redis clients", metrics.accepted.clone());
         registry.register("refused", "Connections refused: too many clients", metrics.refused.clone());
         registry.register("tracked_keys", "Keys remembered for CLIENT TRACKING", metrics.tracked.clone());
+        registry.register(
+            "tracked_registrations",
+            "Clients remembered for CLIENT TRACKING, each once for each key; bounded by node.tracking_keys",
+            metrics.registrations.clone(),
+        );
         registry.register(
             "invalidations",
             "Keys told to be invalid, to all clients",

@@ -1,5 +1,7 @@
 //! Reads: GET, MGET, GETEX, EXISTS, TYPE and TTL, through the node, tracked.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use catalog::Key;
 use client::ReadOptions;
@@ -25,6 +27,20 @@ pub(super) struct Read {
     pub(super) key: Key,
     pub(super) options: ReadOptions,
     pub(super) tracked: Tracked,
+}
+
+/// What came of registering a key before it is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Registered {
+    /// Nobody is to be.
+    Unwanted,
+    /// It was not before: if nothing is found, it is to be withdrawn.
+    New,
+    /// It was already, of an earlier read whose value the client may hold.
+    Before,
+    /// It can't be: another node holds the key, and nobody tells this one of its removal. What is found all the same, because the slot came
+    /// meanwhile, is not to be served by this look.
+    Away,
 }
 
 /// Whether the client is to be told when a value that it reads becomes invalid.
@@ -69,20 +85,21 @@ impl Session {
         let Some(key) = self.one_key(arguments) else { return };
         let place = place(&key);
         let tracked = self.tracked();
-        if tracked == Tracked::Key {
-            self.register(&key, place, None);
-        }
+        let registered = self.register(&key, place, tracked);
         let (incarnation, now) = (self.node.life.incarnation(), Instant::now());
         let entry = self.node.gate.peek(place, &key.text, now);
-        if let Some(entry) =
-            entry.filter(|entry| entry.value.is_some() && self.node.life.vouches_for(incarnation))
-        {
+        if let Some(entry) = entry.filter(|entry| {
+            entry.value.is_some() && registered != Registered::Away && self.node.life.vouches_for(incarnation)
+        }) {
+            if tracked == Tracked::Key {
+                self.node.resp.tracking.hold_until(&key.text, place, entry.expires);
+            }
             let left = entry.expires.saturating_duration_since(now).as_millis() as u64;
             self.reply.integer(i64::try_from((left + unit / 2) / unit).unwrap_or(i64::MAX));
         } else {
             self.reply.integer(-2);
             if tracked != Tracked::No {
-                self.not_kept(&key);
+                self.not_kept(&[(key.text.clone(), place)]);
             }
         }
     }
@@ -113,7 +130,7 @@ impl Session {
             self.node.count_hit(fresh);
         }
         if !self.ops.is_empty() || self.under_way.len() > waiting {
-            self.ops.push(Op::Values(shape, found));
+            self.ops.push(Op::Values(shape, self.tracked(), found));
         } else if !matches!(found.last(), Some(Found::Written(..))) {
             self.write(shape, &found, &[]);
         }
@@ -143,21 +160,26 @@ impl Session {
             let key = self.node.key_of(text)?;
             let place = place(&key);
             // Before the look: a removal after it finds the registration. See `tracking`.
-            if tracked == Tracked::Key {
-                self.register(&key, place, None);
-            }
+            let registered = self.register(&key, place, tracked);
             let before = self.reply.bytes.len();
+            let glance = glance.filter(|_| registered != Registered::Away);
             let fresh = glance.and_then(|glance| self.look(glance, &key, place, at_once));
+            #[cfg(test)]
+            super::interleavings::point();
             if let Some(fresh) = fresh {
                 if tracked == Tracked::Key {
-                    self.register(&key, place, Some(until(&key, &fresh)));
+                    self.node.resp.tracking.hold_until(&key.text, place, until(&key, &fresh));
                 }
                 found.push(if at_once {
-                    Found::Written(fresh, before - begun..self.reply.bytes.len() - begun)
+                    Found::Written(key, fresh, before - begun..self.reply.bytes.len() - begun)
                 } else {
-                    Found::Here(fresh)
+                    Found::Here(key, fresh)
                 });
                 continue;
+            }
+            if registered == Registered::New {
+                // What the read will find is registered when its reply is written.
+                self.node.resp.tracking.withdraw(&key.text, place, self.client.id);
             }
             if at_once {
                 self.reply.bytes.truncate(before);
@@ -199,32 +221,47 @@ impl Session {
         }
     }
 
-    fn register(&self, key: &Key, place: Place, until: Option<Instant>) {
+    /// Registers a key for this client, if it is to be.
+    fn register(&self, key: &Key, place: Place, tracked: Tracked) -> Registered {
         let resp = &self.node.resp;
-        resp.tracking.register(resp.post(), &key.text, place, self.client.id, until);
+        if tracked != Tracked::Key {
+            Registered::Unwanted
+        } else if !self.node.holds(place) {
+            Registered::Away
+        } else {
+            let new = resp.tracking.register(resp.post(), &key.text, place, self.client.id);
+            #[cfg(test)]
+            super::interleavings::point();
+            if new { Registered::New } else { Registered::Before }
+        }
     }
 
-    /// Whether this node keeps the very value that it answers with, and so will be told of its removal. Registers the key first.
-    pub(super) fn keeps(&self, read: &Read, value: Option<&Bytes>) -> bool {
-        let place = place(&read.key);
-        if read.tracked == Tracked::Key {
-            self.register(&read.key, place, None);
+    /// Whether this node keeps the very value that is being written as a reply, and so will be told of its removal. Registers the key first.
+    ///
+    /// To be asked at the moment of writing: whatever ends the value from here on is told after the reply.
+    pub(super) fn keeps(&self, key: &Key, tracked: Tracked, value: Option<&Bytes>) -> bool {
+        let place = place(key);
+        if self.register(key, place, tracked) == Registered::Away {
+            return false;
         }
         let node = &self.node;
         let (incarnation, lowest) = (node.life.incarnation(), node.watermarks.lowest());
-        let Some(entry) = node.gate.peek(place, &read.key.text, Instant::now()) else { return false };
+        let Some(entry) = node.gate.peek(place, &key.text, Instant::now()) else { return false };
+        #[cfg(test)]
+        super::interleavings::point();
         if entry.value.as_ref() != value || !node.life.vouches_for(incarnation) {
             return false;
         }
-        if read.tracked == Tracked::Key {
-            self.register(&read.key, place, Some(until(&read.key, &Fresh::new(entry, lowest))));
+        if tracked == Tracked::Key {
+            node.resp.tracking.hold_until(&key.text, place, until(key, &Fresh::new(entry, lowest)));
         }
         true
     }
 
-    pub(super) fn not_kept(&self, key: &Key) {
+    /// Has the client told that it is not to keep what it was answered of these keys.
+    pub(super) fn not_kept(&self, keys: &[(Arc<str>, Place)]) {
         let resp = &self.node.resp;
-        resp.tracking.not_kept(resp.post(), &self.client, &key.text);
+        resp.tracking.not_kept(resp.post(), &self.client, keys);
     }
 }
 

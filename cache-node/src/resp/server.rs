@@ -197,6 +197,7 @@ impl Session {
                 ("removes", count(stats.removes)),
                 ("flushes", count(stats.flushes)),
                 ("tracking_total_keys", count(resp.tracking.keys())),
+                ("tracking_total_items", count(resp.tracking.registrations())),
             ],
         );
         section("replication", &[("role", "master".to_owned()), ("connected_slaves", "0".to_owned())]);

@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use catalog::Key;
 use client::Set;
 
 use super::{
@@ -16,14 +17,14 @@ use super::{
     codec::{Arguments, Limits, ProtocolError},
     error,
     ops::Op,
-    reads::Read,
+    reads::{Read, Tracked},
     reply::{Protocol, Reply},
     table::{self, COMMANDS, Id},
     tokens::Tokens,
 };
 use crate::{
     error::Error,
-    node::{Hop, Node},
+    node::{Hop, Node, place},
     serve::MAX_MESSAGE,
 };
 
@@ -84,30 +85,31 @@ pub(super) enum Next {
 /// What takes time and is no read.
 pub(super) enum Slow {
     /// Removes keys from all nodes.
-    Remove { keys: Vec<String>, muted: Option<Muted> },
+    Remove { keys: Vec<Key>, muted: Option<Muted> },
     /// Sets a value under a token.
-    Set { key: String, value: Bytes, token: Bytes, ttl: Option<Duration>, muted: Option<Muted> },
+    Set { key: Key, value: Bytes, token: Bytes, ttl: Option<Duration>, muted: Option<Muted> },
 }
 
-/// How that ended.
+/// How that ended. `muted`: of a client that was not told of removals of these keys meanwhile, its own or others'.
 pub(super) enum Finished {
-    Removed(Result<u64, Error>),
-    Set(Result<Set, Error>),
+    Removed { keys: Vec<Key>, muted: bool, result: Result<u64, Error> },
+    Set { key: Key, value: Bytes, muted: bool, result: Result<Set, Error> },
 }
 
 impl Slow {
     pub(super) async fn run(self, node: &Node) -> Finished {
         match self {
             Self::Remove { keys, muted } => {
-                let removed = node.remove(&keys, Hop::First).await;
-                drop(muted);
+                let texts: Vec<String> = keys.iter().map(|key| key.text.to_string()).collect();
+                let removed = Box::pin(node.remove(&texts, Hop::First)).await;
                 // With several holders of a slot an entry is removed from each.
-                Finished::Removed(removed.map(|removed| removed.min(keys.len() as u64)))
+                let result = removed.map(|removed| removed.min(keys.len() as u64));
+                Finished::Removed { keys, muted: muted.is_some(), result }
             }
             Self::Set { key, value, token, ttl, muted } => {
-                let set = node.set(&key, Some(value), &token, ttl, Hop::First).await;
-                drop(muted);
-                Finished::Set(set)
+                let set = node.set(&key.text, Some(value.clone()), &token, ttl, Hop::First);
+                let result = Box::pin(set).await;
+                Finished::Set { key, value, muted: muted.is_some(), result }
             }
         }
     }
@@ -155,6 +157,11 @@ impl Session {
         self.node.resp.metrics.command(at);
         let (silence, written) = (self.silence, self.reply.bytes.len());
         let next = self.dispatch(at, name, arguments);
+        // CLIENT CACHING speaks of the command after it, whatever becomes of that: a refused one uses it up too. As in Redis, CLIENT's own
+        // commands don't.
+        if at.is_none_or(|at| COMMANDS[at].id != Id::Client) {
+            self.caching = None;
+        }
         // A command that waits has nothing written yet; who turns replies on gets this one.
         if silence != Silence::No
             && self.silence != Silence::No
@@ -189,13 +196,7 @@ impl Session {
             ));
             return Next::Done;
         }
-        // Of this command, unless it is the one that says so.
-        let caching = self.caching;
-        let next = self.carry_out(command.id, arguments);
-        if self.caching == caching && command.id != Id::Client {
-            self.caching = None;
-        }
-        next
+        self.carry_out(command.id, arguments)
     }
 
     fn carry_out(&mut self, id: Id, arguments: Arguments<'_>) -> Next {
@@ -244,16 +245,42 @@ impl Session {
     }
 
     /// Writes what a slow request has come to.
+    ///
+    /// A client with NOLOOP knows what it has done by itself. What others did to these keys meanwhile was not told either, so what it may hold
+    /// now is proven, or taken back. *It sets a value; the row changes, and the push is muted; it keeps for ever what it has set.*
     pub(super) fn finish(&mut self, finished: Finished) {
         let written = self.reply.bytes.len();
-        match finished {
-            Finished::Removed(Ok(removed)) => self.reply.integer(i64::try_from(removed).unwrap_or(i64::MAX)),
-            Finished::Set(Ok(set)) if set.is_stored() => self.reply.ok(),
-            // As Redis's own conditional SET. It is no error: the caller has its value, and the next miss gives another token.
-            Finished::Set(Ok(_)) => self.reply.null(),
-            Finished::Removed(Err(error)) | Finished::Set(Err(error)) => self.error(&error::text(&error)),
-        }
+        let not_kept = match finished {
+            Finished::Removed { result: Ok(removed), .. } => {
+                self.reply.integer(i64::try_from(removed).unwrap_or(i64::MAX));
+                Vec::new()
+            }
+            Finished::Removed { keys, muted, result: Err(error) } => {
+                self.error(&error::text(&error));
+                if muted { keys } else { Vec::new() }
+            }
+            Finished::Set { key, value, muted, result } => {
+                let stored = result.as_ref().is_ok_and(Set::is_stored);
+                match result {
+                    Ok(_) if stored => self.reply.ok(),
+                    // As Redis's own conditional SET. It is no error: the caller has its value, and the next miss gives another token.
+                    Ok(_) => self.reply.null(),
+                    Err(error) => self.error(&error::text(&error)),
+                }
+                let all = self.track.as_ref().is_some_and(|track| track.broadcast);
+                let tracked = if all { Tracked::Broadcast } else { Tracked::Key };
+                if muted && !(stored && self.keeps(&key, tracked, Some(&value))) {
+                    vec![key]
+                } else {
+                    Vec::new()
+                }
+            }
+        };
         self.silenced(written);
+        if !not_kept.is_empty() {
+            let keys: Vec<_> = not_kept.iter().map(|key| (key.text.clone(), place(key))).collect();
+            self.not_kept(&keys);
+        }
     }
 
     /// Takes back what was written since, if the client does not want it.

@@ -6,17 +6,23 @@
 //!
 //! - *Registered before proven.* A read registers the key for its client, and only then looks into memory. Either the look comes
 //!   after a removal, and the value is not the old one; or it comes before, and then the removal finds the registration and the
-//!   push is queued. A connection writes what is queued after the replies that it has written before: a push never overtakes the
-//!   reply that it is about.
+//!   push is queued. A connection's output is one stream: what is queued goes behind all replies that are in it already.
+//! - *Proven when written.* That order holds for a reply that is put into the output at its look. A reply that waits, for a read or behind
+//!   one, would be overtaken by the push, and nobody would be registered any more. So every value of a reply that is written later is proven
+//!   at that moment: the key is registered, the entry looked for once more, and compared. If this very value is not in memory, valid and
+//!   vouched for, the reply is followed by its invalidation. `interleavings` tries all orders against a client.
 //! - *What is not kept is not to be kept (R1, R2).* A removal reaches this node for what it may have in its memory, so that is what
 //!   clients may have in theirs. A value that the gate refused (read in the quarantine, overtaken by a removal), that was read through
-//!   or fetched from another node, has nobody who would remove it. After every read that was no hit the entry is looked for once more, after
-//!   registering; if this very value is not in memory, valid and vouched for, its reply is followed by its invalidation at once.
+//!   or fetched from another node, has nobody who would remove it: the proof fails, and its reply is followed by its invalidation.
+//! - *Two connections have no order.* With REDIRECT the reply and the push travel apart, as in Redis. Both are sent by the same rule; a client
+//!   that asks by one connection and hears by another does not keep a reply whose key was named since it asked.
+//! - *A registration ends.* With its key's removal or expiry, or at once if nothing was found; a key of another node is never registered.
+//!   Clients that are gone are dropped within seconds ([`Tracking::tidy`]).
 //! - *What a node can't promise any more it takes back.* Lost slots (R5), flushed groups and expired entries invalidate the keys; a node
 //!   that can't prove its membership (R6) or comes back as a new incarnation says "forget all". An eviction does nothing: removals
 //!   reach the holder of a slot whether or not it has the entry. A process that is stopped can say nothing: what clients hold then
 //!   is as old as its stop, until their connections break. `docs/redis.md` says what to do about that.
-//! - *Nothing is lost silently.* The table is bounded: what makes room is invalidated. Queues are bounded: who does not read is
+//! - *Nothing is lost silently.* The table is bounded, by keys times clients: what makes room is invalidated. Queues are bounded: who does not read is
 //!   closed. A redirection whose target is gone or does not listen is told, or closed.
 
 mod held;
@@ -25,14 +31,17 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::Ordering::{Acquire, Release},
+        atomic::{
+            AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
 };
 
 use parking_lot::RwLock;
 use tokio::time::Instant;
 
-use self::held::Held;
+use self::held::{Held, Taken};
 use super::{
     clients::{Client, Clients, Told},
     metrics::Metrics,
@@ -48,6 +57,8 @@ pub(crate) struct Tracking {
     held: Held,
     broadcast: RwLock<Vec<Broadcast>>,
     queue: usize,
+    /// By part of the table: how many clients had ended their tracking when it was last rid of them.
+    purged: Box<[AtomicU64]>,
 }
 
 /// A client that wants to hear of every removal of keys with one of these beginnings.
@@ -71,28 +82,41 @@ pub(crate) struct Post<'a> {
 }
 
 impl Tracking {
-    /// For so many keys in total, and so many invalidations waiting for one client.
+    /// For so many keys in total, each counted once for each client, and so many invalidations waiting for one client.
     pub(crate) fn new(keys: usize, queue: usize) -> Self {
-        Self { held: Held::new(keys), broadcast: RwLock::default(), queue }
+        let held = Held::new(keys);
+        let purged = (0..held.parts()).map(|_| AtomicU64::new(0)).collect();
+        Self { held, broadcast: RwLock::default(), queue, purged }
     }
 
-    /// Notes that a client reads a key; to be called before the value is looked for. `until` is when it expires.
-    pub(crate) fn register(
-        &self,
-        post: Post<'_>,
-        key: &Arc<str>,
-        place: Place,
-        client: u64,
-        until: Option<Instant>,
-    ) {
-        if let Some((evicted, ids)) = self.held.add(key, place, client, until) {
+    /// Notes that a client reads a key; to be called before the value is looked for. Returns whether that is new: then it has to be
+    /// [withdrawn](Self::withdraw) if nothing is found. What is found is [held](Self::hold_until).
+    pub(crate) fn register(&self, post: Post<'_>, key: &Arc<str>, place: Place, client: u64) -> bool {
+        let added = self.held.add(key, place, client);
+        if let Some((evicted, ids)) = added.evicted {
             post.metrics.evicted.inc();
             self.send(post, &ids, &[evicted]);
         }
+        added.new
+    }
+
+    /// Notes until when a client that is registered may hold what it has read.
+    pub(crate) fn hold_until(&self, key: &str, place: Place, until: Instant) {
+        self.held.hold_until(key, place.hash, until);
+    }
+
+    /// Takes a registration back: the client holds nothing of this key, or is about to be told so.
+    pub(crate) fn withdraw(&self, key: &str, place: Place, client: u64) {
+        self.held.withdraw(key, place.hash, client);
     }
 
     pub(crate) fn keys(&self) -> u64 {
-        self.held.len()
+        self.held.keys()
+    }
+
+    /// How many clients hold keys, each key's counted by itself.
+    pub(crate) fn registrations(&self) -> u64 {
+        self.held.registrations()
     }
 
     /// Begins to broadcast to a client; with no prefix, everything.
@@ -120,9 +144,17 @@ impl Tracking {
         }
     }
 
-    /// Has a client told of a value that it got and must not keep.
-    pub(crate) fn not_kept(&self, post: Post<'_>, client: &Arc<Client>, key: &Arc<str>) {
-        self.tell(post, client, std::slice::from_ref(key));
+    /// Has a client told of values that it got and must not keep. To be called once their replies are in the connection's output.
+    pub(crate) fn not_kept(&self, post: Post<'_>, client: &Arc<Client>, keys: &[(Arc<str>, Place)]) {
+        for (key, place) in keys {
+            self.withdraw(key, *place, client.id);
+        }
+        if keys.len() > MANY {
+            self.tell_all(post, client);
+        } else {
+            let keys: Vec<_> = keys.iter().map(|(key, _)| key.clone()).collect();
+            self.tell(post, client, &keys);
+        }
     }
 
     /// Invalidates all keys of a kind; those who are told of everything forget all.
@@ -141,17 +173,23 @@ impl Tracking {
         }
     }
 
-    /// Invalidates what has expired, in one of the table's parts at a time.
-    pub(crate) fn expire(&self, post: Post<'_>, part: usize, now: Instant) {
+    /// Invalidates what has expired and drops who is gone, in one of the table's parts at a time.
+    pub(crate) fn tidy(&self, post: Post<'_>, part: usize, now: Instant) {
         self.invalidate(post, self.held.expire(part, now));
+        let part = part % self.parts();
+        let departures = post.clients.departures();
+        // What was registered under a client that leaves from here on is found the next time.
+        if self.purged[part].swap(departures, Relaxed) != departures {
+            self.held.purge(part, |client| post.clients.tracks(client));
+        }
     }
 
-    /// How many parts [`expire`](Self::expire) has.
+    /// How many parts [`tidy`](Self::tidy) has.
     pub(crate) fn parts(&self) -> usize {
         self.held.parts()
     }
 
-    fn invalidate(&self, post: Post<'_>, taken: Vec<(Arc<str>, Vec<u64>)>) {
+    fn invalidate(&self, post: Post<'_>, taken: Vec<Taken>) {
         let mut by_client: HashMap<u64, Vec<Arc<str>>> = HashMap::new();
         for (key, ids) in taken {
             for id in ids {

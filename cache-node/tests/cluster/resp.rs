@@ -3,6 +3,7 @@
 mod commands;
 mod topology;
 mod tracking;
+mod tracking_order;
 mod tracking_races;
 mod wire;
 

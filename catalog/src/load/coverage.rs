@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::groups::Draft;
+use super::written;
 use crate::catalog::{Declared, Origin};
 use crate::group::GroupId;
 use crate::param::ParamType;
@@ -46,15 +47,24 @@ pub(super) fn cover(drafts: &[Draft], written: Vec<Vec<Declared>>, problems: &mu
                 continue;
             }
             let places = || draft.places.iter().filter(|place| place.table.is(table));
-            let covered = rules[..written]
-                .iter()
-                .any(|declared| declared.rule.groups.contains(&draft.id) && declared.pattern.matches(table));
-            for place in places() {
+            let of_table = || {
+                rules[..written].iter().filter(|declared| {
+                    declared.rule.groups.contains(&draft.id) && declared.pattern.matches(table)
+                })
+            };
+            // By place: whether what is written covers all changes of it.
+            let by_hand: Vec<bool> = places()
+                .map(|place| of_table().any(|declared| written::covers(&declared.rule, draft, query, place)))
+                .collect();
+            let tagged = of_table().any(|declared| declared.rule.tags.is_some());
+            let left_out = written::left_out(&of_table().map(|declared| &*declared.rule).collect::<Vec<_>>());
+            let mut covered_by_hand = false;
+            for (place, covered) in places().zip(by_hand) {
                 match derive(template, place) {
                     Ok((keys, when_changed)) => {
                         add(&mut rules, written, draft.id, table, (Some(keys), None), when_changed);
                     }
-                    Err(_) if covered => {}
+                    Err(_) if covered => covered_by_hand = true,
                     Err(param) => match &place.partner {
                         Ok(partner) => {
                             let tags = tag_rule(table, partner, &draft.places);
@@ -68,21 +78,25 @@ pub(super) fn cover(drafts: &[Draft], written: Vec<Vec<Declared>>, problems: &mu
                             add(&mut rules, written, draft.id, table, (None, Some(tags)), when_changed);
                         }
                         Err(reason) => {
-                            let message = format!(
+                            let mut message = format!(
                                 "{}: a changed row of {table} does not tell the key: no column of it must equal {{{param}}}; \
                                  nor can a tag tell: {reason}",
                                 draft.title()
                             );
-                            let remedy = format!(
-                                "join it by a column that equals {{{param}}}, or add a [[rule]] for {table} with keys, tags or \
-                                 groups = [{:?}], or accept stale values with ignore = [\"{table}\"]",
-                                draft.name.as_ref().map_or("..", |(name, _)| name)
-                            );
+                            if tagged {
+                                message += "; the tags of its [[rule]] do not cover it, since an entry that shows too few rows carries none of \
+                                             theirs: they must be made of the key, by the columns that equal its parameters, and \
+                                             removed by every change of what the query reads";
+                            }
+                            let remedy = written::remedy(draft, template, place, &param);
                             problems.error(at, message, remedy);
                             break;
                         }
                     },
                 }
+            }
+            if covered_by_hand && !left_out.is_empty() {
+                warn_of_left_out(draft, table, &left_out, at, problems);
             }
         }
     }
@@ -126,6 +140,23 @@ fn warn_of_join(
     );
     let remedy = format!("write LEFT JOIN if rows without partner may show, or a [[rule]] for {table}");
     problems.warn(at, message, remedy);
+}
+
+/// A row that is not there is a value too, which an INSERT makes stale.
+fn warn_of_left_out(
+    draft: &Draft,
+    table: &TableName,
+    left_out: &[&str],
+    at: &Range<usize>,
+    problems: &mut Collector<'_>,
+) {
+    let what = left_out.join(" and ");
+    let message = format!("{}: nothing is removed at an {what} of a row of {table}", draft.title());
+    problems.warn(
+        at,
+        message,
+        format!("leave `on` out of a [[rule]] for {table}, unless no {what} changes what the query returns"),
+    );
 }
 
 /// A group without a query says what makes it stale: by a written rule, or that nothing does.

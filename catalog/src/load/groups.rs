@@ -14,9 +14,9 @@ use crate::group::{Group, GroupId, OnChange, Rows};
 use crate::query::{Query, TableName, TableRef};
 use crate::report::{Collector, did_you_mean};
 use crate::rules::pattern::Pattern;
-use crate::tagging::{DEFAULT_MAX_TAGS, Tag, TagSource, Tagging};
-use crate::template::Template;
+use crate::tagging::{DEFAULT_MAX_TAGS, KeyTag, Tag, TagSource, Tagging};
 use crate::template::overlap::overlap;
+use crate::template::{Param, Template};
 
 const DEFAULT_TTL: Duration = Duration::from_mins(10);
 const DEFAULT_NEGATIVE_TTL: Duration = Duration::from_secs(30);
@@ -146,7 +146,8 @@ impl Draft {
         let max_value = fields.size("max_value", problems).map(|(size, _)| size);
         let compress = compress(&title, fields.text("compress", problems), problems);
         let compress_above = fields.size("compress_above", problems).map(|(size, _)| size);
-        let tags = tags(&title, &mut fields, query.as_ref(), look_aside, problems);
+        let own = template.as_ref().map(|(template, _)| template);
+        let tags = tags(&title, &mut fields, (own, query.as_ref()), look_aside, problems);
         let max_tags = max_tags(&title, &mut fields, problems);
         let on_change = on_change(&title, look_aside, fields.text("on_change", problems), problems);
         let refresh_ahead =
@@ -193,21 +194,33 @@ impl Draft {
 
     /// The group; `derived` are the tags that its joins have.
     pub(super) fn build(mut self, derived: Vec<Derived>) -> Option<Group> {
-        let written = self.tags.into_iter().map(|(template, _)| Tag {
-            sources: template.params().iter().map(|param| TagSource::Named(param.name.clone())).collect(),
-            template,
-        });
-        let mut tags: Vec<Tag> = written.collect();
+        let (mut tags, mut of_key) = (Vec::new(), Vec::new());
+        for (template, _) in self.tags {
+            let own = self.template.as_ref().and_then(|(key, _)| of_params(&template, key));
+            let columns = self.query.as_ref().and_then(|(query, _)| query.columns());
+            let selected = columns.is_none_or(|columns| {
+                template
+                    .params()
+                    .iter()
+                    .all(|param| columns.iter().any(|column| column.eq_ignore_ascii_case(&param.name)))
+            });
+            if selected {
+                let sources =
+                    template.params().iter().map(|param| TagSource::Named(param.name.clone())).collect();
+                tags.push(Tag { sources, template: template.clone(), also_of_key: own.is_some() });
+            }
+            of_key.extend(own.map(|params| KeyTag { template, params }));
+        }
         for Derived { template, exprs } in derived {
             let (query, _) = self.query.as_mut()?;
             let sources = exprs.iter().map(|expr| TagSource::Hidden(query.hide(expr))).collect();
-            let tag = Tag { template, sources };
+            let tag = Tag { template, sources, also_of_key: false };
             if !tags.contains(&tag) {
                 tags.push(tag);
             }
         }
         Some(Group {
-            tagging: Tagging { tags, max_tags: self.max_tags },
+            tagging: Tagging { tags, of_key, max_tags: self.max_tags },
             id: self.id,
             name: Arc::from(self.name?.0),
             template: self.template?.0,
@@ -242,11 +255,17 @@ fn compress(title: &str, written: Option<Placed<String>>, problems: &mut Collect
     compress
 }
 
-/// The tags that a group writes: over columns of its result.
+/// The parameters of a key that a tag is made of; `None` if it has others.
+pub(super) fn of_params(tag: &Template, key: &Template) -> Option<Vec<usize>> {
+    let own = |param: &Param| key.param(&param.name).filter(|at| key.params()[*at].kind == param.kind);
+    tag.params().iter().map(own).collect()
+}
+
+/// The tags that a group writes: over columns of its result, or parameters of its key.
 fn tags(
     title: &str,
     fields: &mut Fields<'_, '_>,
-    query: Option<&Placed<Query>>,
+    (key, query): (Option<&Template>, Option<&Placed<Query>>),
     look_aside: bool,
     problems: &mut Collector<'_>,
 ) -> Vec<Placed<Template>> {
@@ -265,15 +284,24 @@ fn tags(
             }
         };
         let columns = query.and_then(|(query, _)| query.columns());
+        let own = key.is_some_and(|key| of_params(&template, key).is_some());
         for param in template.params() {
-            let Some(columns) = columns else { continue };
+            let Some(columns) = columns.filter(|_| !own) else { continue };
             if columns.iter().any(|column| column.eq_ignore_ascii_case(&param.name)) {
                 continue;
             }
             let message = format!("{title}: tag {text:?}: its query selects no column {}", param.name);
             let remedy = match did_you_mean(&param.name, columns.iter().map(|column| &**column)) {
                 Some(near) => format!("did you mean {{{near}}}? Else add {} to the SELECT", param.name),
-                None => format!("add {} to the SELECT", param.name),
+                None => match key.and_then(|key| Some(&key.params()[key.param(&param.name)?].kind)) {
+                    Some(kind) if *kind != param.kind => {
+                        format!(
+                            "add it to the SELECT, or give it the type that it has in the key, {}",
+                            kind.name()
+                        )
+                    }
+                    _ => format!("add {} to the SELECT", param.name),
+                },
             };
             problems.error(&at, message, remedy);
         }

@@ -77,7 +77,7 @@ fn a_table_that_does_not_tell_the_key_must_be_covered() {
         found,
         "f.toml:4: group order: a changed row of shop.products does not tell the key: no column of it must equal {id}; \
          nor can a tag tell: it has a DISTINCT, so its result does not show which rows it joined; \
-         join it by a column that equals {id}, or add a [[rule]] for shop.products with keys, tags or groups = [\"order\"], \
+         join it by a column that equals {id}, or add a [[rule]] for shop.products with keys or groups = [\"order\"], \
          or accept stale values with ignore = [\"shop.products\"]"
     );
     for remedy in [
@@ -225,15 +225,101 @@ fn tags_of_rules_are_tags_of_groups() {
     assert_eq!(catalog.carriers("product:7:8"), []);
 }
 
+/// What is said of a group of pages with these fields, and a rule.
+fn page(select: &str, from: &str, fields: &str, rule: &str) -> String {
+    problems(&format!(
+        "[[group]]\nname = \"page\"\nkey = \"page:{{u:u64}}:{{at:u64}}\"\nrows = \"many\"\n{fields}\n\
+         query = \"SELECT {select} FROM shop.orders o {from} WHERE o.user_id = {{u}} ORDER BY o.id LIMIT 9 OFFSET {{at}}\"\n\
+         [[rule]]\ntable = \"shop.orders\"\n{rule}\n"
+    ))
+}
+
 #[test]
-fn a_rule_with_tags_covers_a_table_and_takes_the_place_of_what_is_derived() {
-    let group = "[[group]]\nname = \"orders\"\nkey = \"orders:{u:u64}\"\ntags = [\"product:{product_id:u64}\"]\n\
-        query = \"SELECT DISTINCT o.product_id, p.name FROM shop.orders o JOIN shop.products p ON p.id = o.product_id WHERE o.user_id = {u}\"\n";
-    assert!(problems(group).contains("shop.products does not tell"));
-    assert_eq!(
-        problems(&format!("{group}[[rule]]\ntable = \"shop.products\"\ntags = [\"product:{{id}}\"]\n")),
-        "no problem: []"
-    );
+fn tags_of_rows_cover_no_table_whose_rows_may_not_be_there() {
+    let refused = "page: a changed row of shop.orders does not tell the key";
+    let none = "an entry that shows too few rows carries none";
+    let own = "tags = [\"o:{u:u64}\"]";
+    // A page may be empty, and the rows before it decide what it shows.
+    for (fields, rule) in [
+        ("tags = [\"o:{id:u64}\"]", "tags = [\"o:{id}\"]"),
+        ("tags = [\"o:{user_id:u64}\"]", "tags = [\"o:{user_id}\"]"),
+        // Made of the key, but of another column of the row, or not for all changes.
+        (own, "tags = [\"o:{id}\"]"),
+        (own, "tags = [\"o:{user_id}\"]\non = [\"insert\", \"delete\"]"),
+        (own, "tags = [\"o:{user_id}\"]\nwhen_changed = [\"total\"]"),
+    ] {
+        let found = page("o.id, o.user_id", "", fields, rule);
+        assert!(found.contains(refused) && found.contains(none), "{fields} {rule}: {found}");
+        assert!(
+            found.contains(
+                "give the group tags = [\"page:{u:u64}\"], which are made of its key, and add a [[rule]] for shop.orders with \
+                 tags = [\"page:{user_id}\"], or add"
+            ),
+            "{found}"
+        );
+    }
+    for (fields, rule) in [
+        (own, "tags = [\"o:{user_id}\"]"),
+        (own, "tags = [\"o:{USER_ID}\"]\nwhen_changed = [\"ID\", \"user_id\", \"total\"]"),
+        ("", "groups = [\"page\"]"),
+        ("", "keys = [\"page:{user_id}:{total}\"]"), // who writes it says so
+    ] {
+        assert_eq!(page("o.id, o.user_id", "", fields, rule), "no problem: []", "{fields} {rule}");
+        let all = page("*", "", fields, rule);
+        assert_eq!(
+            all == "no problem: []",
+            !rule.contains("when_changed"),
+            "{fields} {rule}: * reads all: {all}"
+        );
+    }
+    let catalog = Catalog::parse(
+        "f.toml",
+        "[[group]]\nname = \"page\"\nkey = \"page:{u:u64}:{at:u64}\"\nrows = \"many\"\ntags = [\"o:{u:u64}\", \"id:{id:u64}\"]\n\
+         query = \"SELECT id FROM shop.orders WHERE user_id = {u} ORDER BY id LIMIT 9 OFFSET {at}\"\n\
+         [[rule]]\ntable = \"shop.orders\"\ntags = [\"o:{user_id}\"]\n",
+    )
+    .unwrap();
+    let (key, tagging) = (catalog.resolve("page:7:18").unwrap(), &catalog.group("page").unwrap().tagging);
+    let own: Vec<_> = tagging.of_key.iter().map(|tag| tag.render(&key)).collect();
+    assert_eq!((own, tagging.tags.len()), (vec!["o:7".into()], 1));
+    assert_eq!(catalog.carriers("o:7"), [key.group.id]);
+    let wrong = page("o.id", "", "tags = [\"o:{u:str}\"]", "tags = [\"o:{user_id}\"]");
+    assert!(wrong.contains("give it the type that it has in the key, u64"), "{wrong}");
+}
+
+#[test]
+fn a_rule_that_leaves_kinds_of_changes_out_is_warned_of() {
+    let warned = |rule: &str| page("o.id", "", "", rule);
+    assert_eq!(warned("groups = [\"page\"]"), "no problem: []");
+    let found = warned("groups = [\"page\"]\non = [\"update\"]");
+    assert!(found.contains("nothing is removed at an INSERT and DELETE of a row of shop.orders"), "{found}");
+    let two = "groups = [\"page\"]\non = [\"update\"]\n[[rule]]\ntable = \"shop.orders\"\ngroups = [\"page\"]\non = [\"insert\", \"delete\"]";
+    assert_eq!(warned(two), "no problem: []");
+}
+
+#[test]
+fn tags_by_hand_of_a_left_join_take_the_place_of_what_is_derived_and_others_do_not() {
+    let tags = |join: &str, query: &str, rule: &str| {
+        let text = format!(
+            "[[group]]\nname = \"o\"\nkey = \"o:{{u:u64}}\"\nrows = \"many\"\ntags = [\"p:{{product_id:u64}}\"]\n\
+             query = \"SELECT {query} FROM shop.orders o {join} JOIN shop.products p ON p.id = o.product_id WHERE o.user_id = {{u}}\"\n\
+             [[rule]]\ntable = \"shop.products\"\n{rule}\n"
+        );
+        let catalog = Catalog::parse("f.toml", &text).unwrap_or_else(|report| panic!("{report}"));
+        catalog.group("o").unwrap().tagging.templates().map(|tag| tag.text().to_owned()).collect::<Vec<_>>()
+    };
+    let (shown, rule) = ("o.product_id, p.name", "tags = [\"p:{id}\"]");
+    let derived = "shop.products.id={id}";
+    assert_eq!(tags("LEFT", shown, rule), ["p:{product_id:u64}"]);
+    // A row that joins later is in no result; what is shown is not what ON compares; not all changes.
+    for (join, query, rule) in [
+        ("", shown, rule),
+        ("LEFT", "p.id AS product_id, p.name", rule),
+        ("LEFT", shown, "tags = [\"p:{maker}\"]"),
+        ("LEFT", shown, "tags = [\"p:{id}\"]\non = [\"update\"]"),
+    ] {
+        assert_eq!(tags(join, query, rule), ["p:{product_id:u64}", derived], "{join} {query} {rule}");
+    }
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub(crate) struct Analysis {
     pub(crate) query: Box<Query>,
     /// The names of the result's columns; `None` where a `*` hides them.
     pub(crate) columns: Option<Vec<Box<str>>>,
+    /// What each of them is, as SQL, where that is told.
+    pub(crate) projected: Vec<(Box<str>, String)>,
 }
 
 /// One place where a table is read.
@@ -82,8 +84,8 @@ pub(crate) fn analyze(
             TableRef { used: used.of_place(alias, total), table: table.clone(), columns, partner }
         })
         .collect();
-    let columns = result_columns(&query.body);
-    Ok(Analysis { tables, query, columns })
+    let (columns, projected) = (result_columns(&query.body), projected(&query.body));
+    Ok(Analysis { tables, query, columns, projected })
 }
 
 /// The names of a result's columns; `None` where a `*` hides them.
@@ -104,6 +106,19 @@ fn result_columns(body: &SetExpr) -> Option<Vec<Box<str>>> {
         _ => None,
     };
     select.projection.iter().map(name).collect()
+}
+
+/// What the named columns of a plain SELECT's result are, as SQL; those of a `*` are not told.
+fn projected(body: &SetExpr) -> Vec<(Box<str>, String)> {
+    let SetExpr::Select(select) = body else { return Vec::new() };
+    let named = |item: &SelectItem| match item {
+        SelectItem::UnnamedExpr(expr @ Expr::CompoundIdentifier(parts)) => {
+            Some((parts.last()?.value.as_str().into(), expr.to_string()))
+        }
+        SelectItem::ExprWithAlias { alias, expr } => Some((alias.value.as_str().into(), expr.to_string())),
+        _ => None,
+    };
+    select.projection.iter().filter_map(named).collect()
 }
 
 fn parse(sql: &str) -> Result<Box<Query>, String> {

@@ -179,7 +179,7 @@ fn describe(group: &Group, uses: &[TableUse], output: &Output) -> anyhow::Result
         output.line(format!("  {} {} {}", use_.table, output.dim("->"), effect(use_)))?;
     }
     if !group.tagging.is_empty() {
-        let tags: Vec<&str> = group.tagging.tags.iter().map(|tag| tag.template.text()).collect();
+        let tags: Vec<&str> = group.tagging.templates().map(catalog::Template::text).collect();
         output.line(format!("  {} {}", output.dim("entries carry"), tags.join(", ")))?;
     }
     Ok(())
@@ -243,7 +243,7 @@ fn object(group: &Group, uses: &[TableUse]) -> Value {
         "ttl_seconds": group.ttl.as_secs_f64(),
         "negative_ttl_seconds": group.negative_ttl.as_secs_f64(),
         "tables": tables,
-        "tags": group.tagging.tags.iter().map(|tag| tag.template.text()).collect::<Vec<_>>(),
+        "tags": group.tagging.templates().map(catalog::Template::text).collect::<Vec<_>>(),
     })
 }
 

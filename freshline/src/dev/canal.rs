@@ -13,6 +13,8 @@ use super::capture::{Column, Table};
 
 /// MySQL's `binlog_row_event_max_size`: what one message holds of rows.
 const ROWS_BYTES: usize = 8192;
+/// The largest message. What is larger, of one row most likely, Kafka would refuse for ever, so it is told as a change of the whole table.
+const MESSAGE: usize = 900_000;
 
 /// A row change out of the outbox.
 #[derive(Debug, Clone)]
@@ -140,7 +142,7 @@ impl Writer {
         Record { partition: 0, payload: json(&message), at: now }
     }
 
-    fn close(&self, open: &Open<'_>, tables: &BTreeMap<String, Table>, now: i64) -> Record {
+    fn close(&mut self, open: &Open<'_>, tables: &BTreeMap<String, Table>, now: i64) -> Record {
         let table = tables.get(open.table);
         let primary_key = table.map(Table::primary_key).unwrap_or_default();
         let columns = table.map(|t| t.columns.as_slice()).unwrap_or_default();
@@ -162,7 +164,16 @@ impl Writer {
             ts: now,
             kind: open.op.name(),
         };
-        Record { partition: open.partition, payload: json(&message), at: open.at }
+        let payload = json(&message);
+        if payload.len() > MESSAGE {
+            tracing::warn!(
+                table = open.table,
+                bytes = payload.len(),
+                "a row is larger than a message: the groups of its table are flushed"
+            );
+            return self.ddl("ALTER", open.table, &format!("ALTER TABLE `{}`", open.table), now);
+        }
+        Record { partition: open.partition, payload, at: open.at }
     }
 
     /// `partitionHash=.*\\..*:$pk$`: Java's hash of the primary key's values. Tables without one go by their name.
@@ -250,20 +261,32 @@ impl<V: Serialize> Serialize for Pairs<V> {
 }
 
 /// `data`, and for an UPDATE the row before, both with all columns in the table's order.
+///
+/// A column that MySQL could not hold so, in either image, is in neither: rules that go by it flush, as they do for any image that lacks what
+/// they need.
 fn rendered(
     change: &Change,
     table: Option<&Table>,
 ) -> (Pairs<Option<String>>, Option<Pairs<Option<String>>>) {
     let empty = Row::new();
+    let images = [change.before.as_ref(), change.after.as_ref()];
+    let odd = |column: &Column, name: &str| {
+        images.iter().flatten().any(|image| image.get(name).is_none_or(|value| is_odd(value, column)))
+    };
     let row = |image: Option<&Row>| {
         let image = image.unwrap_or(&empty);
         Pairs(match table {
             Some(table) => table
                 .columns
                 .iter()
+                .filter(|c| !odd(c, &c.name))
                 .filter_map(|c| image.get(&c.name).map(|value| (c.name.clone(), render(value, c))))
                 .collect(),
-            None => image.iter().map(|(name, value)| (name.clone(), render(value, &UNKNOWN))).collect(),
+            None => image
+                .iter()
+                .filter(|(name, _)| !odd(&UNKNOWN, name))
+                .map(|(name, value)| (name.clone(), render(value, &UNKNOWN)))
+                .collect(),
         })
     };
     match change.op {
@@ -274,6 +297,21 @@ fn rendered(
 }
 
 const UNKNOWN: Column = Column { name: String::new(), declared: String::new(), primary_key: 0 };
+
+/// Whether a value is of a kind that MySQL has not in such a column: an infinity, bytes in a text or number, a fraction or a number of more than
+/// 64 bits in an integer.
+fn is_odd(value: &Value, column: &Column) -> bool {
+    let kind = mysql_type(&column.declared);
+    match value {
+        Value::Object(fields) => {
+            let binary = kind.starts_with("binary") || kind.starts_with("varbinary") || kind.contains("blob");
+            !fields.contains_key("hex") || !(binary || column.declared.is_empty() && column.name.is_empty())
+        }
+        Value::Array(_) => true,
+        Value::Number(number) => number.is_f64() && kind.contains("int"),
+        _ => false,
+    }
+}
 
 /// A value in Canal's rendering.
 fn render(value: &Value, column: &Column) -> Option<String> {

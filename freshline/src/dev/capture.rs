@@ -196,13 +196,15 @@ fn note(table: &str, op: &str, before: &str, after: &str, from: &str) -> String 
     )
 }
 
-/// An expression for a row as a JSON array of objects, which together hold all columns. A blob is `{"hex": ".."}`.
+/// An expression for a row as a JSON array of objects, which together hold all columns. A blob is `{"hex": ".."}`, a number that JSON has
+/// not, an infinity, `{}`. Text is as it is: its bytes need not be UTF-8, and then the JSON's are not either.
 fn image(row: &str, columns: &[Column]) -> String {
     let objects = columns.chunks(COLUMNS_PER_OBJECT).map(|chunk| {
         let members = chunk.iter().map(|column| {
             let value = format!("{row}.{}", quoted(&column.name));
             format!(
-                "{}, CASE typeof({value}) WHEN 'blob' THEN json_object('hex', hex({value})) ELSE {value} END",
+                "{}, CASE WHEN typeof({value}) = 'blob' THEN json_object('hex', hex({value})) \
+                 WHEN {value} IN (9e999, -9e999) THEN json_object() ELSE {value} END",
                 literal(&column.name)
             )
         });

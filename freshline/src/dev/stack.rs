@@ -215,7 +215,12 @@ impl Stack {
         if let Some(watch) = watch {
             stack.stream_tasks.spawn(watch.run(stack.stream_stop.clone()));
         }
-        stack.stream_tasks.spawn(tail.run(stack.stream_stop.clone()));
+        let (run, failure) = (tail.run(stack.stream_stop.clone()), stack.failure.clone());
+        stack.stream_tasks.spawn(async move {
+            if let Err(error) = run.await {
+                failure.send_replace(Some(format!("follow the database's changes: {error:#}")));
+            }
+        });
         Ok(stack)
     }
 

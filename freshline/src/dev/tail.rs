@@ -33,6 +33,8 @@ const BATCH: i64 = 2000;
 const REMEMBERED: usize = 10_000;
 /// How long to wait after an error, such as a file that another process has locked.
 const PAUSE: Duration = Duration::from_millis(250);
+/// How long errors may go on. The nodes know nothing of them: they claim to be fresh, so the stack must end.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Follows one SQLite file.
 pub(crate) struct Tail {
@@ -102,20 +104,26 @@ impl Tail {
         Ok(Self { connection, producer, topic, writer, tables, schema_version, data_version, sent })
     }
 
-    /// Delivers changes until `stop`.
-    pub(crate) async fn run(mut self, stop: CancellationToken) {
+    /// Delivers changes until `stop`. An error means that none could be delivered for [`PATIENCE`].
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut failing: Option<Instant> = None;
         let mut tick = tokio::time::interval(POLL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             // `round` is never dropped half-way; `tick` loses nothing when dropped.
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => return Ok(()),
                 _ = tick.tick() => {}
             }
             if let Err(error) = self.round().await {
+                if failing.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+                    return Err(error.context(format!("deliver changes, for {PATIENCE:?}")));
+                }
                 warn!(error = format!("{error:#}"), "changes wait: failed to deliver, trying again");
                 self.data_version = -1;
                 tick.reset_at(Instant::now() + PAUSE);
+            } else {
+                failing = None;
             }
         }
     }
@@ -135,24 +143,52 @@ impl Tail {
 
     /// Sends one batch and returns whether there was one.
     async fn deliver(&mut self) -> anyhow::Result<bool> {
+        // As bytes: what a row's text holds need not be UTF-8, and reading it must not depend on that.
         let rows = sqlx::query(
-            "SELECT seq, at, tbl, op, before, after FROM _freshline_changes ORDER BY seq LIMIT ?",
+            "SELECT seq, CAST(at AS INTEGER), CAST(tbl AS BLOB), CAST(op AS BLOB), CAST(before AS BLOB), CAST(after AS BLOB) \
+             FROM _freshline_changes ORDER BY seq LIMIT ?",
         )
         .bind(BATCH)
         .fetch_all(&mut self.connection)
         .await
         .context("read the outbox")?;
-        let Some(last) = rows.last().map(|row| row.get::<i64, _>("seq")) else { return Ok(false) };
-        let changes: Vec<Change> = rows.iter().filter_map(change).collect();
-        let records = self.writer.rows(&changes, &self.tables, now());
+        let mut notes = Vec::with_capacity(rows.len());
+        for row in &rows {
+            notes.push(note(row).context("read a change in the outbox")?);
+        }
+        let Some(last) = notes.last().map(|note| note.seq) else { return Ok(false) };
+        let mut records = Vec::new();
+        // In the order of the changes, with what can't be read as a change of its whole table.
+        for run in notes.chunk_by(|a, b| a.change.is_some() && b.change.is_some()) {
+            let changes: Vec<Change> = run.iter().filter_map(|note| note.change.clone()).collect();
+            if changes.is_empty() {
+                records.extend(run.iter().flat_map(|note| self.unreadable(note)));
+            } else {
+                records.extend(self.writer.rows(&changes, &self.tables, now()));
+            }
+        }
         self.send(&records).await?;
-        debug!(changes = changes.len(), messages = records.len(), "sent");
+        debug!(changes = notes.len(), messages = records.len(), "sent");
         sqlx::query("DELETE FROM _freshline_changes WHERE seq <= ?")
             .bind(last)
             .execute(&mut self.connection)
             .await
             .with_context(|| format!("empty {OUTBOX}"))?;
         Ok(true)
+    }
+
+    /// What is told of a change that can't be read: its table was altered, or all were if even that is not known. Their groups are flushed.
+    fn unreadable(&mut self, note: &Note) -> Vec<Record> {
+        let names: Vec<String> = match &note.table {
+            Some(name) => vec![name.clone()],
+            None => self.tables.keys().cloned().collect(),
+        };
+        warn!(seq = note.seq, tables = ?names, "a change in the outbox can't be read: the groups of its table are flushed");
+        let now = now();
+        names
+            .iter()
+            .map(|name| self.writer.ddl("ALTER", name, &format!("ALTER TABLE `{name}`"), now))
+            .collect()
     }
 
     /// Takes new, altered and dropped tables over, and tells of them. The triggers are in place before the message
@@ -204,19 +240,50 @@ impl Tail {
     }
 }
 
-fn change(row: &sqlx::sqlite::SqliteRow) -> Option<Change> {
-    let image = |name: &str| {
-        let text: Option<String> = row.get(name);
-        let objects: Vec<Row> = serde_json::from_str(&text?).ok()?;
-        Some(objects.into_iter().flatten().collect::<Row>())
+/// A row of the outbox.
+#[derive(Debug)]
+struct Note {
+    seq: i64,
+    /// The changed table, if that can be read.
+    table: Option<String>,
+    /// The change, if all of it can be read.
+    change: Option<Change>,
+}
+
+fn note(row: &sqlx::sqlite::SqliteRow) -> sqlx::Result<Note> {
+    let bytes = |index: usize| row.try_get::<Option<Vec<u8>>, _>(index);
+    let (seq, at) = (row.try_get(0)?, row.try_get::<Option<i64>, _>(1)?);
+    let text = |bytes: Option<Vec<u8>>| bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+    let (table, op) = (text(bytes(2)?), text(bytes(3)?));
+    let (before, after) = (image(bytes(4)?), image(bytes(5)?));
+    let change = || {
+        let (op, before, after) = (Op::parse(op.as_deref()?)?, before.ok()?, after.ok()?);
+        let (needs_before, needs_after) = (op != Op::Insert, op != Op::Delete);
+        (needs_before == before.is_some() && needs_after == after.is_some()).then_some(Change {
+            at: at?,
+            table: table.clone()?,
+            op,
+            before,
+            after,
+        })
     };
-    Some(Change {
-        at: row.get("at"),
-        table: row.get("tbl"),
-        op: Op::parse(row.get("op"))?,
-        before: image("before"),
-        after: image("after"),
-    })
+    Ok(Note { seq, change: change(), table })
+}
+
+/// A row as the trigger wrote it. Of text that is not UTF-8 only the column's name is there, with a value that no column has.
+fn image(bytes: Option<Vec<u8>>) -> serde_json::Result<Option<Row>> {
+    let Some(bytes) = bytes else { return Ok(None) };
+    let text = String::from_utf8_lossy(&bytes);
+    let objects: Vec<Row> = serde_json::from_str(&text)?;
+    let mut row: Row = objects.into_iter().flatten().collect();
+    if matches!(text, std::borrow::Cow::Owned(_)) {
+        for value in
+            row.values_mut().filter(|value| value.as_str().is_some_and(|text| text.contains('\u{fffd}')))
+        {
+            *value = serde_json::Value::Array(Vec::new());
+        }
+    }
+    Ok(Some(row))
 }
 
 async fn pragma(connection: &mut SqliteConnection, sql: &'static str) -> anyhow::Result<i64> {
@@ -282,7 +349,7 @@ mod tests {
         assert!(messages.iter().any(|m| m["type"] == "INSERT" && m["data"][0]["id"] == "1"));
 
         stop.cancel();
-        running.await.unwrap();
+        running.await.unwrap().unwrap();
         let tail = Tail::open(&file, "shop", broker.address(), "shop", 3, Arc::default()).await.unwrap();
         drop(tail);
     }

@@ -156,6 +156,13 @@ async fn broadcast_tells_of_every_removal_of_a_prefix_read_or_not() {
     assert_eq!(redis.push().await, all_invalidated());
     assert!(redis.ask("CLIENT TRACKING ON BCAST PREFIX us").await.is_error("ERR Prefix 'us' overlaps"));
     assert!(redis.ask("CLIENT TRACKING ON").await.is_error("ERR You can't switch BCAST mode"));
+    let many: Vec<String> = (0..300).map(|n| format!("PREFIX {n:03}:")).collect();
+    assert!(
+        redis
+            .ask(&format!("CLIENT TRACKING ON BCAST {}", many.join(" ")))
+            .await
+            .is_error("ERR a client has at most 256")
+    );
     assert_eq!(redis.ask("CLIENT TRACKING OFF").await, Value::Simple("OK".into()));
     remove(&a, "user:1").await;
     assert_eq!(redis.next_of_ping().await, Value::Simple("PONG".into()));
