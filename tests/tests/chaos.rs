@@ -10,7 +10,7 @@
 //! - Needs a container engine and root, for the namespaces; without them it says so and skips, or fails under
 //!   `FRESHLINE_CONTAINERS=required`.
 //!
-//! A second trial shows that the judge can find something: it loses changes by moving the consumer group's offset, and has to be caught.
+//! A shorter trial does the same to nodes of a fixed list, without etcd. Another one shows that the judge can find something: it loses changes by moving the consumer group's offset, and has to be caught.
 
 use std::{pin::Pin, process::ExitCode, sync::Arc, time::Duration};
 
@@ -18,6 +18,7 @@ use libtest_mimic::{Arguments, Trial};
 use tests::engine::{self, Engine};
 use tokio::{runtime::Runtime, sync::OnceCell};
 
+use fleet::Members;
 use servers::Servers;
 
 #[path = "chaos/deliveries.rs"]
@@ -51,7 +52,7 @@ type Test = for<'a> fn(&'a Servers, Duration, u64) -> Outcome<'a>;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // Both trials want the whole machine.
+    // Each trial wants the whole machine.
     arguments.test_threads = Some(1);
     let (time, seed) = match settings() {
         Ok(settings) => settings,
@@ -99,7 +100,10 @@ fn main() -> ExitCode {
     let trials = vec![
         trial("lost_changes_are_caught", |servers, _, _| Box::pin(run::lose_changes(servers))),
         trial("nothing_is_stale_whatever_breaks", |servers, time, seed| {
-            Box::pin(run::break_things(servers, time, seed))
+            Box::pin(run::break_things(servers, Members::Etcd, time, seed))
+        }),
+        trial("nothing_is_stale_in_a_fixed_list", |servers, time, seed| {
+            Box::pin(run::break_things(servers, Members::List, time / 4, seed))
         }),
     ];
     let conclusion = libtest_mimic::run(&arguments, trials);

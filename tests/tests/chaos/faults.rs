@@ -23,7 +23,7 @@ use tests::{
 
 use crate::{
     etcd,
-    fleet::{LEASE, SESSION, Seat},
+    fleet::{LEASE, Members, SESSION, Seat},
 };
 
 /// A kind of fault.
@@ -111,12 +111,13 @@ pub(crate) async fn break_nodes(
     nodes: &mut [Seat],
     syncs: &[Ipv4Addr],
     etcd: &Remote,
+    members: Members,
     log: &Log,
     seed: u64,
     until: Moment,
 ) {
     let mut random = StdRng::seed_from_u64(seed);
-    for kind in kinds(&OF_NODES, seed) {
+    for kind in kinds(&OF_NODES, members, seed) {
         pause(&mut random).await;
         if log.clock.now() >= until {
             return;
@@ -160,15 +161,14 @@ pub(crate) async fn break_nodes(
 /// Breaks sync services and etcd until `until`.
 pub(crate) async fn break_others(
     syncs: &mut [Seat],
-    stack: &Stack,
-    kafka: &Remote,
-    etcd: &Remote,
+    (stack, kafka, etcd): (&Stack, &Remote, &Remote),
+    members: Members,
     log: &Log,
     seed: u64,
     until: Moment,
 ) {
     let mut random = StdRng::seed_from_u64(seed.wrapping_add(1));
-    for kind in kinds(&OF_OTHERS, seed.wrapping_add(1)) {
+    for kind in kinds(&OF_OTHERS, members, seed.wrapping_add(1)) {
         pause(&mut random).await;
         if log.clock.now() >= until {
             return;
@@ -211,11 +211,22 @@ pub(crate) async fn break_others(
     }
 }
 
-/// All kinds in some order, then in another one, and so on.
-fn kinds(all: &'static [Kind], seed: u64) -> impl Iterator<Item = Kind> {
+impl Kind {
+    /// Whether it breaks what only a cluster with etcd has.
+    fn is_of_etcd(self) -> bool {
+        matches!(
+            self,
+            Self::NodeCutFromEtcd | Self::SyncCutFromEtcd | Self::LeaderKilled | Self::LeaderPaused
+        )
+    }
+}
+
+/// All kinds that these members can meet in some order, then in another one, and so on.
+fn kinds(all: &'static [Kind], members: Members, seed: u64) -> impl Iterator<Item = Kind> {
     let mut random = StdRng::seed_from_u64(seed ^ 0x6b69_6e64);
     std::iter::repeat_with(move || {
         let mut round = all.to_vec();
+        round.retain(|kind| members == Members::Etcd || !kind.is_of_etcd());
         round.shuffle(&mut random);
         round
     })

@@ -28,6 +28,15 @@ pub(crate) const LEASE: Duration = Duration::from_secs(3);
 /// How long a silent instance of the sync service keeps its partitions.
 pub(crate) const SESSION: Duration = Duration::from_secs(6);
 
+/// Where processes know the members from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Members {
+    /// etcd, with leases.
+    Etcd,
+    /// Their configuration.
+    List,
+}
+
 /// A host and the process that belongs on it.
 #[derive(Debug)]
 pub(crate) struct Seat {
@@ -49,14 +58,26 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     /// Starts all processes and waits until they are ready. `name` is that of database, topic, consumer group and cluster.
-    pub(crate) async fn start(network: &Network, stack: &Stack, name: &str) -> Result<Self, String> {
+    pub(crate) async fn start(
+        network: &Network,
+        stack: &Stack,
+        name: &str,
+        members: Members,
+    ) -> Result<Self, String> {
         let folder =
             tempfile::Builder::new().prefix("freshline-chaos-").tempdir().map_err(|e| e.to_string())?;
-        let common = common(network.gateway, stack, name);
         let (mut nodes, mut syncs) = (Vec::new(), Vec::new());
+        let mut hosts = Vec::new();
         for number in 1..=NODES {
             let seat = format!("node-{number}");
-            let host = network.host(&seat)?;
+            hosts.push((seat.clone(), network.host(&seat)?));
+        }
+        let known = match members {
+            Members::Etcd => etcd(network.gateway, stack),
+            Members::List => list(&hosts),
+        };
+        let common = common(&known, stack, name);
+        for (seat, host) in hosts {
             let address = host.address;
             let mut section = String::new();
             let _ = write!(
@@ -132,14 +153,24 @@ impl Seat {
     }
 }
 
-fn common(machine: Ipv4Addr, stack: &Stack, name: &str) -> String {
+fn etcd(machine: Ipv4Addr, stack: &Stack) -> String {
     let etcd: Vec<String> =
         stack.etcd_members().map(|member| format!("http://{machine}:{}", member.port)).collect();
+    format!("etcd = {etcd:?}\nlease = \"{}s\"\n", LEASE.as_secs())
+}
+
+fn list(hosts: &[(String, Host)]) -> String {
+    let member = |(name, host): &(String, Host)| {
+        format!("[[cluster.members]]\nid = \"{name}\"\ngrpc = \"http://{}:7400\"\n", host.address)
+    };
+    hosts.iter().map(member).collect()
+}
+
+fn common(members: &str, stack: &Stack, name: &str) -> String {
     format!(
-        "[cluster]\nname = \"{name}\"\netcd = {etcd:?}\nlease = \"{lease}s\"\nreplicas = {REPLICAS}\n\n[database]\nurl = \"{url}\"\n\n\
+        "[cluster]\nname = \"{name}\"\nreplicas = {REPLICAS}\n{members}\n[database]\nurl = \"{url}\"\n\n\
          [source.kafka]\nbrokers = \"{brokers}\"\ntopics = [\"{name}\"]\nformat = \"canal\"\ngroup = \"{name}\"\ndead_letter_topic = \"{name}.dead\"\n\
          properties = {{ \"session.timeout.ms\" = {session}, \"heartbeat.interval.ms\" = 1000 }}\n\n{catalog}\n",
-        lease = LEASE.as_secs(),
         url = stack.mysql_url(name),
         brokers = stack.brokers(),
         session = SESSION.as_millis(),

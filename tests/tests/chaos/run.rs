@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use crate::{
     deliveries::{self, Deliveries},
     faults::{self, Log},
-    fleet::Fleet,
+    fleet::{Fleet, Members},
     load::{self, Writes},
     outages::Outages,
     readers::{self, Readers},
@@ -48,9 +48,15 @@ struct Run {
 }
 
 /// Breaks things for `time`; an error tells what was wrong.
-pub(crate) async fn break_things(servers: &Servers, time: Duration, seed: u64) -> Result<(), String> {
-    println!("chaos: seed {seed}, for {time:?}");
-    let mut run = Run::start(servers, "t_chaos", seed).await?;
+pub(crate) async fn break_things(
+    servers: &Servers,
+    members: Members,
+    time: Duration,
+    seed: u64,
+) -> Result<(), String> {
+    println!("chaos: seed {seed}, members by {members:?}, for {time:?}");
+    let name = if members == Members::List { "t_chaos_list" } else { "t_chaos" };
+    let mut run = Run::start(servers, name, members, seed).await?;
     let log = Log::new(run.clock);
     tokio::time::sleep(CALM).await;
 
@@ -62,8 +68,15 @@ pub(crate) async fn break_things(servers: &Servers, time: Duration, seed: u64) -
     let kafka = Remote::Ports(machine, vec![servers.stack.kafka.port]);
     let syncs: Vec<_> = run.fleet.syncs.iter().map(|seat| seat.host.address).collect();
     tokio::join!(
-        faults::break_nodes(&mut run.fleet.nodes, &syncs, &etcd, &log, seed, until),
-        faults::break_others(&mut run.fleet.syncs, &servers.stack, &kafka, &etcd, &log, seed, until),
+        faults::break_nodes(&mut run.fleet.nodes, &syncs, &etcd, members, &log, seed, until),
+        faults::break_others(
+            &mut run.fleet.syncs,
+            (&servers.stack, &kafka, &etcd),
+            members,
+            &log,
+            seed,
+            until
+        ),
     );
     tokio::time::sleep(CALM).await;
     run.stop_writing().await;
@@ -88,7 +101,11 @@ pub(crate) async fn break_things(servers: &Servers, time: Duration, seed: u64) -
         remembered,
         stale_at_end: stale.len(),
     };
-    figures.keep_line();
+    if members == Members::Etcd {
+        figures.keep_line();
+    } else {
+        println!("members by {members:?}: {}", figures.line());
+    }
     if figures.is_clean() {
         return Ok(());
     }
@@ -100,7 +117,7 @@ pub(crate) async fn break_things(servers: &Servers, time: Duration, seed: u64) -
 
 /// Moves the consumer group past changes that nobody has read, which must be found: in what readers see, and at the end.
 pub(crate) async fn lose_changes(servers: &Servers) -> Result<(), String> {
-    let mut run = Run::start(servers, "t_chaos_lost", 0).await?;
+    let mut run = Run::start(servers, "t_chaos_lost", Members::Etcd, 0).await?;
     tokio::time::sleep(CALM).await;
     for sync in &mut run.fleet.syncs {
         sync.kill();
@@ -138,11 +155,16 @@ pub(crate) async fn lose_changes(servers: &Servers) -> Result<(), String> {
 
 impl Run {
     /// Starts everything and waits until the first start's flush is over.
-    async fn start(servers: &Servers, name: &'static str, seed: u64) -> Result<Self, String> {
+    async fn start(
+        servers: &Servers,
+        name: &'static str,
+        members: Members,
+        seed: u64,
+    ) -> Result<Self, String> {
         let stack = &servers.stack;
         let database = registers::create(stack, name).await;
         let clock = Clock::new();
-        let fleet = Fleet::start(&servers.network, stack, name).await?;
+        let fleet = Fleet::start(&servers.network, stack, name, members).await?;
         let deliveries = Deliveries::follow(stack, name, clock);
         wait::until("the first start to be committed", Duration::from_mins(1), async || {
             if deliveries.has_begun() { Ok(()) } else { Err("a partition has no committed offset") }

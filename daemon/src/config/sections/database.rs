@@ -15,7 +15,7 @@ pub struct Database {
     pub url: DatabaseUrl,
     /// Most connections. Default 16.
     pub pool: u32,
-    /// How long a connection is used at most, so that one to a server that is not the primary any more ends. Default `"60s"`.
+    /// How long a connection is used at most, so that one to a server that is not the primary any more ends. Default `"1m"`.
     #[serde(with = "duration")]
     pub max_lifetime: Duration,
     /// Fills (batches) running at once on a node. Default 64.
