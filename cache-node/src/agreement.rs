@@ -93,6 +93,17 @@ impl Agreement {
         self.warnings.note("members", text, LASTING);
     }
 
+    /// Takes note of the epoch of a node that has answered.
+    pub(crate) fn heard(&self, told: Epoch, own: Epoch) {
+        if !told.is_of_same_history(own) {
+            let text = format!(
+                "another node goes by epoch {told}, of another list of members than this node's ({own}): if the sync service goes by that \
+                 list too, it tells this node of no change; cluster.members (ids and weights) and cluster.replicas must be the same for all"
+            );
+            self.warnings.note("members", text, LASTING);
+        }
+    }
+
     /// Shows how many calls were meant for others.
     pub(crate) fn publish(&self) {
         let refused = self.answering.refused();

@@ -135,7 +135,7 @@ impl Node {
     /// *The owner applies a removal; it pulls the old value from the departing holder, which has not applied it yet; all have
     /// acknowledged, and the owner has the old value.* The sync service goes in phases (R4); a request does not know who has
     /// confirmed which epoch, and goes to all again.
-    fn more_rounds(&self) -> usize {
+    pub(crate) fn more_rounds(&self) -> usize {
         let ring = self.current_ring();
         if ring.members().len() < 2 { 0 } else { ring.replicas().min(2) }
     }

@@ -4,7 +4,7 @@
 use catalog::Key;
 use client::{Answer, ReadOptions};
 use futures_util::future;
-use ring::{Member, NodeId, Ring, slot_of};
+use ring::{Epoch, Member, NodeId, Ring, slot_of};
 
 use crate::{
     error::Error,
@@ -24,6 +24,7 @@ impl Node {
         match self.peers.get(owner, &key.text, options).await {
             Ok(answer) => {
                 self.metrics.forwards.inc();
+                self.agreement.heard(Epoch(answer.epoch), ring.epoch());
                 Ok(answer)
             }
             Err(error) => self.forward_failed(ring, owner, key, options, error).await,

@@ -20,7 +20,10 @@ impl Node {
         } else if own < heartbeat.epoch {
             self.catch_up_later(heartbeat.epoch);
         }
-        if let Some(watermarks) = &heartbeat.watermarks {
+        // Who plans by other members may have passed this node by.
+        if own.is_of_same_history(heartbeat.epoch)
+            && let Some(watermarks) = &heartbeat.watermarks
+        {
             self.watermarks.note(watermarks);
         }
         HeartbeatReply {

@@ -15,7 +15,7 @@ use loader::Loader;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use ring::{Epoch, Membership, NodeId, Registration, Ring, slot_of};
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -92,6 +92,8 @@ pub struct Node {
     pub(crate) seal: Seal,
     /// What Redis clients need: who they are, what they hold.
     pub(crate) resp: Resp,
+    /// Told when all nodes are to flush everything.
+    pub(crate) flush_wanted: Notify,
     /// Who may flush can do so at any rate, and the log is to be read.
     pub(crate) told_flushes: Paced,
     pub(crate) told_unknown: Paced,
@@ -191,6 +193,7 @@ impl Node {
             tasks,
             stop: CancellationToken::new(),
             started,
+            flush_wanted: Notify::new(),
             told_flushes: Paced::new(Duration::from_secs(1)),
             told_unknown: Paced::new(Duration::from_secs(10)),
             wanted: AtomicBool::new(false),

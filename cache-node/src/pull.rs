@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
-use catalog::Key;
+use catalog::{Group, Key};
 use client::{Held, Pull, Pulled, Wanted};
 use ring::{SLOTS, terms::PROTOCOL};
 use tokio::time::Instant;
@@ -66,20 +66,22 @@ impl Node {
         if !self.life.vouches_for(incarnation) {
             return Err(PullRefused::Fenced.into());
         }
-        let groups = self.digests_of(&entries);
+        let groups = self.digests(&request.wanted, entries.is_empty());
         Ok(Pulled { node: self.id.clone(), incarnation, epoch: standing.epoch, entries, cursor, groups })
     }
 
-    /// How this node declares the groups of these entries.
-    fn digests_of(&self, entries: &[Held]) -> HashMap<String, u64> {
-        let mut groups = HashMap::new();
-        if entries.is_empty() {
-            return groups;
+    /// How this node declares the groups of what was asked for: those of named keys, or all of a page of slots; none if nothing is given.
+    fn digests(&self, wanted: &Wanted, nothing: bool) -> HashMap<String, u64> {
+        let told = |group: &Arc<Group>| (group.name.to_string(), group.digest);
+        match wanted {
+            _ if nothing => HashMap::new(),
+            Wanted::Keys(keys) => keys
+                .iter()
+                .filter_map(|key| self.catalog.resolve(key).ok())
+                .map(|key| told(&key.group))
+                .collect(),
+            Wanted::Slots { .. } | Wanted::Done => self.catalog.groups().iter().map(told).collect(),
         }
-        for group in self.catalog.groups() {
-            groups.insert(group.name.to_string(), group.digest);
-        }
-        groups
     }
 
     /// What this node knows about itself now.

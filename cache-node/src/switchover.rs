@@ -1,32 +1,35 @@
 //! What the node does about the server behind its database: one that is not the primary any more, one that shows changes late.
 //!
 //! What was read shortly before a switch was noticed may be old, and the removal that would have ended it came before it was read. Nobody knows
-//! which entries that are; so all groups are flushed, on all nodes, since they may have taken such values over.
+//! which entries that are; so all groups are flushed, on all nodes, since they may have taken such values over. The same holds for what was
+//! stored under a quarantine that was too short: a pull is not checked for the quarantine, and each node notices at its own time.
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::sleep;
+use futures_util::future;
+use ring::Member;
+use tokio::time::{sleep, timeout};
 
-use crate::node::{Hop, Node};
+use crate::node::Node;
 
-/// Pauses between attempts to reach the other nodes, and how many there are.
+/// The pause before a node that has not flushed is asked again, at first and at most.
 const RETRY: Duration = Duration::from_millis(200);
-const ATTEMPTS: u32 = 5;
+const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
 impl Node {
-    /// Goes by what is known of the server now. Called before the node holds slots, and by [`follow_server`](Self::follow_server).
-    pub(crate) fn heed_visibility(&self) {
+    /// Raises the quarantine to what the server needs now; whether it was raised. Called before the node holds slots, and by
+    /// [`follow_server`](Self::follow_server).
+    pub(crate) fn heed_visibility(&self) -> bool {
         let unseen_for = self.loader.source().server().borrow().unseen_for;
         let wanted = self.config.quarantine.saturating_add(unseen_for);
         let before = self.gate.quarantine();
         if wanted <= before {
-            return;
+            return false;
         }
         self.gate.set_quarantine(wanted);
         self.metrics.quarantine.set(wanted.as_secs_f64());
         tracing::warn!(node = %self.id, quarantine = ?wanted, ?before, "the database shows changes late: the quarantine is raised");
-        // What was stored under the shorter one may be old.
-        self.flush_all_here("quarantine raised");
+        true
     }
 
     /// Follows what the source knows of its server, and keeps it looking.
@@ -36,6 +39,7 @@ impl Node {
             tokio::select! {
                 () = source.attend() => {}
                 () = self.heed_server() => {}
+                () = self.flush_when_wanted() => {}
             }
         };
         self.stop.run_until_cancelled(attended).await;
@@ -43,15 +47,19 @@ impl Node {
 
     async fn heed_server(&self) {
         let mut server = self.loader.source().server();
-        let mut switches = server.borrow().switches;
+        let mut known = server.borrow().switches;
         loop {
             let now = *server.borrow_and_update();
-            if now.switches != switches {
-                switches = now.switches;
+            let another = now.switches != known;
+            if another {
+                known = now.switches;
                 self.metrics.switchovers.inc();
-                self.flush_after_switch().await;
+                tracing::warn!(node = %self.id, "the database's server has changed: flushing all groups on all nodes");
             }
-            self.heed_visibility();
+            if self.heed_visibility() || another {
+                self.flush_all_here("the database's server");
+                self.flush_wanted.notify_one();
+            }
             let wanted = self.config.quarantine.saturating_add(now.unseen_for);
             let before = self.gate.quarantine();
             if wanted < before {
@@ -72,21 +80,42 @@ impl Node {
         }
     }
 
-    async fn flush_after_switch(&self) {
-        tracing::warn!(node = %self.id, "the database's server has changed: flushing all groups on all nodes");
-        for attempt in 1..=ATTEMPTS {
-            // Here first; the others are repeated.
-            match self.flush(&[], Hop::First).await {
-                Ok(()) => return,
-                Err(error) if attempt < ATTEMPTS => {
-                    tracing::debug!(node = %self.id, %error, attempt, "not all nodes have flushed after a switch");
-                    sleep(RETRY * attempt).await;
-                }
-                Err(error) => tracing::warn!(
-                    node = %self.id, %error,
-                    "not all nodes have flushed after the database's server has changed; those that can be reached have"
-                ),
+    /// Apart from the looking, since it waits for nodes that do not answer. A wish that comes meanwhile is heeded afterwards.
+    async fn flush_when_wanted(&self) {
+        loop {
+            self.flush_wanted.notified().await;
+            let all: Vec<String> = self.catalog.groups().iter().map(|group| group.name.to_string()).collect();
+            // As often as a value can travel: who has flushed may take an old one over from who has not.
+            for _ in 0..=self.more_rounds() {
+                self.flush_all_here("the database's server");
+                let ring = self.current_ring();
+                let others = ring.members().iter().filter(|member| member.id != self.id);
+                future::join_all(others.map(|member| self.flush_there(member, &all))).await;
             }
+        }
+    }
+
+    /// Has a node flush; asks until it has, or this life of it is over.
+    async fn flush_there(&self, member: &Member, groups: &[String]) {
+        let mut pause = RETRY;
+        loop {
+            let listed = self.membership.ring().member(&member.id).map(|listed| listed.incarnation);
+            if listed != Some(member.incarnation) {
+                return;
+            }
+            let error = match timeout(self.config.spread, self.peers.flush(member, groups)).await {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("no answer within {:?}", self.config.spread),
+            };
+            if pause == RETRY {
+                tracing::warn!(
+                    node = %self.id, other = %member.id, error,
+                    "a node has not flushed after the database's server has changed; asking until it has"
+                );
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_RETRY);
         }
     }
 

@@ -29,6 +29,9 @@ pub(crate) fn of(group: &Group, rules: &[Declared], ignored: &[(TableName, Group
     for tag in &group.tagging.tags {
         lines.push(format!("tag {} of {:?}", tag.template.text(), tag.sources));
     }
+    for tag in &group.tagging.of_key {
+        lines.push(format!("tag of the key {}", tag.template.text()));
+    }
     // In no order of the file: what each of them does does not depend on the others.
     let mut reaching: Vec<_> =
         rules.iter().filter(|declared| declared.rule.groups.contains(&group.id)).map(line).collect();

@@ -277,10 +277,18 @@ impl Link {
         let _turn = self.asking.lock().await;
         while self.last_heard() <= since {
             // Any answer will do, also of a node that knows no heartbeats.
-            match self.invalidation.clone().heartbeat(HeartbeatRequest::default()).await {
+            let mut request = Request::new(HeartbeatRequest::default());
+            self.callee.address(request.metadata_mut());
+            let from = match self.invalidation.clone().heartbeat(request).await {
                 Err(status) if is_local(&status) => std::future::pending().await,
-                _ => self.hear(),
+                Err(status) => self.callee.check_error(status.metadata(), &self.address),
+                Ok(reply) => self.callee.check(reply.metadata(), &self.address),
+            };
+            // That somebody else lives there is no sign of this node's life.
+            if from.is_err() {
+                std::future::pending::<()>().await;
             }
+            self.hear();
         }
     }
 

@@ -96,7 +96,8 @@ impl Peers {
     pub async fn copy(&self, to: &Member, key: &str, options: ReadOptions) -> Result<(Answer, u64), Error> {
         let link = self.admitted(to)?;
         let begun = Instant::now();
-        let reply = get_reply(&link, self.deadline(), key, options, true, 0).await?;
+        let request = v1::GetRequest { copy: true, ..get_request(key, options, true, 0) };
+        let reply = get_reply(&link, self.deadline(), request).await?;
         let digest = reply.group_digest;
         answered(&link, reply, begun).map(|answer| (answer, digest))
     }
@@ -318,25 +319,22 @@ pub(crate) async fn get(
     epoch: u64,
 ) -> Result<Answer, Error> {
     let begun = Instant::now();
-    let reply = get_reply(link, deadline, key, options, forwarded, epoch).await?;
+    let reply = get_reply(link, deadline, get_request(key, options, forwarded, epoch)).await?;
     answered(link, reply, begun)
 }
 
-async fn get_reply(
-    link: &Link,
-    deadline: Instant,
-    key: &str,
-    options: ReadOptions,
-    forwarded: bool,
-    epoch: u64,
-) -> Result<v1::GetReply, Error> {
-    let request = v1::GetRequest {
+fn get_request(key: &str, options: ReadOptions, forwarded: bool, epoch: u64) -> v1::GetRequest {
+    v1::GetRequest {
         key: key.to_owned(),
         forwarded,
         epoch,
         max_staleness_ms: options.max_staleness.map(whole_millis),
         look_aside: options.look_aside,
-    };
+        copy: false,
+    }
+}
+
+async fn get_reply(link: &Link, deadline: Instant, request: v1::GetRequest) -> Result<v1::GetReply, Error> {
     link.cache(deadline, request, |mut client, request| async move { client.get(request).await }).await
 }
 

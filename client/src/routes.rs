@@ -9,7 +9,7 @@ use std::{
 };
 
 use rand::seq::SliceRandom as _;
-use ring::{Membership, Ring};
+use ring::{Epoch, Membership, Ring};
 use tokio::{
     sync::{Notify, watch},
     task::JoinHandle,
@@ -87,7 +87,7 @@ impl Routes {
     /// A node answered at this epoch.
     pub(crate) fn heard(&self, epoch: u64) {
         if let Some(seeds) = &self.seeds
-            && epoch > self.rings.borrow().epoch().0
+            && self.rings.borrow().epoch().is_behind(Epoch(epoch))
         {
             seeds.heard.fetch_max(epoch, Relaxed);
             seeds.wake.notify_one();

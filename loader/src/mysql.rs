@@ -205,14 +205,16 @@ impl RowSource for Mysql {
     }
 
     async fn attend(&self) {
-        let mut settings = Instant::now();
+        let (mut looked, mut switches) = (Instant::now(), self.pool.server().borrow().switches);
         loop {
             tokio::time::sleep(LOOK).await;
             self.pool.verify().await;
-            if settings.elapsed() >= SETTINGS {
-                settings = Instant::now();
-                if let Err(error) = self.check_server().await {
-                    debug!(%error, "the server's settings can't be looked at");
+            // Another server has settings of its own.
+            let now = self.pool.server().borrow().switches;
+            if looked.elapsed() >= SETTINGS || now != switches {
+                match self.check_server().await {
+                    Ok(_) => (looked, switches) = (Instant::now(), now),
+                    Err(error) => debug!(%error, "the server's settings can't be looked at"),
                 }
             }
         }

@@ -32,6 +32,11 @@ impl Epoch {
     pub const fn is_of_same_history(self, other: Self) -> bool {
         self.0 == other.0 || self.0 == 0 || other.0 == 0 || !(self.is_of_list() || other.is_of_list())
     }
+
+    /// Whether somebody at `other` knows of members that this one does not: a later epoch, or another list.
+    pub const fn is_behind(self, other: Self) -> bool {
+        other.0 > self.0 || !self.is_of_same_history(other)
+    }
 }
 
 impl fmt::Display for Epoch {

@@ -32,7 +32,8 @@ impl<'a> Plan<'a> {
     /// has confirmed in an acknowledgement, if any.
     pub fn new(ring: &'a Ring, confirmed: &dyn Fn(&NodeId) -> Option<Epoch>) -> Self {
         let plain = ring.members().iter().all(|member| member.terms.are_plain());
-        let known = |member: &Member| confirmed(&member.id) >= Some(ring.epoch());
+        let reaches = |told: Epoch| told.is_of_same_history(ring.epoch()) && told >= ring.epoch();
+        let known = |member: &Member| confirmed(&member.id).is_some_and(reaches);
         let settled = plain && ring.members().iter().all(known);
         let wanted = !settled && rules::holds(Rule::Everyone);
         let everyone = wanted.then(|| ring.members().iter().map(|member| member.id.clone()).collect());
@@ -161,6 +162,20 @@ mod tests {
         let mixed = Ring::build(Epoch(10), members, 1);
         assert_eq!(phases(&mixed, &known, SLOT), [all(), all(), all()]);
         assert_eq!(Plan::new(&mixed, &known).flush_phases(), [all(), all(), all()]);
+    }
+
+    /// *A listed node goes by another list, whose digest is the greater number.*
+    #[test]
+    fn what_a_node_of_another_list_confirms_counts_for_nothing_whichever_number_is_greater() {
+        let members = ring(&ACTIVE, 1).members().to_vec();
+        let own = Epoch::of_list(5);
+        let listed = Ring::build(own, members, 1);
+        for other in [Epoch::of_list(4), Epoch::of_list(6), Epoch(10)] {
+            let told = [("a", own.0), ("b", other.0), ("c", own.0)];
+            assert_eq!(phases(&listed, &confirmed(&told), SLOT).first(), Some(&all()), "{other}");
+        }
+        let told = [("a", own.0), ("b", own.0), ("c", own.0)];
+        assert_ne!(phases(&listed, &confirmed(&told), SLOT)[0], all());
     }
 
     #[test]

@@ -175,7 +175,8 @@ fn groups(ring: &Ring, own: &Terms) -> Option<String> {
     };
     (!nodes.is_empty()).then(|| {
         format!(
-            "groups {} are declared otherwise on {}: their values are not exchanged; give all nodes one catalog",
+            "groups {} are declared otherwise on {}: values are not exchanged between the two, and a rule that the sync service lacks \
+             removes nothing; give all nodes and the sync service one catalog",
             few(names.into_iter().collect()),
             few(nodes)
         )

@@ -39,6 +39,7 @@ use crate::watermarks::Watermarks;
 
 pub use self::appliers::Appliers;
 use self::heartbeats::Hearts;
+pub(crate) use self::nodes::DIFFERENCES;
 use self::nodes::Nodes;
 use self::payload::{Content, Payload};
 use self::plan::{Path, Planner};

@@ -313,7 +313,7 @@ impl DeliverMetrics {
             "Nodes that go by another list of members and acknowledge nothing",
             all.strangers,
         );
-        for what in ring::terms::DIFFERENCES {
+        for what in crate::deliver::DIFFERENCES {
             drop(all.differences.get_or_create(&DifferenceLabel { what }));
         }
         registry.register(

@@ -134,7 +134,8 @@ pub fn may_store(token: &Token, view: &View, quarantine: Duration) -> Result<(),
 /// Says whether nothing has happened since `token` that makes a value old which was asked for under it (R1, R6).
 ///
 /// It is all that a pulled value is checked for here: no quarantine, which is about what the database may still show, since
-/// a pull reads no database and what it brings has been through the quarantine of the node that read it.
+/// a pull reads no database and what it brings has been through the quarantine of the node that read it. Nodes whose quarantines differ for a
+/// moment, since each sees by itself that its database shows changes late, flush each other (`switchover`).
 pub fn not_overtaken(token: &Token, view: &View) -> Result<(), Refused> {
     if !view.live {
         return Err(Refused::Fenced);

@@ -137,7 +137,7 @@ impl Cache for Service {
         let options = options(request.max_staleness_ms, request.look_aside);
         let answer = self.0.get_with(&request.key, hop(request.forwarded), options).await?;
         let mut reply = v1::GetReply::from(answer);
-        if request.forwarded {
+        if request.copy {
             reply.group_digest = self.0.group_digest(&request.key);
         }
         Ok(Response::new(reply))

@@ -38,7 +38,9 @@ impl Mysql {
             Ok(variables) => variables,
             Err(error) => return Err(self.pool.unavailable(&pool::reason(&error))),
         };
-        lease.finish().await;
+        if lease.finish().await == pool::Finished::Void {
+            return Err(self.pool.unavailable("its server has just changed"));
+        }
         let unseen_for = visibility::unseen_for(&variables);
         self.pool
             .server()

@@ -58,7 +58,7 @@ pub(crate) struct Servers {
 #[derive(Debug)]
 struct Seen {
     read_only: bool,
-    /// Whether it took writes before, as far as we know.
+    /// Whether it refuses writes and is not the replica that was meant from the start: it took them before, or another one did.
     demoted: bool,
     last: Instant,
 }
@@ -75,26 +75,26 @@ pub(crate) enum Look {
 impl Servers {
     /// Takes note of who has answered at `now`.
     pub(crate) fn look(&mut self, who: &Identity, now: Instant) -> Look {
+        let recently = |seen: &Seen| now.saturating_duration_since(seen.last) < TURNS;
+        // One that has been alone for a while is one again.
+        self.several &= self.seen.iter().any(|(id, seen)| *id != who.id && recently(seen));
         let known = self.seen.get(&who.id);
-        let demoted_now = known.is_some_and(|seen| who.read_only && !seen.read_only);
-        let demoted = who.read_only && (demoted_now || known.is_some_and(|seen| seen.demoted));
         let another = self.current.as_ref().is_some_and(|current| *current != who.id);
-        if another && known.is_some_and(|seen| now.saturating_duration_since(seen.last) < TURNS) && !demoted {
-            self.several = true;
-        }
-        let new = known.is_none();
-        let keep = !demoted;
+        let demoted_now = known.is_some_and(|seen| who.read_only && !seen.read_only);
+        // Also one that refuses writes where another one took them: it may not have applied all that was delivered.
+        let before = self.current.as_ref().and_then(|current| self.seen.get(current));
+        let follows = another && before.is_some_and(|before| !before.read_only || before.demoted);
+        let demoted = who.read_only && (demoted_now || follows || known.is_some_and(|seen| seen.demoted));
+        let turns = another && !demoted && known.is_some_and(recently);
+        let switched = demoted_now || (another && (known.is_none() || !self.several));
+        self.several |= turns;
         self.seen.insert(who.id.clone(), Seen { read_only: who.read_only, demoted, last: now });
         if self.seen.len() > REMEMBERED {
             let oldest = self.seen.iter().min_by_key(|(_, seen)| seen.last).map(|(id, _)| id.clone());
             oldest.and_then(|oldest| self.seen.remove(&oldest));
         }
         self.current = Some(who.id.clone());
-        if demoted_now || (another && (new || !self.several)) {
-            Look::Switched { keep }
-        } else {
-            Look::Same { keep }
-        }
+        if switched { Look::Switched { keep: !demoted } } else { Look::Same { keep: !demoted } }
     }
 
     /// What a person should know; `None` if nothing.
@@ -102,8 +102,8 @@ impl Servers {
         let current = self.current.as_ref()?;
         if self.seen.get(current).is_some_and(|seen| seen.demoted) {
             return Some(format!(
-                "server {current} took writes and takes none any more: its rows are served and not kept, until database.url leads to the \
-                 new primary"
+                "server {current} takes no writes any more, or follows one that did: its rows are served and not kept, until database.url \
+                 leads to the new primary"
             ));
         }
         self.several.then(|| {
@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(servers.look(&who("a", false), now), SAME);
         assert_eq!(servers.look(&who("a", true), now), Look::Switched { keep: false });
         assert_eq!(servers.look(&who("a", true), now), Look::Same { keep: false });
-        assert!(servers.warning().unwrap().contains("took writes and takes none any more"));
+        assert!(servers.warning().unwrap().contains("takes no writes any more"));
         assert_eq!(servers.look(&who("b", false), now), SWITCHED, "the address moved");
         assert_eq!(servers.warning(), None);
         assert_eq!(servers.look(&who("b", false), now), SAME);
@@ -166,11 +166,28 @@ mod tests {
         assert_eq!(servers.look(&who("a", false), now + 3 * TURNS), SWITCHED);
         assert_eq!(servers.warning(), None);
         assert_eq!(servers.look(&who("b", false), now + 3 * TURNS), SWITCHED);
-        assert_eq!(servers.look(&who("a", false), now + 3 * TURNS), SAME, "a proxy that spreads");
+        assert_eq!(servers.look(&who("a", false), now + 3 * TURNS), SWITCHED, "a step back at once");
+        assert_eq!(servers.look(&who("b", false), now + 3 * TURNS), SAME, "a proxy that spreads");
+        assert_eq!(servers.look(&who("a", false), now + 3 * TURNS), SAME);
         assert!(servers.warning().unwrap().contains("several servers at a time"), "{servers:?}");
         assert_eq!(servers.look(&who("b", false), now + 3 * TURNS), SAME);
         assert_eq!(servers.look(&who("c", false), now + 3 * TURNS), SWITCHED, "a third");
         assert_eq!(servers.look(&who("b", true), now + 3 * TURNS), Look::Switched { keep: false });
+        assert_eq!(servers.look(&who("a", false), now + 3 * TURNS), SAME);
+        for passed in 4..6 {
+            assert_eq!(servers.look(&who("a", false), now + passed * TURNS), SAME);
+        }
+        assert_eq!(servers.warning(), None, "alone for a while");
+        assert_eq!(servers.look(&who("c", false), now + 6 * TURNS), SWITCHED);
+    }
+
+    #[test]
+    fn a_new_server_that_still_follows_is_not_kept_before_it_takes_writes() {
+        let (mut servers, now) = (Servers::default(), Instant::now());
+        servers.look(&who("a", false), now);
+        assert_eq!(servers.look(&who("b", true), now), Look::Switched { keep: false });
+        assert_eq!(servers.look(&who("b", true), now), Look::Same { keep: false });
+        assert_eq!(servers.look(&who("b", false), now), SAME, "promoted, with all that was delivered");
     }
 
     #[test]

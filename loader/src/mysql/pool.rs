@@ -59,8 +59,23 @@ struct State {
     generation: u64,
     down: Option<Arc<str>>,
     servers: Servers,
-    /// Whether something was read since the server was last asked who it is.
-    unverified: bool,
+    /// How often the server has turned out to be another one: what was read across such a moment does not count.
+    switches: u64,
+    /// When something was read last without asking afterwards who the server is.
+    unverified: Option<Instant>,
+}
+
+/// When a connection was taken, as far as it matters to whoever gives it back.
+#[derive(Clone, Copy)]
+struct Age {
+    generation: u64,
+    switches: u64,
+}
+
+impl State {
+    fn age(&self) -> Age {
+        Age { generation: self.generation, switches: self.switches }
+    }
 }
 
 struct Idle {
@@ -136,16 +151,16 @@ impl Pool {
             loop {
                 match state.idle.pop() {
                     Some(idle) if idle.known.born.elapsed() >= self.lifetime => old.push(idle.connection),
-                    idle => break idle.map(|idle| (idle, state.generation)),
+                    idle => break idle.map(|idle| (idle, state.age())),
                 }
             }
         };
         close(old);
-        if let Some((Idle { connection, known, .. }, generation)) = idle {
-            return Ok(self.lease(connection, slot, generation, known, true));
+        if let Some((Idle { connection, known, .. }, age)) = idle {
+            return Ok(self.lease(connection, slot, age, known, true));
         }
         match self.connect().await {
-            Ok((connection, known, generation)) => Ok(self.lease(connection, slot, generation, known, false)),
+            Ok((connection, known, age)) => Ok(self.lease(connection, slot, age, known, false)),
             Err(failure) => {
                 if failure.is_down {
                     self.mark_down(&failure.reason);
@@ -167,7 +182,7 @@ impl Pool {
 
     /// Asks the server who it is if something was read since the last time: whoever reads nothing more shall hear of a switch too.
     pub(crate) async fn verify(&self) {
-        if !self.state.lock().unverified {
+        if self.state.lock().unverified.is_none() {
             return;
         }
         // Down, or as many readers as there are connections: then they find out.
@@ -176,15 +191,16 @@ impl Pool {
         }
     }
 
-    /// Takes note of who answers on a connection; returns what it means and the generation from then on.
-    fn saw(&self, who: &identity::Identity) -> (Look, u64) {
+    /// Takes note of who answers on a connection; returns what it means and the age from then on.
+    fn saw(&self, who: &identity::Identity) -> (Look, Age) {
         let mut state = self.state.lock();
         let look = state.servers.look(who, Instant::now());
         self.warnings.set("server", state.servers.warning());
         if let Look::Switched { keep } = look {
             state.generation += 1;
+            state.switches += 1;
             let dead = std::mem::take(&mut state.idle);
-            let generation = state.generation;
+            let (generation, switches) = (state.generation, state.switches);
             drop(state);
             drop(dead);
             warn!(
@@ -193,9 +209,9 @@ impl Pool {
                  shortly before is dropped"
             );
             self.server.send_modify(|server| server.switches += 1);
-            return (look, generation);
+            return (look, Age { generation, switches });
         }
-        (look, state.generation)
+        (look, state.age())
     }
 
     /// Closes all idle connections, after one of them turned out to be dead.
@@ -220,15 +236,15 @@ impl Pool {
         &self,
         connection: MySqlConnection,
         slot: OwnedSemaphorePermit,
-        generation: u64,
+        age: Age,
         known: Known,
         reused: bool,
     ) -> Lease {
-        Lease { connection, reused, generation, known, pool: self.me.clone(), _slot: slot }
+        Lease { connection, reused, age, known, pool: self.me.clone(), _slot: slot }
     }
 
-    /// A new connection, with the generation that it is of.
-    async fn connect(&self) -> Result<(MySqlConnection, Known, u64), Failure> {
+    /// A new connection, and its age.
+    async fn connect(&self) -> Result<(MySqlConnection, Known, Age), Failure> {
         match timeout(self.connect_timeout, self.open()).await {
             Ok(Ok(opened)) => Ok(opened),
             Ok(Err(error)) => Err(Failure::of(&error)),
@@ -239,7 +255,7 @@ impl Pool {
         }
     }
 
-    async fn open(&self) -> sqlx::Result<(MySqlConnection, Known, u64)> {
+    async fn open(&self) -> sqlx::Result<(MySqlConnection, Known, Age)> {
         let mut connection = self.options.connect().await?;
         // Every statement reads what is committed when it begins, also where the server's defaults say otherwise.
         connection.execute("SET SESSION autocommit = 1").await?;
@@ -253,11 +269,11 @@ impl Pool {
             Err(error) => return Err(error),
             Ok(_) => {}
         }
-        let who = identity::ask(&mut connection).await?;
-        let (look, generation) = self.saw(&who);
-        let (Look::Same { keep } | Look::Switched { keep }) = look;
         let born = Instant::now();
-        Ok((connection, Known { born, verified: born, keep }, generation))
+        let who = identity::ask(&mut connection).await?;
+        let (look, age) = self.saw(&who);
+        let (Look::Same { keep } | Look::Switched { keep }) = look;
+        Ok((connection, Known { born, verified: born, keep }, age))
     }
 
     /// Remembers that the database is down and starts the one task that asks it again.
@@ -282,16 +298,27 @@ impl Pool {
         drop(dead);
     }
 
-    /// Takes a connection back; whether it is still of the present generation.
-    fn give_back(&self, connection: MySqlConnection, generation: u64, known: Known, verified: bool) -> bool {
+    /// Takes a connection back; whether what was read on it counts. `verified`: when its server was asked, if it was since the reading.
+    fn give_back(
+        &self,
+        connection: MySqlConnection,
+        age: Age,
+        known: Known,
+        verified: Option<Instant>,
+    ) -> bool {
         let now = Instant::now();
         let mut state = self.state.lock();
         let mut closed = Vec::new();
-        let present = generation == state.generation;
-        if present {
-            state.unverified = !verified;
+        let counts = age.switches == state.switches;
+        if counts {
+            match verified {
+                // What was given back unasked after this asking began is not answered for by it.
+                Some(asked) if state.unverified.is_none_or(|read| read < asked) => state.unverified = None,
+                Some(_) => {}
+                None => state.unverified = Some(now),
+            }
         }
-        if present && now - known.born < self.lifetime {
+        if age.generation == state.generation && now - known.born < self.lifetime {
             state.idle.push(Idle { connection, since: now, known });
             // The last one in is the first one out, so the idlest are in front.
             let old = state.idle.iter().take_while(|idle| now - idle.since > LONGEST_IDLE).count();
@@ -301,7 +328,7 @@ impl Pool {
         }
         drop(state);
         close(closed);
-        present
+        counts
     }
 }
 
@@ -373,7 +400,7 @@ pub(crate) struct Lease {
     pub(crate) connection: MySqlConnection,
     /// Whether it was used before, and may have died meanwhile.
     pub(crate) reused: bool,
-    generation: u64,
+    age: Age,
     known: Known,
     pool: Weak<Pool>,
     _slot: OwnedSemaphorePermit,
@@ -388,20 +415,26 @@ impl Lease {
     }
 
     async fn finish_verified(mut self, due: bool) -> Finished {
-        let Some(pool) = self.pool.upgrade() else { return Finished::Counts { keep: self.known.keep } };
+        let before = self.known.keep;
+        let Some(pool) = self.pool.upgrade() else { return Finished::Counts { keep: before } };
+        if self.age.switches != pool.state.lock().switches {
+            return Finished::Void; // of an older server: it is not asked, so that it is not taken for one that takes turns
+        }
+        let asked = Instant::now();
         if due {
             let limit = pool.connect_timeout;
             let Ok(Ok(who)) = timeout(limit, identity::ask(&mut self.connection)).await else {
                 return Finished::Void; // the connection is lost, and nothing is known of its server
             };
-            self.known.verified = Instant::now();
+            self.known.verified = asked;
             match pool.saw(&who) {
                 (Look::Same { keep }, _) => self.known.keep = keep,
                 (Look::Switched { .. }, _) => return Finished::Void,
             }
         }
-        let keep = self.known.keep;
-        if pool.give_back(self.connection, self.generation, self.known, due) {
+        // What was read before a server was promoted is not the primary's.
+        let keep = before && self.known.keep;
+        if pool.give_back(self.connection, self.age, self.known, due.then_some(asked)) {
             Finished::Counts { keep }
         } else {
             Finished::Void

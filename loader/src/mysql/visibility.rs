@@ -33,8 +33,9 @@ pub(super) fn warning(unseen_for: Duration) -> Option<(String, &'static str)> {
     (!unseen_for.is_zero()).then(|| {
         (
             format!(
-                "semi-synchronous replication waits AFTER_SYNC: a change is in the stream up to {unseen_for:?} before readers see it, so \
-                 what is read for so long after a removal is served and not kept"
+                "semi-synchronous replication waits AFTER_SYNC: a change is in the stream up to {unseen_for:?} {}before readers see it, so \
+                 what is read for so long after a removal is served and not kept",
+                if unseen_for == LONGEST { "or longer, by its timeout, which the promise does not cover, " } else { "" }
             ),
             "set rpl_semi_sync_source_wait_point = AFTER_COMMIT (MariaDB: rpl_semi_sync_master_wait_point), or lower \
              rpl_semi_sync_source_timeout",

@@ -75,16 +75,21 @@ impl Nodes {
                 Ok(Ok(reply)) => {
                     self.metrics.heartbeats.inc();
                     self.standstill.heard(&reply.node, reply.epoch, epoch);
-                    self.note(&reply.node, reply.incarnation, reply.confirmed_epoch, reply.clock);
+                    // What a node confirms of another list says nothing of this one.
+                    if reply.epoch.is_of_same_history(epoch) {
+                        self.note(&reply.node, reply.incarnation, reply.confirmed_epoch, reply.clock);
+                    }
                     true
                 }
                 Ok(Err(error)) => {
                     self.metrics.heartbeat_failures.inc();
+                    self.standstill.unheard(&member.id);
                     debug!(node = %member.id, %error, "heartbeat failed");
                     false
                 }
                 Err(_) => {
                     self.metrics.heartbeat_failures.inc();
+                    self.standstill.unheard(&member.id);
                     debug!(node = %member.id, ?patience, "heartbeat was not answered");
                     false
                 }

@@ -17,6 +17,9 @@ use super::{Appliers, Limits, Standstill};
 use crate::metrics::{DeliverMetrics, DifferenceLabel};
 use crate::watermarks::{Reading, Watermarks};
 
+/// What the sync service can differ in from nodes: it has no mirrors.
+pub(crate) const DIFFERENCES: [&str; 3] = ["protocol", "replicas", "groups"];
+
 /// What all workers share.
 pub(super) struct Nodes {
     pub(super) appliers: Arc<dyn Appliers>,
@@ -90,9 +93,14 @@ impl Nodes {
 
     /// Compares what the members of a new ring go by with what this service was told.
     pub(super) fn compare(&self, ring: &Ring) {
-        let own = Terms { replicas: ring.configured_replicas(), ..Terms::default() };
+        let digests = self.catalog.groups().iter().map(|group| (group.name.to_string(), group.digest));
+        let own = Terms {
+            replicas: ring.configured_replicas(),
+            groups: Arc::new(digests.collect()),
+            ..Terms::default()
+        };
         let found = terms::differences(ring, &own);
-        for what in terms::DIFFERENCES {
+        for what in DIFFERENCES {
             let text = found.iter().find(|difference| difference.what == what);
             self.metrics.differences.get_or_create(&DifferenceLabel { what }).set(i64::from(text.is_some()));
             self.warnings.set(what, text.map(|difference| difference.text.clone()));

@@ -97,6 +97,13 @@ impl Standstill {
         self.0.metrics.strangers.set(i64::try_from(state.strangers.len()).unwrap_or(i64::MAX));
     }
 
+    /// A node that does not answer any more is to be called slow, not strange.
+    pub(super) fn unheard(&self, node: &NodeId) {
+        let mut state = self.0.state.lock();
+        state.strangers.remove(node);
+        self.0.metrics.strangers.set(i64::try_from(state.strangers.len()).unwrap_or(i64::MAX));
+    }
+
     pub(super) fn retain(&self, ring: &Ring) {
         let mut state = self.0.state.lock();
         state.strangers.retain(|id, _| ring.member(id).is_some());
