@@ -137,7 +137,7 @@ async fn what_a_demoted_primary_shows_is_served_and_not_kept_while_the_address_l
     execute(&mut pair.a, "SET GLOBAL read_only = ON").await;
     sleep(STALE).await;
     assert_eq!(pair.read().await, (r#"{"name":"old"}"#.to_owned(), Err(Untagged::NotPrimary)));
-    assert!(pair.source.warnings().all()["server"].contains("takes none any more"));
+    assert!(pair.source.warnings().all()["server"].contains("takes no writes any more"));
     assert_eq!(pair.switches(), 1);
     execute(&mut pair.a, "SET GLOBAL read_only = OFF").await;
     sleep(STALE).await;
