@@ -107,7 +107,8 @@ jars() {
         fail "Maven could not fetch the jars of $1/pom.xml"
 }
 
-canal_jars() {
+# compiled <context>: the same, and src/ compiled into classes/.
+compiled() {
     jars "$1"
     need javac openjdk-17-jdk-headless
     mkdir -p "$1/classes"
@@ -127,9 +128,9 @@ build() {
         base) root bookworm freshline/root:bookworm && image base "$FRESHLINE_BASE_IMAGE" ROOT freshline/root:bookworm ;;
         jre) build base && image jre "$FRESHLINE_JRE_IMAGE" BASE "$FRESHLINE_BASE_IMAGE" ;;
         kafka) build jre && image kafka "$FRESHLINE_KAFKA_IMAGE" JRE "$FRESHLINE_JRE_IMAGE" jars ;;
-        canal) build jre && image canal "$FRESHLINE_CANAL_IMAGE" JRE "$FRESHLINE_JRE_IMAGE" canal_jars ;;
+        canal) build jre && image canal "$FRESHLINE_CANAL_IMAGE" JRE "$FRESHLINE_JRE_IMAGE" compiled ;;
         debezium) build jre && image debezium "$FRESHLINE_DEBEZIUM_IMAGE" JRE "$FRESHLINE_JRE_IMAGE" debezium_jars ;;
-        maxwell) build jre && image maxwell "$FRESHLINE_MAXWELL_IMAGE" JRE "$FRESHLINE_JRE_IMAGE" jars ;;
+        maxwell) build jre && image maxwell "$FRESHLINE_MAXWELL_IMAGE" JRE "$FRESHLINE_JRE_IMAGE" compiled ;;
         mariadb) build base && image mariadb "$FRESHLINE_MARIADB_IMAGE" BASE "$FRESHLINE_BASE_IMAGE" ;;
         mysql) root sid "$FRESHLINE_SID_IMAGE" && image mysql "$FRESHLINE_MYSQL_IMAGE" SID "$FRESHLINE_SID_IMAGE" ;;
         etcd) root sid "$FRESHLINE_SID_IMAGE" && image etcd "$FRESHLINE_ETCD_IMAGE" SID "$FRESHLINE_SID_IMAGE" ;;
