@@ -25,15 +25,17 @@ pub const MAXWELL_DDL: &str = "maxwell.ddl";
 pub struct Sources {
     /// MySQL, user `root`, password `rootpw`.
     pub mysql: Server,
-    /// `MariaDB`, the same user.
+    /// `MariaDB`, the same user, which Debezium follows.
     pub mariadb: Server,
+    /// Another `MariaDB`, which Maxwell follows: it ends at statements that Debezium's test runs.
+    pub maxwells_mariadb: Server,
     /// Kafka, one broker.
     pub kafka: Server,
     /// etcd.
     pub etcd: Server,
     /// Kafka Connect with a Debezium connector for each of the databases: a topic `<prefix>.<database>.<table>` for each table.
     pub debezium: Server,
-    /// Maxwell, which follows `MariaDB`: a topic `maxwell.<database>` for each database.
+    /// Maxwell, which follows a `MariaDB` of its own: a topic `maxwell.<database>` for each database.
     pub maxwell: Server,
 }
 
@@ -43,9 +45,12 @@ impl Sources {
         let network = format!("freshline-{}-{name}", std::process::id());
         let host = |server: &str| format!("{network}-{server}");
         let bootstrap = format!("{}:9092", host("kafka"));
-        let (mysql, mariadb, etcd, kafka) = tokio::join!(
+        let mariadb =
+            |name| Server::start(images::image(images::MARIADB), &network, name, 3306, |request, _| request);
+        let (mysql, mariadb, maxwells_mariadb, etcd, kafka) = tokio::join!(
             Server::start(images::image(images::MYSQL), &network, "mysql", 3306, |request, _| request),
-            Server::start(images::image(images::MARIADB), &network, "mariadb", 3306, |request, _| request),
+            mariadb("mariadb"),
+            mariadb("mariadb-maxwell"),
             Server::start(images::image(images::ETCD), &network, "etcd", 2379, |request, _| request),
             Server::start(images::image(images::KAFKA), &network, "kafka", 9094, |request, port| {
                 request.with_env_var(
@@ -55,17 +60,20 @@ impl Sources {
             }),
         );
         let brokers = format!("127.0.0.1:{}", kafka.port);
-        tokio::join!(wait_for_mysql(mysql.port), wait_for_mysql(mariadb.port));
+        for server in [&mysql, &mariadb, &maxwells_mariadb] {
+            wait_for_mysql(server.port).await;
+        }
         // Before the connectors: Debezium can't begin on a MySQL that has never executed a transaction.
         let marks = ["CREATE TABLE marks (id BIGINT AUTO_INCREMENT PRIMARY KEY)"];
-        let (in_mysql, in_mariadb) = tokio::join!(
+        let (in_mysql, in_mariadb, in_maxwells) = tokio::join!(
             make_database(mysql.port, "t_marker", &marks),
             make_database(mariadb.port, "t_marker", &marks),
+            make_database(maxwells_mariadb.port, "t_marker", &marks),
         );
         let ways = [
             (format!("{MYSQL}.t_marker.marks"), &in_mysql, "Debezium for MySQL"),
             (format!("{MARIADB}.t_marker.marks"), &in_mariadb, "Debezium for MariaDB"),
-            ("maxwell.t_marker".to_owned(), &in_mariadb, "Maxwell"),
+            ("maxwell.t_marker".to_owned(), &in_maxwells, "Maxwell"),
         ];
         for topic in [MYSQL, MARIADB, MAXWELL_DDL].into_iter().chain(ways.iter().map(|way| &*way.0)) {
             make_topic(&brokers, topic).await;
@@ -76,7 +84,7 @@ impl Sources {
             }),
             // Nothing of Maxwell's asks for its port: its metrics would answer there.
             Server::start(images::image(images::MAXWELL), &network, "maxwell", 8080, |request, _| {
-                request.with_cmd(maxwell(&host("mariadb"), &bootstrap))
+                request.with_cmd(maxwell(&host("mariadb-maxwell"), &bootstrap))
             }),
         );
         connector(debezium.port, MYSQL, "mysql.MySqlConnector", &host("mysql"), &bootstrap).await;
@@ -84,7 +92,7 @@ impl Sources {
         for (topic, database, through) in &ways {
             stack::marked(database, &stack::reader(&brokers, topic), through).await;
         }
-        Sources { mysql, mariadb, kafka, etcd, debezium, maxwell }
+        Sources { mysql, mariadb, maxwells_mariadb, kafka, etcd, debezium, maxwell }
     }
 
     /// Kafka's bootstrap address.

@@ -22,10 +22,13 @@ struct Way {
     flushing: &'static [&'static str],
     /// Whether TRUNCATE is told.
     truncate: bool,
+    /// Whether statements in `MariaDB`'s own syntax are told; Maxwell ends at most of them.
+    own_statements: bool,
 }
 
-const DEBEZIUM: Way = Way { flushing: &[], truncate: true };
-const MAXWELL: Way = Way { flushing: &["time_", "binary_", "varbinary_"], truncate: false };
+const DEBEZIUM: Way = Way { flushing: &[], truncate: true, own_statements: false };
+const MAXWELL: Way =
+    Way { flushing: &["time_", "binary_", "varbinary_"], truncate: false, own_statements: false };
 
 pub(crate) async fn mysql_through_debezium(stack: &Sources) {
     let name = "t_mysql_debezium";
@@ -36,12 +39,20 @@ pub(crate) async fn mysql_through_debezium(stack: &Sources) {
 pub(crate) async fn mariadb_through_debezium(stack: &Sources) {
     let name = "t_mariadb_debezium";
     let (database, url) = stack.database(&stack.mariadb, name, &tables()).await;
-    follow(stack, name, (database, url), "debezium", debezium(MARIADB, name), &DEBEZIUM).await;
+    follow(
+        stack,
+        name,
+        (database, url),
+        "debezium",
+        debezium(MARIADB, name),
+        &Way { own_statements: true, ..DEBEZIUM },
+    )
+    .await;
 }
 
 pub(crate) async fn mariadb_through_maxwell(stack: &Sources) {
     let name = "t_mariadb_maxwell";
-    let (database, url) = stack.database(&stack.mariadb, name, &tables()).await;
+    let (database, url) = stack.database(&stack.maxwells_mariadb, name, &tables()).await;
     let topics = vec![MAXWELL_DDL.to_owned(), format!("maxwell.{name}")];
     follow(stack, name, (database, url), "maxwell", topics, &MAXWELL).await;
 }
@@ -92,6 +103,9 @@ async fn follow(
     let mut cluster = Cluster::start_on_topics(stack, name, &url, format, &topics, 2, &catalog(name)).await;
     key_types(&database, &cluster, way).await;
     rows(&database, &cluster).await;
+    if way.own_statements {
+        own_statements(&database, &cluster).await;
+    }
     statements(&database, &cluster, way).await;
 
     // All of it was understood, and a restart goes on where the offsets say.
@@ -207,4 +221,41 @@ async fn statements(database: &MySqlPool, cluster: &Cluster, way: &Way) {
         Ok(())
     })
     .await;
+}
+
+/// What only `MariaDB` understands, and tools for it write.
+async fn own_statements(database: &MySqlPool, cluster: &Cluster) {
+    let users = "id BIGINT UNSIGNED PRIMARY KEY, name VARCHAR(50) NOT NULL, email VARCHAR(100) COLLATE utf8mb4_bin NOT NULL";
+    let changes = [
+        ("set statement", vec!["SET STATEMENT max_statement_time = 5 FOR UPDATE users SET name = 'set statement' WHERE id = 1".to_owned()]),
+        ("if exists", vec!["ALTER TABLE IF EXISTS users DROP COLUMN IF EXISTS nothing, DROP COLUMN name, ADD COLUMN IF NOT EXISTS note INT, ADD COLUMN name VARCHAR(50) NOT NULL DEFAULT 'if exists'".to_owned()]),
+        ("wait", vec!["ALTER TABLE users WAIT 5 DROP COLUMN name, ADD COLUMN name VARCHAR(50) NOT NULL DEFAULT 'wait'".to_owned()]),
+        ("renamed", vec![
+            format!("CREATE OR REPLACE TABLE users_new ({users})"),
+            "INSERT INTO users_new SELECT id, 'renamed', email FROM users".to_owned(),
+            "RENAME TABLES users WAIT 5 TO users_old, users_new NOWAIT TO users".to_owned(),
+            "DROP TABLE IF EXISTS users_old WAIT 5".to_owned(),
+        ]),
+        ("set rename", vec![
+            format!("CREATE TABLE users_new ({users})"),
+            "REPLACE INTO users_new SELECT id, 'set rename', email FROM users".to_owned(),
+            "SET STATEMENT lock_wait_timeout = 5 FOR RENAME TABLE users TO users_old, users_new TO users".to_owned(),
+            "DROP TABLE users_old".to_owned(),
+        ]),
+        ("replaced", vec![
+            format!("CREATE OR REPLACE TABLE users ({users})"),
+            "INSERT INTO users VALUES (1, 'replaced', 'ada@example.org') RETURNING id".to_owned(),
+        ]),
+        ("selected", vec![format!("CREATE OR REPLACE TABLE users ({users}) AS SELECT 1 AS id, 'selected' AS name, 'ada@example.org' AS email")]),
+    ];
+    for (name, run) in changes {
+        cached(cluster, "user:1").await;
+        for statement in run {
+            sqlx::raw_sql(sqlx::AssertSqlSafe(statement.clone()))
+                .execute(database)
+                .await
+                .unwrap_or_else(|error| panic!("{statement}: {error}"));
+        }
+        cluster.until_everywhere("user:1", &user(1, name, "ada@example.org")).await;
+    }
 }
