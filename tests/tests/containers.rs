@@ -137,7 +137,7 @@ fn main() -> ExitCode {
         let (runtime, others) = (Arc::clone(&runtime), Arc::clone(&others));
         trials.push(Trial::test(name, move || {
             runtime.block_on(async {
-                test(others.get_or_init(|| Box::pin(Sources::start("sources"))).await).await
+                test(others.get_or_init(|| Box::pin(Sources::start("sources"))).await).await;
             });
             Ok(())
         }));
