@@ -7,7 +7,7 @@
 #   ./test.sh model         the freshness protocol, searched exhaustively; FRESHLINE_MODEL=large or traces: more of it, its traces
 #   ./test.sh simulation    the freshness protocol on simulated machines: 2000 seeds, or FRESHLINE_SEEDS
 #   ./test.sh api           the HTTP API against its own document, by schemathesis (FRESHLINE_API_EXAMPLES=1000: more of it)
-#   ./test.sh containers    tests against real MySQL, Canal, Kafka and etcd in containers
+#   ./test.sh containers    tests against real MySQL, MariaDB, Canal, Debezium, Maxwell, Kafka and etcd in containers
 #   ./test.sh clients       real Redis clients in five languages against the embedded stack
 #   ./test.sh deploy        the compose files of deploy/, brought up, broken and ended (takes the demo's ports)
 #   ./test.sh chaos         real processes broken on purpose under load, for two minutes (FRESHLINE_CHAOS=30m: longer)
@@ -143,9 +143,12 @@ api() {
     unset FRESHLINE_API
 }
 
-on_containers() { # NAME TARGETS...: runs test targets that need an engine and our binaries
+on_containers() { # IMAGES NAME TARGETS...: runs test targets that need an engine, these images and our binaries
+    local images
+    read -ra images <<<"$1"
+    shift
     step "container engine" deploy/images/engine.sh || return
-    step "container images" deploy/images/build.sh mysql kafka canal etcd || return
+    step "container images" deploy/images/build.sh "${images[@]}" || return
     export FRESHLINE_CONTAINERS=required
     # The same selection of packages as for the unit tests, so that nothing is built twice; the binaries come with it.
     cargo test --locked --workspace --no-run --quiet || { steps_failed=$((steps_failed + 1)); return; }
@@ -155,7 +158,7 @@ on_containers() { # NAME TARGETS...: runs test targets that need an engine and o
 }
 
 containers() {
-    on_containers "container tests" --workspace --test containers --test mysql --test switchover
+    on_containers "mysql mariadb kafka canal debezium maxwell etcd" "container tests" --workspace --test containers --test mysql --test switchover
 }
 
 clients() {
@@ -179,7 +182,7 @@ deployments() {
 }
 
 chaos() {
-    on_containers "chaos" --workspace --test chaos
+    on_containers "mysql kafka canal etcd" "chaos" --workspace --test chaos
 }
 
 started=$SECONDS

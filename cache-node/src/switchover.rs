@@ -15,6 +15,8 @@ use crate::node::Node;
 /// The pause before a node that has not flushed is asked again, at first and at most.
 const RETRY: Duration = Duration::from_millis(200);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
+/// The least time from one flush to the next.
+const PACE: Duration = Duration::from_secs(1);
 
 impl Node {
     /// Raises the quarantine to what the server needs now; whether it was raised. Called before the node holds slots, and by
@@ -59,6 +61,8 @@ impl Node {
             if self.heed_visibility() || another {
                 self.flush_all_here("the database's server");
                 self.flush_wanted.notify_one();
+                // Servers that take turns do so at any rate; what comes meanwhile is seen afterwards.
+                sleep(PACE).await;
             }
             let wanted = self.config.quarantine.saturating_add(now.unseen_for);
             let before = self.gate.quarantine();

@@ -16,7 +16,7 @@ set +a
 
 cache=${FRESHLINE_CACHE:-$HOME/.cache/freshline}
 label=freshline.recipe
-all=(base jre mysql etcd kafka canal prometheus)
+all=(base jre mysql mariadb etcd kafka canal debezium maxwell prometheus)
 
 say() { echo "build.sh: $*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -66,10 +66,20 @@ root() {
     rm -rf "$work"
 }
 
+# versions <name>: the lines of versions.env that an image depends on, so that another's new version does not rebuild it.
+versions() {
+    local of='KAFKA|CANAL'
+    case $1 in
+        debezium) of='KAFKA|DEBEZIUM[A-Z_]*' ;;
+        maxwell) of='MAXWELL[A-Z_]*' ;;
+    esac
+    grep -E "^($of)_VERSION=" "$here/versions.env"
+}
+
 # image <name> <image> <parent build argument> <parent image> [extra folder to copy into the context]
 image() {
     local name=$1 image=$2 arg=$3 parent=$4 extra=${5:-} hash context
-    hash=$(hash_of "$(recipe_of "$parent")" "$here/$name" "$(grep -E '^[A-Z_]*VERSION=' "$here/versions.env")")
+    hash=$(hash_of "$(recipe_of "$parent")" "$here/$name" "$(versions "$name")")
     if [ "$(recipe_of "$image")" = "$hash" ]; then
         say "$image is up to date"
         return
@@ -91,15 +101,26 @@ image() {
 jars() {
     need mvn maven
     mvn -q -B -f "$1/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$1/lib" \
-        -Dkafka.version="$KAFKA_VERSION" -Dcanal.version="$CANAL_VERSION" ||
+        -Dkafka.version="$KAFKA_VERSION" -Dcanal.version="$CANAL_VERSION" \
+        -Ddebezium.mysql.version="$DEBEZIUM_MYSQL_VERSION" -Ddebezium.mariadb.version="$DEBEZIUM_MARIADB_VERSION" \
+        -Dmaxwell.version="$MAXWELL_VERSION" -Dmaxwell.kafka.version="$MAXWELL_KAFKA_VERSION" ||
         fail "Maven could not fetch the jars of $1/pom.xml"
 }
 
-canal_jars() {
+# compiled <context>: the same, and src/ compiled into classes/.
+compiled() {
     jars "$1"
     need javac openjdk-17-jdk-headless
     mkdir -p "$1/classes"
     javac -nowarn --release 17 -cp "$1/lib/*" -d "$1/classes" "$1"/src/*.java
+}
+
+# Connect's own jars, and each connector's in a folder of its own: Connect loads each apart, so their versions may differ.
+debezium_jars() {
+    local part
+    for part in connect mysql mariadb; do jars "$1/$part"; done
+    # What the worker brings itself is no part of a plugin.
+    rm -f "$1"/{mysql,mariadb}/lib/{connect-api,connect-json,kafka-clients,slf4j-api}-*.jar
 }
 
 build() {
@@ -107,7 +128,10 @@ build() {
         base) root bookworm freshline/root:bookworm && image base "$FRESHLINE_BASE_IMAGE" ROOT freshline/root:bookworm ;;
         jre) build base && image jre "$FRESHLINE_JRE_IMAGE" BASE "$FRESHLINE_BASE_IMAGE" ;;
         kafka) build jre && image kafka "$FRESHLINE_KAFKA_IMAGE" JRE "$FRESHLINE_JRE_IMAGE" jars ;;
-        canal) build jre && image canal "$FRESHLINE_CANAL_IMAGE" JRE "$FRESHLINE_JRE_IMAGE" canal_jars ;;
+        canal) build jre && image canal "$FRESHLINE_CANAL_IMAGE" JRE "$FRESHLINE_JRE_IMAGE" compiled ;;
+        debezium) build jre && image debezium "$FRESHLINE_DEBEZIUM_IMAGE" JRE "$FRESHLINE_JRE_IMAGE" debezium_jars ;;
+        maxwell) build jre && image maxwell "$FRESHLINE_MAXWELL_IMAGE" JRE "$FRESHLINE_JRE_IMAGE" compiled ;;
+        mariadb) build base && image mariadb "$FRESHLINE_MARIADB_IMAGE" BASE "$FRESHLINE_BASE_IMAGE" ;;
         mysql) root sid "$FRESHLINE_SID_IMAGE" && image mysql "$FRESHLINE_MYSQL_IMAGE" SID "$FRESHLINE_SID_IMAGE" ;;
         etcd) root sid "$FRESHLINE_SID_IMAGE" && image etcd "$FRESHLINE_ETCD_IMAGE" SID "$FRESHLINE_SID_IMAGE" ;;
         prometheus) root sid "$FRESHLINE_SID_IMAGE" && image prometheus "$FRESHLINE_PROMETHEUS_IMAGE" SID "$FRESHLINE_SID_IMAGE" ;;

@@ -10,7 +10,9 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{node::Node, port::free_port, process::Process, small::Small, stack::Stack, wait};
+use crate::{
+    node::Node, port::free_port, process::Process, small::Small, sources::Sources, stack::Stack, wait,
+};
 
 /// How long a change may take from MySQL to every node in a test on a loaded machine.
 pub const DELIVERED: Duration = Duration::from_secs(30);
@@ -119,6 +121,32 @@ impl Cluster {
     /// Starts nodes and a sync service that reads the binlog itself.
     pub async fn start_on_binlog(stack: &Small, name: &str, nodes: usize, catalog: &str) -> Cluster {
         let mut cluster = Cluster::on_binlog(stack, name, catalog);
+        for _ in 0..nodes {
+            cluster.add_node().await;
+        }
+        cluster.start_sync().await;
+        cluster.settled().await;
+        cluster
+    }
+
+    /// Starts nodes on `database`, a URL, and a sync service that follows `topics`, which are of one table or of statements each.
+    pub async fn start_on_topics(
+        stack: &Sources,
+        name: &str,
+        database: &str,
+        format: &str,
+        topics: &[String],
+        nodes: usize,
+        catalog: &str,
+    ) -> Cluster {
+        let source = format!(
+            "[source.kafka]\nbrokers = \"{brokers}\"\ntopics = {topics:?}\nformat = \"{format}\"\ngroup = \"{name}\"\n\
+             dead_letter_topic = \"{name}.dead\"\n",
+            brokers = stack.brokers(),
+        );
+        let partitions = crate::stack::PARTITIONS * i32::try_from(topics.len()).expect("few topics");
+        let mut cluster =
+            Cluster::with_source(name, &stack.etcd_url(), database, &source, partitions, catalog);
         for _ in 0..nodes {
             cluster.add_node().await;
         }

@@ -11,6 +11,13 @@ pub const CANAL: &str = "FRESHLINE_CANAL_IMAGE";
 /// etcd.
 pub const ETCD: &str = "FRESHLINE_ETCD_IMAGE";
 
+/// `MariaDB`.
+pub const MARIADB: &str = "FRESHLINE_MARIADB_IMAGE";
+/// Kafka Connect with Debezium's connectors.
+pub const DEBEZIUM: &str = "FRESHLINE_DEBEZIUM_IMAGE";
+/// Maxwell.
+pub const MAXWELL: &str = "FRESHLINE_MAXWELL_IMAGE";
+
 const VERSIONS: &str = include_str!("../../deploy/images/versions.env");
 
 /// The image of one of the servers above.

@@ -17,7 +17,7 @@ use crate::{images, server::Server, wait};
 /// Partitions of each topic: enough that a key-changing UPDATE moves between them.
 pub const PARTITIONS: i32 = 3;
 /// How long a server may take to answer after its container has started.
-const READY: Duration = Duration::from_mins(1);
+pub(crate) const READY: Duration = Duration::from_mins(1);
 
 /// One of each server.
 ///
@@ -127,36 +127,12 @@ impl Stack {
 
     /// Makes a topic.
     pub async fn topic(&self, name: &str) {
-        let admin: AdminClient<DefaultClientContext> =
-            ClientConfig::new().set("bootstrap.servers", self.brokers()).create().expect("an admin client");
-        let topic = NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(1));
-        let (result, _) = wait::until("Kafka to make a topic", READY, async || {
-            admin
-                .create_topics(
-                    [&topic],
-                    &AdminOptions::new().operation_timeout(Some(Duration::from_secs(10))),
-                )
-                .await
-        })
-        .await;
-        for topic in result {
-            if let Err((topic, error)) = topic {
-                assert_eq!(error, rdkafka::types::RDKafkaErrorCode::TopicAlreadyExists, "make topic {topic}");
-            }
-        }
+        make_topic(&self.brokers(), name).await;
     }
 
     /// A consumer that reads a topic from its beginning.
     pub fn consumer(&self, topic: &str) -> BaseConsumer {
-        let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", self.brokers())
-            .set("group.id", format!("reader-of-{topic}"))
-            .set("auto.offset.reset", "earliest")
-            .set("enable.auto.commit", "false")
-            .create()
-            .expect("a consumer");
-        consumer.subscribe(&[topic]).expect("a subscription");
-        consumer
+        reader(&self.brokers(), topic)
     }
 
     /// Canal starts at the end of the binlog, some time after its process has: write rows until one comes out at the other side.
@@ -164,21 +140,55 @@ impl Stack {
         let marker =
             self.database("t_marker", &["CREATE TABLE marks (id BIGINT AUTO_INCREMENT PRIMARY KEY)"]).await;
         let consumer = self.consumer("t_marker");
-        wait::until("a marker row to come through Canal", READY, async || {
-            sqlx::query("INSERT INTO marks () VALUES ()")
-                .execute(&marker)
-                .await
-                .map_err(|error| error.to_string())?;
-            match tokio::task::block_in_place(|| consumer.poll(Duration::from_millis(200))) {
-                Some(Ok(message)) if message.payload().is_some_and(|payload| payload.starts_with(b"{")) => {
-                    Ok(())
-                }
-                Some(Err(error)) => Err(error.to_string()),
-                _ => Err("no message".to_owned()),
-            }
-        })
-        .await;
+        marked(&marker, &consumer, "Canal").await;
     }
+}
+
+/// Writes rows into `marks` until one comes out of `consumer`.
+pub(crate) async fn marked(database: &MySqlPool, consumer: &BaseConsumer, through: &str) {
+    wait::until(&format!("a marker row to come through {through}"), READY, async || {
+        sqlx::query("INSERT INTO marks () VALUES ()")
+            .execute(database)
+            .await
+            .map_err(|error| error.to_string())?;
+        match tokio::task::block_in_place(|| consumer.poll(Duration::from_millis(200))) {
+            Some(Ok(message)) if message.payload().is_some_and(|payload| payload.starts_with(b"{")) => Ok(()),
+            Some(Err(error)) => Err(error.to_string()),
+            _ => Err("no message".to_owned()),
+        }
+    })
+    .await;
+}
+
+/// Makes a topic of [`PARTITIONS`] partitions.
+pub(crate) async fn make_topic(brokers: &str, name: &str) {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", brokers).create().expect("an admin client");
+    let topic = NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(1));
+    let (result, _) = wait::until("Kafka to make a topic", READY, async || {
+        admin
+            .create_topics([&topic], &AdminOptions::new().operation_timeout(Some(Duration::from_secs(10))))
+            .await
+    })
+    .await;
+    for topic in result {
+        if let Err((topic, error)) = topic {
+            assert_eq!(error, rdkafka::types::RDKafkaErrorCode::TopicAlreadyExists, "make topic {topic}");
+        }
+    }
+}
+
+/// A consumer that reads a topic from its beginning.
+pub(crate) fn reader(brokers: &str, topic: &str) -> BaseConsumer {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", format!("reader-of-{topic}"))
+        .set("auto.offset.reset", "earliest")
+        .set("enable.auto.commit", "false")
+        .create()
+        .expect("a consumer");
+    consumer.subscribe(&[topic]).expect("a subscription");
+    consumer
 }
 
 /// Makes a database on the MySQL of this port, and runs `statements` in it.

@@ -9,6 +9,7 @@ use libtest_mimic::{Arguments, Trial};
 use tests::{
     engine::{self, Engine},
     small::Small,
+    sources::Sources,
     stack::Stack,
 };
 use tokio::{runtime::Runtime, sync::OnceCell};
@@ -37,10 +38,13 @@ mod membership;
 mod outages;
 #[path = "containers/shop.rs"]
 mod shop;
+#[path = "containers/sources.rs"]
+mod sources;
 #[path = "containers/verify.rs"]
 mod verify;
 
 type SmallTest = for<'a> fn(&'a Small) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+type SourcesTest = for<'a> fn(&'a Sources) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 type Test = for<'a> fn(&'a Stack) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// Makes `Vec<(name, Test)>` of async functions that take a stack.
@@ -103,6 +107,12 @@ fn main() -> ExitCode {
         binlog::dropped_connections_and_compressed_transactions,
         key_types::every_type_that_may_be_a_key_part_in_the_binlog,
     ];
+    // Share MySQL, MariaDB, Debezium, Maxwell and Kafka.
+    let other = tests![SourcesTest:
+        sources::mysql_through_debezium,
+        sources::mariadb_through_debezium,
+        sources::mariadb_through_maxwell,
+    ];
 
     let skip = match engine::find() {
         Engine::Present => None,
@@ -123,6 +133,16 @@ fn main() -> ExitCode {
         let (runtime, shared) = (Arc::clone(&runtime), Arc::clone(&shared));
         trials.push(Trial::test(name, move || {
             runtime.block_on(async { test(shared.get_or_init(|| Stack::start("shared")).await).await });
+            Ok(())
+        }));
+    }
+    let others = Arc::new(OnceCell::new());
+    for (name, test) in other {
+        let (runtime, others) = (Arc::clone(&runtime), Arc::clone(&others));
+        trials.push(Trial::test(name, move || {
+            runtime.block_on(async {
+                test(others.get_or_init(|| Box::pin(Sources::start("sources"))).await).await;
+            });
             Ok(())
         }));
     }
@@ -152,9 +172,8 @@ fn main() -> ExitCode {
 
     let conclusion = libtest_mimic::run(&arguments, trials);
     // Containers are removed when their handles are dropped, which needs the runtime.
-    if let Some(shared) = Arc::into_inner(shared) {
-        let _entered = runtime.enter();
-        drop(shared);
-    }
+    let _entered = runtime.enter();
+    drop(Arc::into_inner(shared));
+    drop(Arc::into_inner(others));
     conclusion.exit_code()
 }

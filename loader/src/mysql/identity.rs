@@ -68,6 +68,8 @@ struct Seen {
 pub(crate) enum Look {
     /// It is as before. `keep`: whether what is read there may be kept.
     Same { keep: bool },
+    /// It is one of several that take turns. What is read on either counts for its reader; what was kept may be old.
+    Turned { keep: bool },
     /// What was read shortly before may be old: here a server that takes no writes any more, or another server than before.
     Switched { keep: bool },
 }
@@ -94,7 +96,12 @@ impl Servers {
             oldest.and_then(|oldest| self.seen.remove(&oldest));
         }
         self.current = Some(who.id.clone());
-        if switched { Look::Switched { keep: !demoted } } else { Look::Same { keep: !demoted } }
+        let keep = !demoted;
+        match (switched, another) {
+            (true, _) => Look::Switched { keep },
+            (false, true) => Look::Turned { keep },
+            (false, false) => Look::Same { keep },
+        }
     }
 
     /// What a person should know; `None` if nothing.
@@ -109,7 +116,7 @@ impl Servers {
         self.several.then(|| {
             format!(
                 "database.url leads to several servers at a time ({} and others): what one of them has not applied yet is read there as \
-                 old, and kept; let it lead to the primary alone, or set node.quarantine above their worst lag",
+                 old, so all groups are flushed at each turn; let it lead to the primary alone",
                 self.seen.keys().take(2).cloned().collect::<Vec<_>>().join(", ")
             )
         })
@@ -126,6 +133,7 @@ mod tests {
 
     const SAME: Look = Look::Same { keep: true };
     const SWITCHED: Look = Look::Switched { keep: true };
+    const TURNED: Look = Look::Turned { keep: true };
 
     #[test]
     fn a_primary_that_becomes_read_only_is_left_and_nothing_of_it_is_kept() {
@@ -167,13 +175,18 @@ mod tests {
         assert_eq!(servers.warning(), None);
         assert_eq!(servers.look(&who("b", false), now + 3 * TURNS), SWITCHED);
         assert_eq!(servers.look(&who("a", false), now + 3 * TURNS), SWITCHED, "a step back at once");
-        assert_eq!(servers.look(&who("b", false), now + 3 * TURNS), SAME, "a proxy that spreads");
-        assert_eq!(servers.look(&who("a", false), now + 3 * TURNS), SAME);
-        assert!(servers.warning().unwrap().contains("several servers at a time"), "{servers:?}");
+        assert_eq!(servers.look(&who("b", false), now + 3 * TURNS), TURNED, "a proxy that spreads");
         assert_eq!(servers.look(&who("b", false), now + 3 * TURNS), SAME);
+        assert_eq!(
+            servers.look(&who("a", false), now + 3 * TURNS),
+            TURNED,
+            "or a third switch within a minute"
+        );
+        assert!(servers.warning().unwrap().contains("several servers at a time"), "{servers:?}");
+        assert_eq!(servers.look(&who("b", false), now + 3 * TURNS), TURNED);
         assert_eq!(servers.look(&who("c", false), now + 3 * TURNS), SWITCHED, "a third");
         assert_eq!(servers.look(&who("b", true), now + 3 * TURNS), Look::Switched { keep: false });
-        assert_eq!(servers.look(&who("a", false), now + 3 * TURNS), SAME);
+        assert_eq!(servers.look(&who("a", false), now + 3 * TURNS), TURNED);
         for passed in 4..6 {
             assert_eq!(servers.look(&who("a", false), now + passed * TURNS), SAME);
         }

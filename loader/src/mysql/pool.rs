@@ -211,7 +211,12 @@ impl Pool {
             self.server.send_modify(|server| server.switches += 1);
             return (look, Age { generation, switches });
         }
-        (look, state.age())
+        let age = state.age();
+        drop(state);
+        if let Look::Turned { .. } = look {
+            self.server.send_modify(|server| server.switches += 1);
+        }
+        (look, age)
     }
 
     /// Closes all idle connections, after one of them turned out to be dead.
@@ -272,7 +277,7 @@ impl Pool {
         let born = Instant::now();
         let who = identity::ask(&mut connection).await?;
         let (look, age) = self.saw(&who);
-        let (Look::Same { keep } | Look::Switched { keep }) = look;
+        let (Look::Same { keep } | Look::Turned { keep } | Look::Switched { keep }) = look;
         Ok((connection, Known { born, verified: born, keep }, age))
     }
 
@@ -428,7 +433,7 @@ impl Lease {
             };
             self.known.verified = asked;
             match pool.saw(&who) {
-                (Look::Same { keep }, _) => self.known.keep = keep,
+                (Look::Same { keep } | Look::Turned { keep }, _) => self.known.keep = keep,
                 (Look::Switched { .. }, _) => return Finished::Void,
             }
         }

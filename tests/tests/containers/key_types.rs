@@ -9,12 +9,12 @@ use tests::{cluster::Cluster, small::Small, stack::Stack};
 use crate::shop::sql;
 
 /// A column type, the type of the key's parameter, a value in SQL, and the part of the key that stands for it.
-struct Case {
-    name: &'static str,
-    column: &'static str,
-    parameter: &'static str,
-    value: &'static str,
-    part: &'static str,
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) column: &'static str,
+    pub(crate) parameter: &'static str,
+    pub(crate) value: &'static str,
+    pub(crate) part: &'static str,
 }
 
 const fn case(
@@ -27,7 +27,7 @@ const fn case(
     Case { name, column, parameter, value, part }
 }
 
-const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case] = &[
     case("tiny", "TINYINT", "i64", "-128", "-128"),
     case("utiny", "TINYINT UNSIGNED", "u64", "255", "255"),
     case("small", "SMALLINT", "i64", "-32768", "-32768"),

@@ -1,0 +1,8 @@
+SET sql_log_bin=0;
+CREATE DATABASE IF NOT EXISTS app;
+ALTER USER 'root'@'localhost' IDENTIFIED BY 'rootpw';
+CREATE USER IF NOT EXISTS 'root'@'%' IDENTIFIED BY 'rootpw';
+GRANT ALL ON *.* TO 'root'@'%' WITH GRANT OPTION;
+CREATE USER IF NOT EXISTS 'canal'@'%' IDENTIFIED BY 'canal';
+GRANT SELECT, REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO 'canal'@'%';
+SET sql_log_bin=1;
