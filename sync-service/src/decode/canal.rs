@@ -74,13 +74,16 @@ pub(super) fn decode<'a>(
         None => Meaning::Nothing(Idle::NoRowsTouched),
     };
     let sql = text(envelope.sql.as_ref());
-    let meaning = if op.is_some() && envelope.data != Shape::Rows && !sql.trim().is_empty() {
+    // A list without rows tells as little as none.
+    let data =
+        if scratch.data.len() == 0 && envelope.data == Shape::Rows { Shape::Null } else { envelope.data };
+    let meaning = if op.is_some() && data != Shape::Rows && !sql.trim().is_empty() {
         // A statement, which may change rows of other tables than the one that the message names.
         whole(ddl::message(&kind, &database, &table, sql))
     } else if let Some(op) = op {
         if table.is_empty() || (database.is_empty() && rules.is_none()) {
             // Of a topic whose messages have rows, it can be said.
-            let remedy = match envelope.data {
+            let remedy = match data {
                 Shape::Rows => "its rows can't be mapped to keys; say whose they are in source.kafka.tables",
                 Shape::Absent | Shape::Null => {
                     "it has neither rows nor the text of a statement; set binlog_format=ROW on the server"
@@ -88,7 +91,7 @@ pub(super) fn decode<'a>(
             };
             return Err(undecodable(format!("message names no database and table, and {remedy}")));
         }
-        match (rules, envelope.data) {
+        match (rules, data) {
             (None, _) => Meaning::Nothing(Idle::NoRules),
             (Some(_), Shape::Absent | Shape::Null) => {
                 whole((Some(Concerned::table(&database, &table)), Reason::Statement))
@@ -158,7 +161,9 @@ fn read<'a>(
         Err(error) => {
             // What stands before the break is trusted only if it is all of the name.
             let (database, table) = (text(envelope.database.as_ref()), text(envelope.table.as_ref()));
-            let told = !database.is_empty() && !table.is_empty();
+            // What comes after a whole message may be of any table.
+            let more = error.to_string().starts_with("trailing characters");
+            let told = !database.is_empty() && !table.is_empty() && !more;
             let table = told.then(|| (database.to_owned(), table.to_owned()));
             Err(Undecodable { reason: format!("message is not valid json: {error}"), table })
         }

@@ -281,6 +281,19 @@ fn messages_of_other_programs_are_told_by_their_form() {
 }
 
 #[test]
+fn a_list_without_rows_tells_as_little_as_none() {
+    for data in ["[]", "null"] {
+        let of = |sql: &str| {
+            format!(
+                r#"{{"data":{data},"database":"app","table":"c","type":"UPDATE","isDdl":false,"sql":"{sql}"}}"#
+            )
+        };
+        check(&of(""), &[], &["child"]);
+        check(&of("UPDATE c, p SET c.a = 1, p.a = 2"), &[], &["child", "parent"]);
+    }
+}
+
+#[test]
 fn a_message_without_a_value_is_undecodable() {
     let offsets = Offsets::new();
     let mut builder = BatchBuilder::default();
@@ -332,6 +345,13 @@ fn an_undecodable_message_flushes_its_table_or_everything() {
         "not valid json",
         Some("app.c"),
         &["child"],
+    );
+    // What comes after a whole message may be of any table.
+    check_letter(
+        r#"{"data":[{"id":"1"}],"database":"app","table":"c","type":"INSERT"}{"data":[{"id":"1"}],"database":"app","table":"p","type":"INSERT"}"#,
+        "not valid json",
+        None,
+        &ALL,
     );
     check_letter(
         r#"{"data":{"id":1},"database":"app","table":"c","type":"INSERT"}"#,
