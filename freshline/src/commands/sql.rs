@@ -29,6 +29,19 @@ pub(crate) async fn sql(sql: &str, dir: Option<&Path>, output: &Output) -> anyho
         }
     }
     drop(results);
+    let stray: Vec<String> = sqlx::query_scalar(
+        "SELECT name FROM main.sqlite_master WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap_or_default();
+    if let Some(name) = stray.first() {
+        // Names that exist mean the database's; a new one has none to mean.
+        let schema = &state.schema;
+        anyhow::bail!(
+            "run the statement: {name} was made in a scratch database that is gone now; write {schema}.{name} to make it in {schema}"
+        );
+    }
     let columns: Vec<String> = rows
         .first()
         .map(|row| row.columns().iter().map(|c| c.name().to_owned()).collect())

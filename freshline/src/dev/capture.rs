@@ -3,7 +3,7 @@
 //! SQLite has no binlog, and its update hook sees only its own process. Triggers are part of the file, so a change is
 //! noted whoever makes it: a node, `freshline sql`, or a `sqlite3` shell. The notes and the change commit together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 
@@ -95,13 +95,14 @@ pub(crate) async fn tables(connection: &mut SqliteConnection) -> sqlx::Result<BT
     Ok(tables)
 }
 
-/// Makes the file's triggers those that `tables` need, and returns whether anything had to be changed.
+/// Makes the file's triggers those that `tables` need, and returns the tables that were without all of theirs: what was written to them
+/// meanwhile is not noted. *A table is renamed, and another one takes its name: the triggers went with the first.*
 ///
 /// Runs in one transaction. Cancel safe: an unfinished one is rolled back.
 pub(crate) async fn install(
     connection: &mut SqliteConnection,
     tables: &BTreeMap<String, Table>,
-) -> sqlx::Result<bool> {
+) -> sqlx::Result<BTreeSet<String>> {
     let wanted: BTreeMap<String, String> = tables.values().flat_map(triggers).collect();
     let present: BTreeMap<String, String> = sqlx::query_as::<_, (String, String)>(
         "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND name LIKE '\\_freshline\\_%' ESCAPE '\\'",
@@ -111,8 +112,10 @@ pub(crate) async fn install(
     .into_iter()
     .collect();
     if present == wanted {
-        return Ok(false);
+        return Ok(BTreeSet::new());
     }
+    let lacks = |table: &&Table| triggers(table).iter().any(|(name, sql)| present.get(name) != Some(sql));
+    let uncaptured = tables.values().filter(lacks).map(|table| table.name.clone()).collect();
     let mut script = format!(
         "BEGIN IMMEDIATE; CREATE TABLE IF NOT EXISTS {OUTBOX} (seq INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER, \
          tbl TEXT, op TEXT, before TEXT, after TEXT);"
@@ -136,7 +139,7 @@ pub(crate) async fn install(
         let _ = sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await;
         return Err(error);
     }
-    Ok(true)
+    Ok(uncaptured)
 }
 
 /// The triggers of one table: name and statement.
@@ -246,8 +249,11 @@ mod tests {
         let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
         sqlx::raw_sql(schema).execute(&mut connection).await.unwrap();
         let tables = tables(&mut connection).await.unwrap();
-        assert!(install(&mut connection, &tables).await.unwrap());
-        assert!(!install(&mut connection, &tables).await.unwrap(), "a second time there is nothing to do");
+        assert_eq!(install(&mut connection, &tables).await.unwrap().len(), tables.len());
+        assert!(
+            install(&mut connection, &tables).await.unwrap().is_empty(),
+            "a second time there is nothing to do"
+        );
         connection
     }
 
@@ -324,7 +330,7 @@ mod tests {
         let mut db = database("CREATE TABLE a (id INTEGER PRIMARY KEY)").await;
         run(&mut db, "ALTER TABLE a RENAME TO b").await;
         let found = tables(&mut db).await.unwrap();
-        assert!(install(&mut db, &found).await.unwrap());
+        assert_eq!(install(&mut db, &found).await.unwrap(), BTreeSet::from(["b".to_owned()]));
         run(&mut db, "INSERT INTO b VALUES (1)").await;
         let table: String =
             sqlx::query_scalar("SELECT tbl FROM _freshline_changes").fetch_one(&mut db).await.unwrap();

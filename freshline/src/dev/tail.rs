@@ -195,7 +195,8 @@ impl Tail {
     /// leaves, so that what was written in between is covered by what the message causes.
     async fn follow_schema(&mut self) -> anyhow::Result<()> {
         let tables = capture::tables(&mut self.connection).await.context("read the schema")?;
-        capture::install(&mut self.connection, &tables).await.context("install the capture triggers")?;
+        let uncaptured = capture::install(&mut self.connection, &tables).await;
+        let uncaptured = uncaptured.context("install the capture triggers")?;
         self.schema_version = pragma(&mut self.connection, "PRAGMA schema_version").await?;
         let before = std::mem::replace(&mut self.tables, tables);
         let mut records = Vec::new();
@@ -206,7 +207,8 @@ impl Tail {
         for (name, table) in &self.tables {
             match before.get(name) {
                 None => records.push(self.writer.ddl("CREATE", name, &format!("CREATE TABLE `{name}`"), now)),
-                Some(was) if was != table => {
+                // Also one that is defined as before and is not the same any more.
+                Some(was) if was != table || uncaptured.contains(name) => {
                     records.push(self.writer.ddl("ALTER", name, &format!("ALTER TABLE `{name}`"), now));
                 }
                 Some(_) => {}
@@ -342,10 +344,19 @@ mod tests {
             messages.iter().map(|m| (m["type"].as_str().unwrap(), m["table"].as_str().unwrap())).collect();
         assert!(kinds.contains(&("UPDATE", "users")) && kinds.contains(&("CREATE", "notes")), "{kinds:?}");
 
+        // A table that is dropped and made anew, as it was: what was put in before its triggers were there is told of as an ALTER.
+        sqlx::raw_sql("BEGIN; DROP TABLE notes; CREATE TABLE shop.notes (id INTEGER PRIMARY KEY); COMMIT")
+            .execute(&mut user)
+            .await
+            .unwrap();
+        let address = broker.address().to_owned();
+        let messages = tokio::task::spawn_blocking(move || read(&address, 3)).await.unwrap();
+        assert!(messages.iter().any(|m| m["type"] == "ALTER" && m["table"] == "notes"), "{messages:?}");
+
         // The CREATE left after the new table's triggers were in place.
         sqlx::raw_sql("INSERT INTO notes VALUES (1)").execute(&mut user).await.unwrap();
         let address = broker.address().to_owned();
-        let messages = tokio::task::spawn_blocking(move || read(&address, 3)).await.unwrap();
+        let messages = tokio::task::spawn_blocking(move || read(&address, 4)).await.unwrap();
         assert!(messages.iter().any(|m| m["type"] == "INSERT" && m["data"][0]["id"] == "1"));
 
         stop.cancel();

@@ -76,7 +76,7 @@ pub(super) fn decode<'a>(
     let sql = text(envelope.sql.as_ref());
     // A list without rows tells as little as none.
     let data =
-        if scratch.data.len() == 0 && envelope.data == Shape::Rows { Shape::Null } else { envelope.data };
+        if scratch.data.is_empty() && envelope.data == Shape::Rows { Shape::Null } else { envelope.data };
     let meaning = if op.is_some() && data != Shape::Rows && !sql.trim().is_empty() {
         // A statement, which may change rows of other tables than the one that the message names.
         whole(ddl::message(&kind, &database, &table, sql))
