@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use client::{Ack, Apply};
+use daemon::Paced;
 use futures_util::future;
 use ring::Member;
 use tokio::time::{Instant, timeout};
@@ -199,8 +200,9 @@ impl Node {
                 self.resp.invalidated_group(group.id.0);
                 self.gate.recorder().flushed(group.id.0, origin);
                 self.metrics.flushes.inc();
-                if let Some(untold) = self.told_flushes.due() {
-                    tracing::info!(node = %self.id, group = %group.name, untold, "flushed");
+                let told = self.told_flushes.get(usize::from(group.id.0)).and_then(Paced::due);
+                if let Some(untold) = told {
+                    tracing::info!(node = %self.id, untold, group = %group.name, "flushed");
                 } else {
                     tracing::debug!(node = %self.id, group = %group.name, "flushed");
                 }

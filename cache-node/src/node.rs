@@ -94,8 +94,8 @@ pub struct Node {
     pub(crate) resp: Resp,
     /// Told when all nodes are to flush everything.
     pub(crate) flush_wanted: Notify,
-    /// Who may flush can do so at any rate, and the log is to be read.
-    pub(crate) told_flushes: Paced,
+    /// By group: who may flush can do so at any rate, and the log is to be read.
+    pub(crate) told_flushes: Box<[Paced]>,
     pub(crate) told_unknown: Paced,
     /// Whether the node is to be in the ring.
     pub(crate) wanted: AtomicBool,
@@ -167,6 +167,7 @@ impl Node {
         );
         let own = terms(&config, &parts.catalog, parts.membership.ring().configured_replicas());
         let answering = Answering::new(parts.peers.cluster(), parts.id.as_str());
+        let told_flushes = (0..groups).map(|_| Paced::new(Duration::from_secs(1))).collect();
         let started = Instant::now();
         let node = Arc::new(Self {
             agreement: Agreement::register(own, answering, registry),
@@ -194,7 +195,7 @@ impl Node {
             stop: CancellationToken::new(),
             started,
             flush_wanted: Notify::new(),
-            told_flushes: Paced::new(Duration::from_secs(1)),
+            told_flushes,
             told_unknown: Paced::new(Duration::from_secs(10)),
             wanted: AtomicBool::new(false),
             catching_up: AtomicBool::new(false),
