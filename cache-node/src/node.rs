@@ -167,7 +167,7 @@ impl Node {
         );
         let own = terms(&config, &parts.catalog, parts.membership.ring().configured_replicas());
         let answering = Answering::new(parts.peers.cluster(), parts.id.as_str());
-        let told_flushes = (0..groups).map(|_| Paced::new(Duration::from_secs(1))).collect();
+        let told_flushes = (0..groups).map(|_| Paced::new(10, Duration::from_secs(10))).collect();
         let started = Instant::now();
         let node = Arc::new(Self {
             agreement: Agreement::register(own, answering, registry),
@@ -196,7 +196,7 @@ impl Node {
             started,
             flush_wanted: Notify::new(),
             told_flushes,
-            told_unknown: Paced::new(Duration::from_secs(10)),
+            told_unknown: Paced::new(1, Duration::from_secs(10)),
             wanted: AtomicBool::new(false),
             catching_up: AtomicBool::new(false),
             births: Mutex::new(()),
