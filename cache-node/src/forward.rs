@@ -22,13 +22,16 @@ impl Node {
     ) -> Result<Answer, Error> {
         let Some(owner) = self.owner_elsewhere(ring, key) else { return self.detour(key, options).await };
         match self.peers.get(owner, &key.text, options).await {
-            Ok(answer) => {
-                self.metrics.forwards.inc();
-                self.agreement.heard(Epoch(answer.epoch), ring.epoch());
-                Ok(answer)
-            }
+            Ok(answer) => Ok(self.forwarded(ring, answer)),
             Err(error) => self.forward_failed(ring, owner, key, options, error).await,
         }
+    }
+
+    /// Takes note of an owner's answer.
+    fn forwarded(&self, ring: &Ring, answer: Answer) -> Answer {
+        self.metrics.forwards.inc();
+        self.agreement.heard(Epoch(answer.epoch), ring.epoch());
+        answer
     }
 
     /// Asks one owner for several keys; results carry the keys' places in the request.
@@ -48,10 +51,7 @@ impl Node {
             Ok(results) => {
                 let answered =
                     keys.into_iter().zip(results).map(async |((index, key), result)| match result {
-                        Ok(answer) => {
-                            self.metrics.forwards.inc();
-                            (index, Ok(answer))
-                        }
+                        Ok(answer) => (index, Ok(self.forwarded(ring, answer))),
                         Err(error) => (index, self.forward_failed(ring, owner, &key, options, error).await),
                     });
                 future::join_all(answered).await

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use cache_node::{Hop, Node};
+use cache_node::{Hop, Node, Parts, Server};
 use catalog::Catalog;
 use client::{Apply, Client, Config, Heartbeat, Outcome, Peers};
 use ring::{Epoch, Member, MemberState, Membership as _, NodeId, fixed::Fixed, slot_of};
@@ -259,6 +259,41 @@ async fn a_plan_by_another_list_is_refused_and_said() {
     assert!(peers.apply(&all[0], removal(Epoch(99), "user:1"), WAIT).await.is_err());
     let said = nodes[0].node.warnings().all();
     assert!(said["members"].contains("cluster.members (ids and weights)"), "{said:?}");
+}
+
+/// *A node of a longer list than the others', of which the sync service knows nothing: only what it hears from those that it asks can tell it.*
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_of_another_list_notices_by_a_batch_as_by_a_single_read() {
+    for batch in [false, true] {
+        let stack = Stack::new();
+        let (a, b) = (stack.parts("a"), stack.parts("b"));
+        let members = [a.0.member("a".into(), 1), b.0.member("b".into(), 1)];
+        let start = |(server, mut parts): (Server, Parts), list: &[Member]| {
+            let fixed = Fixed::new(list.to_vec(), 1);
+            parts.registration = Arc::new(fixed.registration(&parts.id).unwrap());
+            parts.membership = Arc::new(fixed);
+            stack.run(server, parts)
+        };
+        let (a, b) = (start(a, &members[..1]), start(b, &members));
+        for node in [&a, &b] {
+            node.readiness.subscribe().wait_for(BTreeMap::is_empty).await.unwrap();
+        }
+        let key = (0..)
+            .map(|id| format!("user:{id}"))
+            .find(|key| b.node.ring().owner(slot_of(key)).unwrap().id == *a.node.id());
+        let key = key.unwrap();
+        stack.database.put(&key, row(&key, 1));
+        if batch {
+            b.node.get_many(&[key], Hop::First).await.unwrap().remove(0).unwrap();
+        } else {
+            b.node.get(&key, Hop::First).await.unwrap();
+        }
+        let said = b.node.warnings().all();
+        assert!(
+            said.get("members").is_some_and(|said| said.contains("of another list of members")),
+            "batch: {batch}, {said:?}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
