@@ -112,7 +112,7 @@ impl Node {
         }
         let all: Vec<String>;
         let groups = if groups.is_empty() {
-            all = self.catalog.groups().iter().map(|group| group.name.to_string()).collect();
+            all = self.all_groups();
             &all
         } else {
             groups
@@ -129,6 +129,11 @@ impl Node {
             }
         }
         Ok(())
+    }
+
+    /// The names of all groups, as a request names them.
+    pub(crate) fn all_groups(&self) -> Vec<String> {
+        self.catalog.groups().iter().map(|group| group.name.to_string()).collect()
     }
 
     /// How often everybody is asked once more, after all have applied: once for each step that a value can travel.

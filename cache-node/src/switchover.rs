@@ -88,7 +88,7 @@ impl Node {
     async fn flush_when_wanted(&self) {
         loop {
             self.flush_wanted.notified().await;
-            let all: Vec<String> = self.catalog.groups().iter().map(|group| group.name.to_string()).collect();
+            let all = self.all_groups();
             // As often as a value can travel: who has flushed may take an old one over from who has not.
             for _ in 0..=self.more_rounds() {
                 self.flush_all_here("the database's server");
@@ -124,7 +124,6 @@ impl Node {
     }
 
     fn flush_all_here(&self, origin: &str) {
-        let all: Vec<String> = self.catalog.groups().iter().map(|group| group.name.to_string()).collect();
-        self.flush_known(&all, &Arc::from(origin));
+        self.flush_known(&self.all_groups(), &Arc::from(origin));
     }
 }
