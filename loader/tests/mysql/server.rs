@@ -1,7 +1,9 @@
 //! The MySQL server of these tests: the one of `FRESHLINE_TEST_MYSQL`, else a container that ends with the test process.
 
 use std::{
+    fs::File,
     io::Write as _,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
         Arc, OnceLock,
@@ -25,6 +27,8 @@ pub(crate) struct Server {
     pub(crate) url: String,
     /// Holds the container's standard input open; the container ends when it closes.
     _container: Option<Child>,
+    /// What the container writes.
+    log: Option<PathBuf>,
 }
 
 /// The server's URL without a database, or `None`, said aloud, where there is neither a server nor a container engine.
@@ -32,7 +36,7 @@ pub(crate) async fn url() -> Option<&'static str> {
     static SERVER: OnceLock<Option<Server>> = OnceLock::new();
     let server = SERVER.get_or_init(|| {
         if let Ok(url) = std::env::var("FRESHLINE_TEST_MYSQL") {
-            return Some(Server { url: url.trim_end_matches('/').to_owned(), _container: None });
+            return Some(Server { url: url.trim_end_matches('/').to_owned(), _container: None, log: None });
         }
         let server = start();
         if server.is_none() {
@@ -44,9 +48,9 @@ pub(crate) async fn url() -> Option<&'static str> {
         }
         server
     });
-    let url = server.as_ref()?.url.as_str();
-    answers(url).await;
-    Some(url)
+    let server = server.as_ref()?;
+    server.answers().await;
+    Some(&server.url)
 }
 
 /// A server of a test's own, whose settings it may change; `None`, said aloud, where there is no container engine.
@@ -59,21 +63,30 @@ pub(crate) async fn own() -> Option<Server> {
         );
         return None;
     };
-    answers(&server.url).await;
+    server.answers().await;
     Some(server)
 }
 
-async fn answers(url: &str) {
-    let options: MySqlConnectOptions = url.parse().unwrap();
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(90);
-    while let Err(error) = options.connect().await {
-        assert!(
-            tokio::time::Instant::now() < deadline,
-            "no MySQL at {}:{}: {error}",
-            options.get_host(),
-            options.get_port()
-        );
-        tokio::time::sleep(Duration::from_millis(100)).await;
+impl Server {
+    async fn answers(&self) {
+        let options: MySqlConnectOptions = self.url.parse().unwrap();
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(90);
+        while let Err(error) = options.connect().await {
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "no MySQL at {}:{}: {error}; its last words:\n{}",
+                options.get_host(),
+                options.get_port(),
+                self.last_words()
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    fn last_words(&self) -> String {
+        let said = self.log.as_ref().and_then(|log| std::fs::read_to_string(log).ok()).unwrap_or_default();
+        let lines: Vec<_> = said.lines().collect();
+        lines[lines.len().saturating_sub(15)..].join("\n")
     }
 }
 
@@ -88,11 +101,13 @@ fn start() -> Option<Server> {
     docker(&["image", "inspect", IMAGE])?;
     let name = format!("freshline-loader-{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
     let script = "mysql-start mysqld & server=$!; cat >/dev/null; kill $server; wait $server";
+    let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.log"));
+    let output = File::create(&log).ok()?;
     let container = Command::new("docker")
         .args(["run", "--rm", "-i", "--name", &name, "-p", "127.0.0.1::3306", IMAGE, "sh", "-c", script])
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stdout(output.try_clone().ok()?)
+        .stderr(output)
         .spawn()
         .ok()?;
     let address = (0..300).find_map(|_| {
@@ -100,7 +115,11 @@ fn start() -> Option<Server> {
         docker(&["port", &name, "3306"]).filter(|address| !address.is_empty())
     });
     let address = address?.lines().next()?.to_owned();
-    Some(Server { url: format!("mysql://root:rootpw@{address}"), _container: Some(container) })
+    Some(Server {
+        url: format!("mysql://root:rootpw@{address}"),
+        _container: Some(container),
+        log: Some(log),
+    })
 }
 
 /// A database of its own with a catalog over it, where `shop.` stands for the database's name.
