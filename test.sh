@@ -13,7 +13,8 @@
 #   ./test.sh chaos         real processes broken on purpose under load, for two minutes (FRESHLINE_CHAOS=30m: longer)
 #
 # As root on Debian it installs missing system packages, a container engine and the local images by itself; elsewhere it says
-# what is missing. Builds and downloads are kept outside the repository, in $FRESHLINE_CACHE (default: ~/.cache/freshline).
+# what is missing. Builds and downloads are kept outside the repository, in $FRESHLINE_CACHE (default: ~/.cache/freshline); a second
+# run, of this checkout or another one, waits for the first. FRESHLINE_TEST_SPACE: GiB that must be free before it begins (20).
 set -uo pipefail
 cd "$(dirname "$0")"
 
@@ -21,16 +22,27 @@ cache=${FRESHLINE_CACHE:-$HOME/.cache/freshline}
 mkdir -p "$cache"
 export FRESHLINE_CACHE=$cache
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
-log=$cache/test.log
-: >"$log"
-
 layer=${1:-all}
 case $layer in all | lint | unit | model | simulation | api | containers | clients | deploy | chaos) ;; *)
-    sed -n '2,16s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,17s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac
 
+# One run at a time, of all checkouts: they share the build folder, the ports of deploy/ and the processors. `--close` keeps what the run
+# leaves behind (the container engine) from holding the lock.
+lock=$cache/test.lock
+if [ "${FRESHLINE_TEST_LOCK:-}" != "$lock" ] && command -v flock >/dev/null; then
+    if ! flock --nonblock "$lock" true; then
+        echo "another ./test.sh runs ($(cat "$lock")): waiting for its end" >&2
+    fi
+    FRESHLINE_TEST_LOCK=$lock exec flock --close "$lock" "./${0##*/}" "$@"
+fi
+echo "process $$ in $PWD, layer $layer" >"$lock"
+log=$cache/test.log
+: >"$log"
+
+space=${FRESHLINE_TEST_SPACE:-20} # GiB
 api_policy=${FRESHLINE_API:-required} # `off` leaves the layer's test out, and it says so
 
 steps_passed=0
@@ -60,6 +72,21 @@ need_build_tools() {
         echo "missing: ${missing[*]}; install them, then run this again" >&2
         return 1
     fi
+}
+
+# Builds, images and containers of a whole run take this much. A full disk shows as databases that don't start.
+need_space() {
+    local free
+    free=$(df -Pk "$cache" | awk 'NR == 2 { print int($4 / 1048576) }')
+    if [ "$free" -lt "$space" ] && [ "$CARGO_TARGET_DIR" = "$cache/target" ]; then
+        echo "$free GiB free, a run takes up to $space: emptying the build folder $CARGO_TARGET_DIR"
+        rm -rf "$CARGO_TARGET_DIR"
+        free=$(df -Pk "$cache" | awk 'NR == 2 { print int($4 / 1048576) }')
+    fi
+    [ "$free" -ge "$space" ] && return 0
+    echo "$free GiB free where $cache is, a run takes up to $space: make room, or set FRESHLINE_CACHE to a folder that has it" \
+        "(FRESHLINE_TEST_SPACE=$free tries all the same)" >&2
+    return 1
 }
 
 # etcd's own binary, for the tests of the membership: unpacked, not installed, so that no service is started on anyone's machine.
@@ -187,7 +214,7 @@ chaos() {
 }
 
 started=$SECONDS
-if need_build_tools; then
+if need_space && need_build_tools; then
     case $layer in
         all) lint; unit; model; simulation; api; containers; clients; deployments; chaos ;;
         deploy) deployments ;;
