@@ -24,7 +24,7 @@ export FRESHLINE_CACHE=$cache
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
 layer=${1:-all}
 case $layer in all | lint | unit | model | simulation | api | containers | clients | deploy | chaos) ;; *)
-    sed -n '2,17s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,17s/^# \{0,1\}//p' "${0##*/}" >&2
     exit 2
     ;;
 esac
