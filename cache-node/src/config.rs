@@ -13,6 +13,9 @@ const MOST_HOT: usize = 512;
 /// The longest lease of a mirror.
 pub(crate) const LONGEST_MIRROR: Duration = Duration::from_secs(10);
 
+/// What a message has room for beside what is not counted.
+const LARGEST_REPLY: u64 = 60 << 20;
+
 /// How a node is run. Every field has a default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -62,6 +65,11 @@ pub struct Config {
     pub max_key: ByteSize,
     /// The largest value that is stored; larger ones are served from the database. Default: 1 MiB.
     pub max_value: ByteSize,
+    /// Bytes of values in one reply to a request of many keys; keys beyond it are left out, and can be asked for again. Default: 32 MiB, at
+    /// most 60 MiB.
+    pub max_reply: ByteSize,
+    /// Bytes of values in all replies that are under way, of many keys or of large values; requests beyond it are refused. Default: 256 MiB.
+    pub reply_memory: ByteSize,
     /// How long after a look-aside miss the value may be set with its token. Default: 60 s.
     #[serde(with = "daemon::config::duration")]
     pub token_ttl: Duration,
@@ -149,6 +157,8 @@ impl Default for Config {
             quarantine: Duration::from_millis(100),
             max_key: ByteSize(1 << 10),
             max_value: ByteSize(1 << 20),
+            max_reply: ByteSize(32 << 20),
+            reply_memory: ByteSize(256 << 20),
             token_ttl: Duration::from_mins(1),
             fenced: Fenced::ReadThrough,
             max_keys: 10_000,
@@ -201,6 +211,21 @@ impl Config {
             bad(
                 "max_value",
                 format!("is {size} bytes, more than half of node.memory; write less, or more there"),
+            );
+        }
+        if !(1..=LARGEST_REPLY).contains(&self.max_reply.0) {
+            bad(
+                "max_reply",
+                format!(
+                    "is {} bytes; write a size up to \"60MiB\": a message has 64 MiB at most",
+                    self.max_reply.0
+                ),
+            );
+        }
+        if self.reply_memory.0 < self.max_reply.0.max(self.max_value.0) {
+            bad(
+                "reply_memory",
+                format!("is {} bytes, less than one reply may take; write more", self.reply_memory.0),
             );
         }
         if !(1..=64 << 10).contains(&self.max_key.0) {

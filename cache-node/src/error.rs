@@ -25,6 +25,20 @@ pub enum Error {
         /// The limit.
         limit: usize,
     },
+    /// The values of other keys of the request have filled its reply.
+    #[error(
+        "the reply is full: one may take {limit} bytes of values (node.max_reply); ask again for this key, with fewer others"
+    )]
+    LeftOut {
+        /// The limit.
+        limit: u64,
+    },
+    /// Replies to other requests take all memory that they may.
+    #[error("replies that are under way take {limit} bytes (node.reply_memory); ask again later")]
+    ReplyMemory {
+        /// The limit.
+        limit: u64,
+    },
     /// Groups that the catalog does not have.
     #[error("no group is called {unknown}; groups are {known}")]
     UnknownGroup {

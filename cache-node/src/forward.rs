@@ -34,36 +34,38 @@ impl Node {
         answer
     }
 
-    /// Asks one owner for several keys; results carry the keys' places in the request.
+    /// Asks one owner for several keys, of `most` bytes of values; results carry the keys and their places in the request.
     pub(crate) async fn forward_many(
         &self,
         ring: &Ring,
         owner: &NodeId,
         keys: Vec<(usize, Key)>,
         options: ReadOptions,
-    ) -> Vec<(usize, Result<Answer, Error>)> {
-        let alone = async |(index, key): (usize, Key)| (index, self.get_key(&key, Hop::First, options).await);
+        most: u64,
+    ) -> Vec<(usize, Key, Result<Answer, Error>)> {
         let Some(owner) = ring.member(owner) else {
-            return future::join_all(keys.into_iter().map(alone)).await;
+            let alone = keys.into_iter().map(async |(index, key)| {
+                let answer = self.get_key(&key, Hop::First, options).await;
+                (index, key, answer)
+            });
+            return future::join_all(alone).await;
         };
         let texts: Vec<String> = keys.iter().map(|(_, key)| key.text.to_string()).collect();
-        match self.peers.get_many(owner, &texts, options).await {
-            Ok(results) => {
-                let answered =
-                    keys.into_iter().zip(results).map(async |((index, key), result)| match result {
-                        Ok(answer) => (index, Ok(self.forwarded(ring, answer))),
-                        Err(error) => (index, self.forward_failed(ring, owner, &key, options, error).await),
-                    });
-                future::join_all(answered).await
-            }
-            Err(error) => {
-                let failed = keys.into_iter().map(async |(index, key)| {
-                    let answer = self.forward_failed(ring, owner, &key, options, error.clone()).await;
-                    (index, answer)
-                });
-                future::join_all(failed).await
-            }
-        }
+        let results = match self.peers.get_many(owner, &texts, options, most).await {
+            Ok(results) => results,
+            Err(error) => keys.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let answered = keys.into_iter().zip(results).map(async |((index, key), result)| {
+            let result = match result {
+                Ok(answer) => Ok(self.forwarded(ring, answer)),
+                Err(error @ client::Error::LeftOut { .. }) => {
+                    Err(Error::Peer { node: owner.id.to_string(), error: Box::new(error) })
+                }
+                Err(error) => self.forward_failed(ring, owner, &key, options, error).await,
+            };
+            (index, key, result)
+        });
+        future::join_all(answered).await
     }
 
     /// The owner of a key, unless it is this node.

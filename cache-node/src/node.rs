@@ -1,7 +1,6 @@
 //! One cache node: answers keys from memory, from the database, or by the owner.
 
 use std::{
-    collections::BTreeMap,
     fmt,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
@@ -10,7 +9,6 @@ use std::{
 use catalog::{Catalog, Key, OnChange};
 use client::{Answer, Outcome, Peers, ReadOptions, identity::Answering};
 use daemon::Paced;
-use futures_util::future;
 use loader::Loader;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
@@ -31,10 +29,11 @@ use crate::{
     metrics::{MirrorMetrics, NodeMetrics},
     mirror::Mirrors,
     recorder::Recorder,
+    replies::Replies,
     resp::Resp,
     slots::Slots,
     stale::graces,
-    store::{Bounds, Keep, Store},
+    store::{Bounds, Store},
     warm::{Reach, Warm},
     watermarks::Watermarks,
 };
@@ -90,6 +89,8 @@ pub struct Node {
     pub(crate) stop: CancellationToken,
     pub(crate) started: Instant,
     pub(crate) seal: Seal,
+    /// The bytes of replies that are under way.
+    pub(crate) replies: Arc<Replies>,
     /// What Redis clients need: who they are, what they hold.
     pub(crate) resp: Resp,
     /// Told when all nodes are to flush everything.
@@ -172,6 +173,7 @@ impl Node {
         let node = Arc::new(Self {
             agreement: Agreement::register(own, answering, registry),
             seal: Seal::new(&parts.id, started),
+            replies: Replies::register(&config, registry),
             resp: Resp::register(&config, registry),
             id: parts.id,
             config,
@@ -244,74 +246,6 @@ impl Node {
     pub async fn get_with(&self, key: &str, hop: Hop, options: ReadOptions) -> Result<Answer, Error> {
         let key = self.resolve(key)?;
         self.get_key(&key, hop, options).await
-    }
-
-    /// Returns the values of many keys, in their order. Keys fail one by one; the whole fails only if there are too many.
-    pub async fn get_many(&self, keys: &[String], hop: Hop) -> Result<Vec<Result<Answer, Error>>, Error> {
-        self.get_many_with(keys, hop, ReadOptions::default()).await
-    }
-
-    /// Like [`get_many`](Self::get_many), read as `options` say.
-    pub async fn get_many_with(
-        &self,
-        keys: &[String],
-        hop: Hop,
-        options: ReadOptions,
-    ) -> Result<Vec<Result<Answer, Error>>, Error> {
-        self.check_count(keys.len())?;
-        let mut results: Vec<Option<Result<Answer, Error>>> = Vec::with_capacity(keys.len());
-        let mut slow = Vec::new();
-        let mut away: BTreeMap<NodeId, Vec<(usize, Key)>> = BTreeMap::new();
-        let ring = self.current_ring();
-        let mut hits = Vec::with_capacity(keys.len());
-        let glance = self.glance();
-        for (index, text) in keys.iter().enumerate() {
-            results.push(None);
-            let key = match self.resolve(text) {
-                Ok(key) => key,
-                Err(error) => {
-                    results[index] = Some(Err(error));
-                    continue;
-                }
-            };
-            let place = place(&key);
-            // Hits are answered at once; only what must wait costs a future.
-            if let Some(fresh) = self.look(glance, &key, place, strictest(&key, options), &mut Keep) {
-                hits.push((index, key, fresh));
-            } else if hop == Hop::First
-                && !self.holds(place)
-                && let Some(owner) = ring.owner(slot_of(&key.text)).filter(|owner| owner.id != self.id)
-            {
-                if let Some(answer) = self.mirror_hit(&ring, &key, place, strictest(&key, options)) {
-                    results[index] = Some(Ok(answer));
-                    continue;
-                }
-                self.passed_on(&ring, &key, place);
-                away.entry(owner.id.clone()).or_default().push((index, key));
-            } else {
-                slow.push((index, key));
-            }
-        }
-        if self.vouches(glance) {
-            let now = Instant::now();
-            for (index, _, fresh) in hits {
-                results[index] = Some(Ok(self.answer_from_memory(fresh, now)));
-            }
-        } else {
-            slow.extend(hits.into_iter().map(|(index, key, _)| (index, key)));
-        }
-        let here = future::join_all(
-            slow.iter().map(|(index, key)| async move { (*index, self.get_key(key, hop, options).await) }),
-        );
-        let there = future::join_all(away.into_iter().map(|(owner, keys)| {
-            let ring = &ring;
-            async move { self.forward_many(ring, &owner, keys, options).await }
-        }));
-        let (here, there) = future::join(here, there).await;
-        for (index, result) in here.into_iter().chain(there.into_iter().flatten()) {
-            results[index] = Some(result);
-        }
-        Ok(results.into_iter().map(|result| result.unwrap_or(Err(Error::Abandoned))).collect())
     }
 
     pub(crate) async fn get_key(&self, key: &Key, hop: Hop, options: ReadOptions) -> Result<Answer, Error> {

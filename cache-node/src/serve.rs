@@ -1,6 +1,7 @@
 //! The node's ports: gRPC for applications, nodes and the sync service; HTTP for people and their tools.
 
 mod grpc;
+mod hold;
 mod hot;
 mod http;
 mod status;

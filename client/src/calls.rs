@@ -68,7 +68,8 @@ impl Client {
     }
 
     /// Returns the values of many keys in their order, each with its own result. Each owner is sent its keys in one request (split at
-    /// [`Config::batch`]), all owners at once; keys that could not be answered are asked again elsewhere.
+    /// [`Config::batch`]), all owners at once; keys that could not be answered are asked again elsewhere, and those that did not fit into a
+    /// node's reply (`node.max_reply`) once more.
     pub async fn get_many<K: AsRef<str>>(&self, keys: &[K]) -> Vec<Result<Answer, Error>> {
         self.get_many_with(keys, ReadOptions::default()).await
     }
@@ -86,6 +87,7 @@ impl Client {
         while !open.is_empty() {
             let (batches, unplaced) = self.batches(&attempts, &open, keys);
             let mut transient = None;
+            let mut left_out = Vec::new();
             open.clear();
             for (index, error) in unplaced {
                 transient = Some(error.clone());
@@ -96,8 +98,9 @@ impl Client {
             let mut calls = Vec::new();
             for (link, indices) in batches {
                 let keys = indices.iter().map(|index| keys[*index].as_ref().to_owned()).collect();
+                let request = peers::get_many_request(keys, options, false, epoch);
                 calls.push(async move {
-                    let reply = peers::get_many(&link, deadline, keys, options, false, epoch).await;
+                    let reply = peers::get_many(&link, deadline, request).await;
                     (link, indices, reply, Instant::now())
                 });
             }
@@ -112,7 +115,12 @@ impl Client {
                         indices.iter().map(|_| Err(error.clone())).collect()
                     }
                 };
+                // A node answers one key at least; one that does not would be asked for ever.
+                let some = answers.iter().any(|answer| !matches!(answer, Err(Error::LeftOut { .. })));
                 for (index, result) in indices.into_iter().zip(answers) {
+                    if some && matches!(result, Err(Error::LeftOut { .. })) {
+                        left_out.push(index);
+                    }
                     if let Err(error) = &result
                         && error.is_transient()
                     {
@@ -124,9 +132,13 @@ impl Client {
                     arrived[index] = at;
                 }
             }
-            let Some(error) = transient else { break };
-            if attempts.again(error).await.is_err() {
-                break; // every open key keeps its own error
+            if let Some(error) = transient
+                && attempts.again(error).await.is_err()
+            {
+                open.clear(); // every open key keeps its own error
+            }
+            if Instant::now() < attempts.deadline() {
+                open.append(&mut left_out);
             }
         }
         let unanswered = || Err(Error::NoNodes { reason: "the key was not asked for".to_owned() });

@@ -46,6 +46,12 @@ pub enum Error {
         /// What to do, in the node's words.
         message: String,
     },
+    /// The values before this one filled the reply; ask again for this key. [`Client::get_many`](crate::Client::get_many) does by itself.
+    #[error("node {node} left the key out of a full reply; ask for it again, with fewer others")]
+    LeftOut {
+        /// The node.
+        node: String,
+    },
     /// No node is known to ask.
     #[error("no node to ask: {reason}")]
     NoNodes {
@@ -72,6 +78,9 @@ impl Error {
     pub(crate) fn from_status(node: &str, status: &Status, waited: Duration) -> Self {
         if is_local(status) {
             return Self::Unavailable { node: node.to_owned(), reason: root_cause(status) };
+        }
+        if is_too_long(status) {
+            return Self::Internal { node: node.to_owned(), reason: status.message().to_owned() };
         }
         Self::from_code(node, status.code(), status.message(), waited)
     }
@@ -110,6 +119,11 @@ impl Error {
 /// Whether a status was made on this side, by a connection that failed, and not sent by the node.
 pub(crate) fn is_local(status: &Status) -> bool {
     status.source().is_some()
+}
+
+/// Whether it is the message as a whole that was too long, by the transport: no key is to blame. tonic has no code of its own for it.
+fn is_too_long(status: &Status) -> bool {
+    status.code() == Code::OutOfRange && status.message().contains("message length too large")
 }
 
 /// The innermost cause: `Connection refused` says more than `transport error`.

@@ -102,15 +102,19 @@ impl Peers {
         answered(&link, reply, begun).map(|answer| (answer, digest))
     }
 
-    /// Asks a member for many keys; the results are in their order.
+    /// Asks a member for many keys; the results are in their order. Of more than `most` bytes of values the rest is left out:
+    /// [`Error::LeftOut`].
     pub async fn get_many(
         &self,
         to: &Member,
         keys: &[String],
         options: ReadOptions,
+        most: u64,
     ) -> Result<Vec<Result<Answer, Error>>, Error> {
         let link = self.admitted(to)?;
-        get_many(&link, self.deadline(), keys.to_vec(), options, true, 0).await.map(|(results, _)| results)
+        let request =
+            v1::GetManyRequest { max_reply_bytes: most, ..get_many_request(keys.to_vec(), options, true, 0) };
+        get_many(&link, self.deadline(), request).await.map(|(results, _)| results)
     }
 
     /// Brings a value that an application set to the member that gave it the token.
@@ -348,19 +352,9 @@ fn answered(link: &Link, reply: v1::GetReply, begun: Instant) -> Result<Answer, 
 pub(crate) async fn get_many(
     link: &Link,
     deadline: Instant,
-    keys: Vec<String>,
-    options: ReadOptions,
-    forwarded: bool,
-    epoch: u64,
+    request: v1::GetManyRequest,
 ) -> Result<(Vec<Result<Answer, Error>>, u64), Error> {
-    let (begun, count) = (Instant::now(), keys.len());
-    let request = v1::GetManyRequest {
-        keys,
-        forwarded,
-        epoch,
-        max_staleness_ms: options.max_staleness.map(whole_millis),
-        look_aside: options.look_aside,
-    };
+    let (begun, count) = (Instant::now(), request.keys.len());
     let reply: v1::GetManyReply = link
         .cache(deadline, request, |mut client, request| async move { client.get_many(request).await })
         .await?;
@@ -374,6 +368,23 @@ pub(crate) async fn get_many(
     let results =
         reply.results.into_iter().map(|result| wire::key_result(link.id().as_str(), result, waited));
     Ok((results.collect(), reply.epoch))
+}
+
+/// What a `GetMany` carries.
+pub(crate) fn get_many_request(
+    keys: Vec<String>,
+    options: ReadOptions,
+    forwarded: bool,
+    epoch: u64,
+) -> v1::GetManyRequest {
+    v1::GetManyRequest {
+        keys,
+        forwarded,
+        epoch,
+        max_staleness_ms: options.max_staleness.map(whole_millis),
+        look_aside: options.look_aside,
+        max_reply_bytes: 0,
+    }
 }
 
 /// One `Set`.

@@ -60,6 +60,7 @@ pub(crate) fn key_result(node: &str, result: v1::KeyResult, waited: Duration) ->
         Some(v1::key_result::Result::Error(error)) => {
             Err(Error::from_code(node, Code::from_i32(error.code), &error.message, waited))
         }
+        Some(v1::key_result::Result::LeftOut(_)) => Err(Error::LeftOut { node: node.to_owned() }),
         None => {
             Err(Error::Internal { node: node.to_owned(), reason: "an empty result for a key".to_owned() })
         }

@@ -14,7 +14,9 @@ use tonic::{
     Request, Response, Status,
     transport::server::{Connected, Router, TcpIncoming},
 };
+use tonic::{body::Body, codegen::http::Response as HttpResponse};
 use tonic_health::server::HealthReporter;
+use tower::util::MapResponseLayer;
 use tower_layer::{Identity, Stack};
 use v1::{
     cache_server::{Cache, CacheServer},
@@ -23,7 +25,7 @@ use v1::{
     invalidation_server::{Invalidation, InvalidationServer},
 };
 
-use super::MAX_MESSAGE;
+use super::{MAX_MESSAGE, hold};
 use crate::{
     error::Error,
     node::{Hop, Node},
@@ -91,12 +93,16 @@ where
     Ok(services(node).serve_with_incoming(connections).await?)
 }
 
+type Hold = fn(HttpResponse<Body>) -> HttpResponse<Body>;
+type Layers = Stack<MapResponseLayer<Hold>, Stack<Answering, Identity>>;
+
 /// What a node serves, beside health and reflection.
-fn services(node: Arc<Node>) -> Router<Stack<Answering, Identity>> {
+fn services(node: Arc<Node>) -> Router<Layers> {
     let answering = node.answering().clone();
     let service = Service(node);
     tonic::transport::Server::builder()
         .layer(answering)
+        .layer(MapResponseLayer::new(hold::grpc as Hold))
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .add_service(
@@ -136,11 +142,16 @@ impl Cache for Service {
         let request = request.into_inner();
         let options = options(request.max_staleness_ms, request.look_aside);
         let answer = self.0.get_with(&request.key, hop(request.forwarded), options).await?;
+        let reserved = self.0.reserved(&answer)?;
         let mut reply = v1::GetReply::from(answer);
         if request.copy {
             reply.group_digest = self.0.group_digest(&request.key);
         }
-        Ok(Response::new(reply))
+        let mut response = Response::new(reply);
+        if let Some(reserved) = reserved {
+            hold::until_sent(response.extensions_mut(), reserved);
+        }
+        Ok(response)
     }
 
     async fn get_many(
@@ -149,9 +160,13 @@ impl Cache for Service {
     ) -> Result<Response<v1::GetManyReply>, Status> {
         let request = request.into_inner();
         let options = options(request.max_staleness_ms, request.look_aside);
-        let results = self.0.get_many_with(&request.keys, hop(request.forwarded), options).await?;
+        let hop = hop(request.forwarded);
+        let (results, reserved) =
+            self.0.get_within(&request.keys, hop, options, request.max_reply_bytes).await?;
         let results = results.into_iter().map(key_result).collect();
-        Ok(Response::new(v1::GetManyReply { results, epoch: self.0.epoch().0 }))
+        let mut response = Response::new(v1::GetManyReply { results, epoch: self.0.epoch().0 });
+        hold::until_sent(response.extensions_mut(), reserved);
+        Ok(response)
     }
 
     async fn remove(&self, request: Request<v1::RemoveRequest>) -> Result<Response<v1::RemoveReply>, Status> {
@@ -236,6 +251,7 @@ fn key_result(result: Result<Answer, Error>) -> v1::KeyResult {
     use v1::key_result::Result as Wire;
     let result = match result {
         Ok(answer) => Wire::Reply(answer.into()),
+        Err(Error::LeftOut { .. }) => Wire::LeftOut(true),
         Err(error) => Wire::Error(v1::KeyError { code: error.code().into(), message: error.to_string() }),
     };
     v1::KeyResult { result: Some(result) }

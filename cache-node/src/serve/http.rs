@@ -47,6 +47,7 @@ pub(super) fn router(node: Arc<Node>, admin: Router) -> Router {
         .merge(admin)
         .fallback(unknown)
         .method_not_allowed_fallback(not_allowed)
+        .layer(axum::middleware::map_response(super::hold::http))
 }
 
 fn routes(value: usize, keys: usize) -> Vec<Route> {

@@ -17,6 +17,7 @@ impl Error {
         match self {
             Self::Key(error) if matches!(**error, catalog::KeyError::NoGroup { .. }) => Code::NotFound,
             Self::Key(_) | Self::KeyTooLong { .. } | Self::TooManyKeys { .. } => Code::InvalidArgument,
+            Self::LeftOut { .. } | Self::ReplyMemory { .. } => Code::ResourceExhausted,
             Self::UnknownGroup { .. } | Self::UnknownTag { .. } => Code::NotFound,
             Self::Fill(error) => match error {
                 loader::Error::Deadline { .. } => Code::DeadlineExceeded,
@@ -36,7 +37,7 @@ impl Error {
                 client::Error::InvalidKey { .. } => Code::InvalidArgument,
                 client::Error::Unavailable { .. } | client::Error::NoNodes { .. } => Code::Unavailable,
                 client::Error::Deadline { .. } => Code::DeadlineExceeded,
-                client::Error::Overloaded { .. } => Code::ResourceExhausted,
+                client::Error::Overloaded { .. } | client::Error::LeftOut { .. } => Code::ResourceExhausted,
                 client::Error::Internal { .. } => Code::Internal,
                 client::Error::LookAside { .. } => Code::FailedPrecondition,
             },

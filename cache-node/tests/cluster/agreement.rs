@@ -278,7 +278,7 @@ async fn a_node_of_another_list_notices_by_a_batch_as_by_a_single_read() {
         for node in [&a, &b] {
             node.readiness.subscribe().wait_for(BTreeMap::is_empty).await.unwrap();
         }
-        let key = (0..)
+        let key = (0..1000)
             .map(|id| format!("user:{id}"))
             .find(|key| b.node.ring().owner(slot_of(key)).unwrap().id == *a.node.id());
         let key = key.unwrap();

@@ -3,6 +3,7 @@
 mod agreement;
 mod answers;
 mod aside;
+mod batches;
 mod changes;
 mod fencing;
 mod freshness;

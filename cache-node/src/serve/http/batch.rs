@@ -18,7 +18,10 @@ use super::{
     keys::is_look_aside,
     problem::Problem,
 };
-use crate::node::{Hop, Node};
+use crate::{
+    node::{Hop, Node},
+    serve::hold,
+};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -96,12 +99,14 @@ pub(super) async fn get(
     Body(body): Body<GetBody>,
 ) -> Result<Response, Problem> {
     let options = ReadOptions { max_staleness: body.max_staleness, look_aside: body.look_aside };
-    let answers = node.get_many_with(&body.keys, Hop::First, options).await?;
+    let (answers, reserved) = node.get_within(&body.keys, Hop::First, options, 0).await?;
     let results = body.keys.iter().zip(answers).map(|(key, answer)| match answer {
         Ok(answer) => KeyResult::Answer(shown(&node, key, answer)),
         Err(error) => KeyResult::Error { key, error: Problem::from(error).to_json() },
     });
-    Ok(Json(Results { results: results.collect(), epoch: node.epoch().0 }).into_response())
+    let mut response = Json(Results { results: results.collect(), epoch: node.epoch().0 }).into_response();
+    hold::until_sent(response.extensions_mut(), reserved);
+    Ok(response)
 }
 
 fn shown<'a>(node: &Node, key: &'a str, answer: Answer) -> KeyAnswer<'a> {

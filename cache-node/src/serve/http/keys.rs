@@ -22,7 +22,10 @@ use super::{
     freshness::{self, TOKEN},
     problem::Problem,
 };
-use crate::node::{Hop, Node};
+use crate::{
+    node::{Hop, Node},
+    serve::hold,
+};
 
 /// A value, its token and its time to live in one document, for those who can't set headers or bytes.
 const SET: &str = "application/vnd.freshline.set+json";
@@ -54,6 +57,7 @@ pub(super) async fn get(
     let max_staleness = bounds.into_iter().flatten().min();
     let options = ReadOptions { max_staleness, look_aside: query.look_aside };
     let answer = node.get_with(&key, Hop::First, options).await?;
+    let reserved = node.reserved(&answer)?;
     let mut response = match &answer.value {
         Some(value) => {
             let etag = freshness::etag(value);
@@ -70,6 +74,9 @@ pub(super) async fn get(
         None => nothing(&key, &answer).into_response(),
     };
     freshness::tell(&answer, &mut response);
+    if let Some(reserved) = reserved {
+        hold::until_sent(response.extensions_mut(), reserved);
+    }
     Ok(response)
 }
 

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::{error::Error, serve::status::http_status};
 
 /// Every `type` and its `title`.
-pub(super) const KINDS: [(&str, &str); 27] = [
+pub(super) const KINDS: [(&str, &str); 28] = [
     ("urn:freshline:absent", "the database has no such row"),
     ("urn:freshline:not-cached", "the key is not in memory; read it and set it with the token"),
     ("urn:freshline:not-filled", "nothing fills keys of this group"),
@@ -32,6 +32,7 @@ pub(super) const KINDS: [(&str, &str); 27] = [
     ("urn:freshline:bad-token", "the token is none of this cluster"),
     ("urn:freshline:set-refused", "the value was not stored"),
     ("urn:freshline:value-too-large", "the value is larger than its group allows"),
+    ("urn:freshline:reply-full", "the values before it fill the reply; ask again for this key"),
     ("urn:freshline:overloaded", "too many keys wait for the database"),
     ("urn:freshline:database-unavailable", "the database can't be reached or is left alone"),
     ("urn:freshline:deadline", "the answer did not arrive in time"),
@@ -150,12 +151,13 @@ fn kind(error: &Error, status: StatusCode) -> &'static str {
         Error::UnknownTag { .. } => "no-such-tag",
         Error::Key(_) | Error::KeyTooLong { .. } => "bad-key",
         Error::TooManyKeys { .. } => "too-many-keys",
+        Error::LeftOut { .. } => "reply-full",
         Error::Fenced => "fenced",
         Error::Unacknowledged { .. } => "unacknowledged",
         Error::Fill(loader::Error::Unavailable(_) | loader::Error::BreakerOpen { .. }) => {
             "database-unavailable"
         }
-        Error::Fill(loader::Error::Overloaded { .. }) => "overloaded",
+        Error::ReplyMemory { .. } | Error::Fill(loader::Error::Overloaded { .. }) => "overloaded",
         Error::Fill(loader::Error::TooLarge { .. }) => "value-too-large",
         // The rest, and what another node answered, by what it means for the caller.
         _ => match status {
