@@ -13,6 +13,7 @@
 //! warn once and tell the end. [`read`](Membership::read) fails after a bounded time. The ring stays as last known; what protects readers
 //! meanwhile is the lease of each node ([`Registration::live`](crate::Registration::live)).
 
+mod apart;
 mod claim;
 mod lease;
 mod link;
@@ -28,7 +29,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use etcd_client::GetOptions;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -82,6 +83,8 @@ struct Shared {
     view: Mutex<View>,
     ring: watch::Sender<Arc<Ring>>,
     reads: SharedRead<Result<Arc<Ring>, Error>>,
+    /// That etcd's history went back, and since when.
+    went_back: Mutex<Option<(Error, Instant)>>,
     /// One at a time reaches for an epoch; whoever waits mostly finds it reached.
     reaching: tokio::sync::Mutex<()>,
 }
@@ -89,11 +92,11 @@ struct Shared {
 impl EtcdMembership {
     /// Begins to follow the members. Returns at once, whether etcd is up or not; [`ready`](Self::ready) waits for the first view.
     ///
-    /// Must be called within a tokio runtime.
+    /// What keeps leases and follows members runs on a thread of its own, whatever keeps the caller's busy.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for options that can never work.
+    /// [`Error::Invalid`] for options that can never work; [`Error::Closed`] if the system has no thread to give.
     pub fn connect(options: Options) -> Result<Arc<Self>, Error> {
         if options.cluster.is_empty()
             || options.cluster.contains(|letter: char| letter == '/' || letter.is_whitespace())
@@ -110,12 +113,13 @@ impl EtcdMembership {
             view: Mutex::new(View::new(ring.clone())),
             ring: watch::Sender::new(ring),
             reads: SharedRead::default(),
+            went_back: Mutex::default(),
             reaching: tokio::sync::Mutex::default(),
         });
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let follow = watching::follow(shared.clone());
         let stopped = stop.clone();
-        tasks.spawn(async move { stopped.run_until_cancelled(follow).await });
+        tasks.spawn_on(async move { stopped.run_until_cancelled(follow).await }, shared.link.apart());
         Ok(Arc::new(Self { shared, tasks, stop: stop.clone(), _stop_on_drop: stop.drop_guard() }))
     }
 
@@ -164,6 +168,10 @@ impl Membership for EtcdMembership {
     async fn catch_up(&self, epoch: Epoch) -> Result<Arc<Ring>, Error> {
         self.shared.reach(epoch).await
     }
+
+    fn broken(&self) -> Option<(Error, Instant)> {
+        self.shared.went_back.lock().clone()
+    }
 }
 
 impl Shared {
@@ -186,11 +194,21 @@ impl Shared {
             })
             .await?;
         let revision = link::revision(answer.header());
-        if revision < known {
-            return Err(Error::WentBack { known: Epoch(known), found: Epoch(revision) });
-        }
+        self.check_history(known, revision)?;
         let entries = answer.kvs().iter().filter_map(|kv| Entry::new(&self.prefix, kv)).collect();
         Ok(self.update(|view| view.read(revision, entries)))
+    }
+
+    /// Notes whether etcd, at the revision that it was just found at, is behind what was known before.
+    fn check_history(&self, known: u64, found: u64) -> Result<(), Error> {
+        let mut went_back = self.went_back.lock();
+        if found >= known {
+            *went_back = None;
+            return Ok(());
+        }
+        let error = Error::WentBack { known: Epoch(known), found: Epoch(found) };
+        went_back.get_or_insert_with(|| (error.clone(), Instant::now()));
+        Err(error)
     }
 
     /// A ring at `epoch` or later. Reads the members as of that very revision, so that a list that has not changed since gets the epoch that
@@ -225,9 +243,7 @@ impl Shared {
             Err(error) => return Err(self.link.unavailable("read the members", &error)),
         };
         let revision = link::revision(answer.header());
-        if revision < known {
-            return Err(Error::WentBack { known: Epoch(known), found: Epoch(revision) });
-        }
+        self.check_history(known, revision)?;
         let entries = answer.kvs().iter().filter_map(|kv| Entry::new(&self.prefix, kv)).collect();
         Ok(self.update(|view| view.reach(epoch, entries)))
     }

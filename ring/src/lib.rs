@@ -23,7 +23,7 @@ mod view;
 pub use epoch::Epoch;
 pub use error::Error;
 pub use member::{Member, MemberState, NodeId, ParseNodeIdError, ParseStateError};
-pub use membership::{Membership, Registration};
+pub use membership::{Membership, Registration, until_broken};
 pub use moment::Moment;
 pub use slot::{SLOTS, Slot, slot_of};
 pub use terms::Terms;

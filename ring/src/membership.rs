@@ -31,6 +31,32 @@ pub trait Membership: Send + Sync + 'static {
     ///
     /// Costs nothing when the view is there already. Safe to drop.
     async fn catch_up(&self, epoch: Epoch) -> Result<Arc<Ring>, Error>;
+
+    /// Why the membership can't be followed any more, and since when, where nothing but a new start mends it. `None` for one that can be, or
+    /// that waits for etcd to be back.
+    fn broken(&self) -> Option<(Error, Instant)> {
+        None
+    }
+}
+
+/// Waits until a membership has been [`broken`](Membership::broken) for `patience`; tells on the way, about once a second, whether it is.
+pub async fn until_broken(
+    membership: &dyn Membership,
+    patience: Duration,
+    mut tell: impl FnMut(Option<&Error>),
+) -> Error {
+    loop {
+        match membership.broken() {
+            Some((error, since)) => {
+                tell(Some(&error));
+                if since.elapsed() >= patience {
+                    return error;
+                }
+            }
+            None => tell(None),
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 /// A node's own place in the membership.

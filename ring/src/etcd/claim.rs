@@ -112,7 +112,7 @@ impl Claim {
         let created = i64::try_from(link::revision(answer.header())).unwrap_or(i64::MAX);
         let (lost, stop) = (CancellationToken::new(), CancellationToken::new());
         let life = Duration::from_secs(seconds.unsigned_abs());
-        tokio::spawn(keep(self.link.clone(), lease, life, sent, lost.clone(), stop.clone()));
+        self.link.apart().spawn(keep(self.link.clone(), lease, life, sent, lost.clone(), stop.clone()));
         Ok(Ok(Held {
             link: self.link.clone(),
             holder: self.holder.clone(),

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use etcd_client::{Client, ConnectOptions, ResponseHeader};
+use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-use super::Options;
+use super::{Options, apart::Apart};
 use crate::Error;
 
 /// The longest that one call may take.
@@ -20,6 +21,7 @@ pub(super) struct Link {
     /// Made by the first call that gets through: with a user, making it asks etcd for a token.
     client: OnceCell<Client>,
     endpoints: String,
+    apart: Apart,
 }
 
 impl Link {
@@ -42,7 +44,16 @@ impl Link {
             return Err(Error::Invalid(format!("etcd endpoint {endpoint:?} {problem}")));
         }
         let endpoints = options.endpoints.join(", ");
-        Ok(Self { options, client: OnceCell::new(), endpoints })
+        let apart = Apart::begin().map_err(|error| {
+            tracing::error!(%error, "no thread for etcd");
+            Error::Closed
+        })?;
+        Ok(Self { options, client: OnceCell::new(), endpoints, apart })
+    }
+
+    /// Where what must not wait for anybody runs, the connection itself included.
+    pub(super) fn apart(&self) -> &Handle {
+        self.apart.handle()
     }
 
     /// Where etcd is, for logs.
@@ -89,7 +100,13 @@ impl Link {
             if let Some((user, password)) = &self.options.user {
                 options = options.with_user(user, password);
             }
-            Client::connect(&self.options.endpoints, Some(options))
+            let endpoints = self.options.endpoints.clone();
+            // The connection's own tasks run where it is made.
+            let connected =
+                self.apart().spawn(async move { Client::connect(endpoints, Some(options)).await });
+            async {
+                connected.await.map_err(|ended| etcd_client::Error::IoError(std::io::Error::other(ended)))?
+            }
         };
         self.client.get_or_try_init(connect).await.cloned()
     }

@@ -79,11 +79,12 @@ impl EtcdRegistration {
             left: watch::Sender::new(None),
         });
         let (keeping, stopped) = (own.clone(), stop.clone());
-        tasks.spawn(async move {
+        let kept = async move {
             let result = stopped.run_until_cancelled(keeping::keep(&keeping)).await;
             keeping.alive.end();
             keeping.left.send_replace(Some(result.unwrap_or(Err(Error::Closed))));
-        });
+        };
+        tasks.spawn_on(kept, own.shared.link.apart());
         Arc::new(Self { own, changing: tokio::sync::Mutex::default(), _stop_on_drop: stop.drop_guard() })
     }
 

@@ -10,7 +10,7 @@ use super::Shared;
 use super::link::{self, CALL};
 use super::outage::Outage;
 use super::view::Entry;
-use crate::{Epoch, Error};
+use crate::Error;
 
 /// Why a watch ended.
 enum End {
@@ -100,8 +100,7 @@ async fn same_history(shared: &Shared) -> Result<(), Error> {
             client.kv_client().get(&*shared.prefix, Some(options)).await
         })
         .await?;
-    let found = link::revision(answer.header());
-    if found < known { Err(Error::WentBack { known: Epoch(known), found: Epoch(found) }) } else { Ok(()) }
+    shared.check_history(known, link::revision(answer.header()))
 }
 
 async fn open(shared: &Shared, revision: u64) -> Result<WatchStream, Error> {

@@ -330,6 +330,12 @@ async fn an_etcd_that_lost_its_history_is_noticed() {
     })
     .await;
     assert!(error.to_string().contains("restart"), "{error}");
+    let mut told = 0;
+    let broken = ring::until_broken(&*observer, Duration::from_millis(500), |broken| {
+        told += usize::from(broken.is_some());
+    });
+    assert!(matches!(within(broken).await, Error::WentBack { .. }));
+    assert!(told > 0, "and said before it is acted upon");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -382,4 +388,22 @@ async fn a_key_without_a_lease_blocks_its_id_until_it_is_deleted() {
     assert!(timeout(Duration::from_secs(1), node.registered()).await.is_err());
     client.delete("/freshline/shop/members/a", None).await.unwrap();
     within(node.registered()).await.unwrap();
+}
+
+/// *A request keeps all threads of a node busy for longer than its lease lasts, and its memory is lost.*
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_lease_is_kept_while_every_thread_of_the_runtime_is_busy() {
+    let Some(etcd) = Etcd::start().await else { return };
+    let membership = observer(etcd.endpoint()).await;
+    let registration = registered(&membership, "a").await;
+    let incarnation = registration.incarnation();
+    // The worker and the test's own thread.
+    let busy = tokio::spawn(async { std::thread::sleep(LEASE * 3) });
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < LEASE * 5 / 2 {
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(registration.live(Instant::now()), "after {:?}", begun.elapsed());
+    }
+    busy.await.unwrap();
+    assert_eq!(registration.incarnation(), incarnation);
 }
