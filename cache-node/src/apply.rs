@@ -1,6 +1,6 @@
 //! Removals and flushes: from the sync service for this node, from applications for all nodes.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use client::{Ack, Apply};
 use daemon::Paced;
@@ -14,6 +14,13 @@ use crate::{
     node::{Hop, Node},
 };
 
+/// Lets others have the thread now and then: a request may have many names, and leases are kept meanwhile.
+async fn breathe(index: usize) {
+    if index % 1024 == 1023 {
+        tokio::task::yield_now().await;
+    }
+}
+
 impl Node {
     /// Applies what the sync service sends. When this returns, all of it holds on this node, at the epoch it says.
     ///
@@ -24,8 +31,8 @@ impl Node {
         self.catch_up(request.epoch).await?;
         let origin = Arc::from(request.origin.as_str());
         self.flush_known(&request.flush, &origin);
-        self.remove_tags_here(&request.remove_tags, &origin);
-        let removed = self.remove_here(&request.remove, &origin);
+        self.remove_tags_here(&request.remove_tags, &origin).await;
+        let removed = self.remove_here(&request.remove, &origin).await;
         self.end_mirrors_of(&request.remove, &request.flush, &request.origin).await;
         if let Some(watermarks) = &request.watermarks {
             self.watermarks.note(watermarks);
@@ -59,7 +66,7 @@ impl Node {
                 self.resolve(key)?;
             }
         }
-        let removed = self.remove_here(keys, &Arc::from("request"));
+        let removed = self.remove_here(keys, &Arc::from("request")).await;
         self.end_mirrors_of(keys, &[], "request").await;
         if hop == Hop::Forwarded {
             return Ok(removed);
@@ -67,7 +74,7 @@ impl Node {
         let remove = |member: Member| async move { self.peers.remove(&member, keys).await };
         let others = self.spread(remove).await?;
         for _ in 0..self.more_rounds() {
-            self.remove_here(keys, &Arc::from("request"));
+            self.remove_here(keys, &Arc::from("request")).await;
             self.end_mirrors_of(keys, &[], "request").await;
             self.spread(remove).await?;
         }
@@ -89,12 +96,12 @@ impl Node {
             return Err(Error::UnknownTag { unknown: unknown.clone(), known });
         }
         let origin = Arc::from("request");
-        self.remove_tags_here(tags, &origin);
+        self.remove_tags_here(tags, &origin).await;
         if hop == Hop::First {
             let remove = |member: Member| async move { self.peers.remove_tags(&member, tags).await };
             self.spread(remove).await?;
             for _ in 0..self.more_rounds() {
-                self.remove_tags_here(tags, &origin);
+                self.remove_tags_here(tags, &origin).await;
                 self.spread(remove).await?;
             }
         }
@@ -147,9 +154,10 @@ impl Node {
     }
 
     /// Removes keys from this node.
-    fn remove_here(&self, keys: &[String], origin: &Arc<str>) -> u64 {
+    async fn remove_here(&self, keys: &[String], origin: &Arc<str>) -> u64 {
         let mut removed = 0;
-        for key in keys {
+        for (index, key) in keys.iter().enumerate() {
+            breathe(index).await;
             // First the log, then the sharing: a fill that begins in between knows of the removal, and is detached
             // without need; one that began before is detached (R3).
             let found = self.gate.remove(key, origin);
@@ -168,18 +176,21 @@ impl Node {
 
     /// Removes tags from this node: the one place where that happens. What carries them is not looked for; it is never served again,
     /// and swept out later. A tag that no group of this node's catalog has is one that no entry here carries.
-    fn remove_tags_here(&self, tags: &[String], origin: &Arc<str>) {
-        for tag in tags {
+    async fn remove_tags_here(&self, tags: &[String], origin: &Arc<str>) {
+        let mut carriers = BTreeSet::new();
+        for (index, tag) in tags.iter().enumerate() {
+            breathe(index).await;
             let groups: Vec<u16> = self.catalog.carriers(tag).into_iter().map(|group| group.0).collect();
             if groups.is_empty() {
                 tracing::debug!(node = %self.id, tag, "asked to remove a tag that no group of the catalog has");
             } else {
                 self.gate.remove_tag(tag, &groups, origin);
-                // Whose entries carry it is not known: Redis clients that hold entries of these groups are told to drop them.
-                for group in groups {
-                    self.resp.invalidated_group(group);
-                }
+                carriers.extend(groups);
             }
+        }
+        // Whose entries carry them is not known: Redis clients that hold entries of these groups are told to drop them, once for all.
+        for group in carriers {
+            self.resp.invalidated_group(group);
         }
         self.metrics.tag_removes.inc_by(tags.len() as u64);
     }
@@ -199,8 +210,12 @@ impl Node {
 
     /// Flushes the groups that this node's catalog has; of others it can hold nothing.
     pub(crate) fn flush_known(&self, names: &[String], origin: &Arc<str>) {
+        let mut flushed = BTreeSet::new();
         for name in names {
             if let Some(group) = self.catalog.group(name) {
+                if !flushed.insert(group.id) {
+                    continue; // named before
+                }
                 self.gate.flush(group.id.0);
                 self.resp.invalidated_group(group.id.0);
                 self.gate.recorder().flushed(group.id.0, origin);

@@ -35,6 +35,15 @@ pub struct Config {
     pub resp: Option<SocketAddr>,
     /// Where Redis clients reach this node, as `host:port`. Default: made of the host name and the bound port.
     pub advertise_resp: String,
+    /// gRPC connections at a time, of clients, nodes and the sync service; beyond, the one that was silent for longest makes room. Default: 10000.
+    pub grpc_connections: usize,
+    /// HTTP connections at a time; beyond, the one that was silent for longest makes room. Default: 1024.
+    pub http_connections: usize,
+    /// Names under which browsers may reach the HTTP port, beside addresses, `localhost`, the host name and that of `advertise_http`. Default: none.
+    pub http_hosts: Vec<String>,
+    /// How long a caller may take to begin, to send a request as a whole, and to take any part of a reply. Default: 30 s.
+    #[serde(with = "daemon::config::duration")]
+    pub caller_timeout: Duration,
     /// What Redis clients must show with AUTH. Default: nothing.
     pub resp_password: Secret,
     /// Whether keys of other nodes are fetched for Redis clients, instead of naming their owner by MOVED. Default: false.
@@ -70,6 +79,8 @@ pub struct Config {
     pub max_reply: ByteSize,
     /// Bytes of values in all replies that are under way, of many keys or of large values; requests beyond it are refused. Default: 256 MiB.
     pub reply_memory: ByteSize,
+    /// Bytes of requests that are received or worked on, over gRPC and HTTP; those beyond it are refused. Default: 256 MiB.
+    pub request_memory: ByteSize,
     /// How long after a look-aside miss the value may be set with its token. Default: 60 s.
     #[serde(with = "daemon::config::duration")]
     pub token_ttl: Duration,
@@ -143,6 +154,10 @@ impl Default for Config {
             advertise_http: String::new(),
             resp: None,
             advertise_resp: String::new(),
+            grpc_connections: 10_000,
+            http_connections: 1024,
+            http_hosts: Vec::new(),
+            caller_timeout: Duration::from_secs(30),
             resp_password: Secret::default(),
             resp_forward: false,
             resp_connections: 10_000,
@@ -159,6 +174,7 @@ impl Default for Config {
             max_value: ByteSize(1 << 20),
             max_reply: ByteSize(32 << 20),
             reply_memory: ByteSize(256 << 20),
+            request_memory: ByteSize(256 << 20),
             token_ttl: Duration::from_mins(1),
             fenced: Fenced::ReadThrough,
             max_keys: 10_000,
@@ -184,6 +200,27 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Lowers the limits of connections to what the process may have open, and says so.
+    pub(crate) fn fit(&mut self, files: u64) {
+        let resp = if self.resp.is_some() { self.resp_connections } else { 0 };
+        let wanted = [self.grpc_connections, self.http_connections, resp];
+        let fitted = daemon::files::fit(files, wanted);
+        if fitted == wanted {
+            return;
+        }
+        let [grpc, http, resp] = fitted;
+        (self.grpc_connections, self.http_connections, self.resp_connections) = (grpc, http, resp);
+        tracing::warn!(
+            files,
+            ?wanted,
+            grpc,
+            http,
+            resp,
+            "the process may have too few files open for all connections: the limits are lowered; raise the hard limit (ulimit -Hn, \
+             LimitNOFILE=)"
+        );
+    }
+
     /// How the values of each group are compressed.
     pub(crate) fn compression(&self, catalog: &Catalog) -> Vec<Compression> {
         let of = |group: &Arc<Group>| Compression {
@@ -234,7 +271,18 @@ impl Config {
         if self.max_keys == 0 {
             bad("max_keys", "is 0, which would refuse every request; write 1 or more".into());
         }
+        if self.request_memory.0 < crate::serve::MAX_MESSAGE as u64 {
+            bad(
+                "request_memory",
+                format!(
+                    "is {} bytes; write \"64MiB\", which one message may have, or more",
+                    self.request_memory.0
+                ),
+            );
+        }
         for (field, value) in [
+            ("grpc_connections", self.grpc_connections),
+            ("http_connections", self.http_connections),
             ("resp_connections", self.resp_connections),
             ("tracking_keys", self.tracking_keys),
             ("tracking_queue", self.tracking_queue),
@@ -276,6 +324,7 @@ impl Config {
         }
         for (field, value) in [
             ("sweep", self.sweep),
+            ("caller_timeout", self.caller_timeout),
             ("catch_up", self.catch_up),
             ("spread", self.spread),
             ("token_ttl", self.token_ttl),

@@ -110,6 +110,8 @@ pub(crate) struct NodeMetrics {
     pub(crate) unknown_groups: Counter,
     /// Time to apply a request of the sync service.
     pub(crate) apply_seconds: Histogram,
+    /// Requests of browsers' pages from elsewhere, refused.
+    pub(crate) foreign_origins: Counter,
     /// Keys forwarded to another node and answered by it.
     pub(crate) forwards: Counter,
     /// Keys whose owner could not be reached.
@@ -234,6 +236,7 @@ impl NodeMetrics {
             too_old: Counter::default(),
             sets,
             bad_keys: Counter::default(),
+            foreign_origins: Counter::default(),
             removes: Counter::default(),
             removes_hit: Counter::default(),
             tag_removes: Counter::default(),
@@ -260,6 +263,11 @@ impl NodeMetrics {
             metrics.too_old.clone(),
         );
         registry.register("bad_keys", "Requested keys that no group has", metrics.bad_keys.clone());
+        registry.register(
+            "foreign_origins",
+            "Requests of browsers' pages from elsewhere, refused",
+            metrics.foreign_origins.clone(),
+        );
         registry.register("removes", "Removals applied", metrics.removes.clone());
         registry.register("removes_hit", "Removals whose key was in memory", metrics.removes_hit.clone());
         registry.register(

@@ -321,6 +321,8 @@ impl Node {
         if !key.group.tagging.is_empty() {
             return None; // a removal of a tag does not know its keys
         }
+        // Who is no member would be waited for at each removal, and never acknowledge.
+        self.current_ring().member(to).filter(|member| member.id != self.id)?;
         let (now, lease) = (Instant::now(), lease.min(self.config.mirror_lease));
         let moment = self.life.registration().moment();
         let stored_under = self.gate.peek(place, &key.text, now)?.stamp.acquisition;

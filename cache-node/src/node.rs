@@ -31,6 +31,7 @@ use crate::{
     recorder::Recorder,
     replies::Replies,
     resp::Resp,
+    serve::Requests,
     slots::Slots,
     stale::graces,
     store::{Bounds, Store},
@@ -91,6 +92,8 @@ pub struct Node {
     pub(crate) seal: Seal,
     /// The bytes of replies that are under way.
     pub(crate) replies: Arc<Replies>,
+    /// The bytes of requests that are received.
+    pub(crate) requests: Arc<Requests>,
     /// What Redis clients need: who they are, what they hold.
     pub(crate) resp: Resp,
     /// Told when all nodes are to flush everything.
@@ -174,6 +177,7 @@ impl Node {
             agreement: Agreement::register(own, answering, registry),
             seal: Seal::new(&parts.id, started),
             replies: Replies::register(&config, registry),
+            requests: Requests::register(&config, registry),
             resp: Resp::register(&config, registry),
             id: parts.id,
             config,

@@ -100,12 +100,13 @@ impl Settings {
 /// A mistake in the configuration, a port that is taken, a query that the database refuses. A database or an etcd that
 /// is down is none: both are waited for.
 pub async fn run(layers: &Layers, stop: CancellationToken) -> anyhow::Result<()> {
-    Settings::load(layers)?.run(stop).await
+    Box::pin(Settings::load(layers)?.run(stop)).await
 }
 
 impl Settings {
     /// Runs a cache node with these settings until `stop`; see [`run`].
-    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        self.node.fit(daemon::files::raise());
         let registry = daemon::metrics::shared();
         let mut server = Server::bind(self.node.grpc, self.node.http)?;
         if let Some(resp) = self.node.resp {
@@ -163,7 +164,7 @@ impl Settings {
             readiness.done("database");
             Ok(())
         };
-        server.serve_when(prepared, node, registry, readiness.clone(), stop).await
+        Box::pin(server.serve_when(prepared, node, registry, readiness.clone(), stop)).await
     }
 }
 
@@ -215,7 +216,7 @@ fn advertised(configured: &str, bound: SocketAddr, host: &str) -> String {
 }
 
 /// This machine's name, to tell nodes apart.
-fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     let from_file = || {
         std::fs::read_to_string("/proc/sys/kernel/hostname")
             .or_else(|_| std::fs::read_to_string("/etc/hostname"))
@@ -244,6 +245,6 @@ impl Program for Settings {
     }
 
     async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        self.run(stop).await
+        Box::pin(self.run(stop)).await
     }
 }

@@ -4,15 +4,19 @@ mod grpc;
 mod hold;
 mod hot;
 mod http;
+mod incoming;
+mod intake;
 mod status;
 
 pub use self::grpc::serve_connections;
+pub(crate) use self::intake::Requests;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use daemon::{
     admin::{self, Readiness},
+    connections::{self, Connections, Limits},
     metrics::SharedRegistry,
 };
 use ring::{Member, MemberState, NodeId};
@@ -26,6 +30,12 @@ use crate::node::Node;
 
 /// The largest gRPC message, either way.
 pub(crate) const MAX_MESSAGE: usize = 64 << 20;
+
+/// Bytes with which an HTTP/2 connection begins.
+const PREFACE: usize = 24;
+
+/// For how long a membership is broken before the node ends, so that a new start begins with what there is.
+const BROKEN: Duration = Duration::from_secs(5);
 
 /// A node's ports, held; nothing is served yet.
 #[derive(Debug)]
@@ -108,7 +118,7 @@ impl Server {
         readiness: Readiness,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
-        self.serve_when(async { Ok(()) }, node, registry, readiness, stop).await
+        Box::pin(self.serve_when(async { Ok(()) }, node, registry, readiness, stop)).await
     }
 
     /// Like [`serve`](Self::serve), but joins the ring only after `prepared`; its error ends the serving.
@@ -122,15 +132,42 @@ impl Server {
     ) -> anyhow::Result<()> {
         let close = CancellationToken::new();
         let readiness = readiness.with_warnings(node.warnings()).with_warnings(&node.database_warnings());
-        let router = http::router(node.clone(), admin::router(registry, readiness.clone(), admin::healthy()));
+        let router =
+            http::router(node.clone(), admin::router(registry.clone(), readiness.clone(), admin::healthy()));
         let (reporter, health) = tonic_health::server::health_reporter();
-        let grpc = grpc::serve(self.grpc, node.clone(), health, close.clone());
-        let http = axum::serve(self.http, router).with_graceful_shutdown(close.clone().cancelled_owned());
+        let limits =
+            |most, field, greeting| Limits { most, field, patience: node.config().caller_timeout, greeting };
+        let metrics = connections::Metrics::register(&mut registry.lock());
+        let config = node.config();
+        let taken = Connections::new(
+            "grpc",
+            limits(config.grpc_connections, "node.grpc_connections", PREFACE),
+            &metrics,
+        );
+        let grpc = grpc::serve(incoming::from(self.grpc, taken), node.clone(), health, close.clone());
+        // The head of a request has its own time, in which a connection must begin as well.
+        let taken =
+            Connections::new("http", limits(config.http_connections, "node.http_connections", 0), &metrics);
+        let http = daemon::http::serve(self.http, taken, router, config.caller_timeout, close.clone());
         let resp = self.resp.map(|(listener, _)| crate::resp::serve(listener, node.clone(), close.clone()));
+        // Fenced by its own clock, it serves nothing from memory; what it goes by can't be known any more.
+        let broken = ring::until_broken(&*node.membership, BROKEN, |broken| match broken {
+            Some(error) => readiness.wait("etcd", error.to_string()),
+            None => readiness.done("etcd"),
+        });
         let ports = async {
             tokio::try_join!(
+                async {
+                    match close.run_until_cancelled(broken).await {
+                        Some(error) => Err(anyhow::Error::new(error).context("follow the members")),
+                        None => Ok(()),
+                    }
+                },
                 async { grpc.await.context("serve gRPC") },
-                async { http.await.context("serve HTTP") },
+                async {
+                    http.await;
+                    Ok(())
+                },
                 async {
                     match resp {
                         Some(resp) => resp.await.context("serve RESP"),

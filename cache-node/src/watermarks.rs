@@ -19,7 +19,7 @@
 //! applied and acknowledged; the watermark passes it; the reader claims that the change is in its entry)*
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::atomic::{
         AtomicI64, AtomicU64,
         Ordering::{Acquire, Release},
@@ -43,6 +43,9 @@ use crate::{
 /// What `lowest` is while it is unknown; all times are later.
 const UNKNOWN: i64 = i64::MIN;
 
+/// Partitions of the change stream at most; a call that names more is refused.
+pub(crate) const MOST_PARTITIONS: usize = 65_536;
+
 /// One node's clock and watermarks. Readers take no lock.
 #[derive(Debug)]
 pub(crate) struct Watermarks {
@@ -62,7 +65,7 @@ pub(crate) struct Watermarks {
 struct State {
     at: BTreeMap<PartitionName, i64>,
     /// All partitions that there were at `listed`; empty while nobody has told.
-    all: Vec<PartitionName>,
+    all: BTreeSet<PartitionName>,
     listed: i64,
 }
 
@@ -98,7 +101,7 @@ impl Watermarks {
         );
         registry.register(
             "watermarks_refused",
-            "Watermarks that lay in this node's future and were ignored: its clock and the sync service's run apart",
+            "Watermarks that were ignored: they lay in this node's future (its clock and the sync service's run apart), or were too many",
             refused.clone(),
         );
         Self {
@@ -128,8 +131,13 @@ impl Watermarks {
                 self.refused.inc();
                 continue;
             }
+            let full = state.at.len() >= MOST_PARTITIONS;
             match state.at.get_mut(&watermark.partition) {
                 Some(at) => *at = watermark.at.max(*at),
+                // Of names that are in no list, as many are remembered as a list may have.
+                None if full => {
+                    self.refused.inc();
+                }
                 None => {
                     state.at.insert(watermark.partition.clone(), watermark.at);
                 }
@@ -223,7 +231,7 @@ impl State {
             }
         }
         self.at = at;
-        self.all = all.to_vec();
+        self.all = all.iter().cloned().collect();
         self.listed = listed;
     }
 

@@ -2,7 +2,7 @@
 
 mod warnings;
 
-use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -17,10 +17,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 pub use self::warnings::Warnings;
-use crate::metrics::{self, SharedRegistry};
+use crate::{
+    connections::{self, Connections, Limits},
+    metrics::{self, SharedRegistry},
+};
 
 /// How long open requests may take to end once the port stops.
 const GRACE: Duration = Duration::from_secs(5);
+/// Connections of a port that has only these paths.
+const CONNECTIONS: usize = 1024;
+/// How long a caller of it may take to ask.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Whether the process may be sent work, and if not, what it waits for.
 ///
@@ -121,28 +128,32 @@ pub fn router(registry: SharedRegistry, readiness: Readiness, health: Health) ->
         .route("/readyz", get(serve_ready).with_state(readiness))
 }
 
+/// What the ports of a process count their connections by, and how long callers may take, where there is only the admin port.
+pub fn connections(registry: &SharedRegistry) -> Connections {
+    let limits = Limits { most: CONNECTIONS, field: "the admin port", patience: PATIENCE, greeting: 0 };
+    Connections::new("http", limits, &connections::Metrics::register(&mut registry.lock()))
+}
+
 /// Serves until `stop`, then gives open requests five seconds to end. Dropping the future closes the port at once.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> io::Result<()> {
-    serve_within(listener, router, stop, GRACE).await
+pub async fn serve(listener: TcpListener, connections: Connections, router: Router, stop: CancellationToken) {
+    serve_within(listener, connections, router, stop, GRACE).await;
 }
 
 async fn serve_within(
     listener: TcpListener,
+    connections: Connections,
     router: Router,
     stop: CancellationToken,
     grace: Duration,
-) -> io::Result<()> {
-    let served = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+) {
+    let served = crate::http::serve(listener, connections, router, PATIENCE, stop.clone());
     let late = async {
         stop.cancelled().await;
         tokio::time::sleep(grace).await;
     };
     tokio::select! {
-        served = served => served,
-        () = late => {
-            warn!(?grace, "closing the http port with requests still open");
-            Ok(())
-        }
+        () = served => {}
+        () = late => warn!(?grace, "closing the http port with requests still open"),
     }
 }
 

@@ -139,6 +139,7 @@ impl Settings {
 
     /// Runs a sync service with these settings until `stop`; see [`run`].
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        daemon::files::raise();
         let registry = daemon::metrics::shared();
         let listener = daemon::bind("sync.http", self.sync.http)?;
         let peers = Peers::new(client::Config {
@@ -194,17 +195,18 @@ impl Settings {
             None => service,
         };
         let readiness: Readiness = service.readiness();
+        let connections = admin::connections(&registry);
         let router = admin::router(registry, readiness, admin::healthy());
         // The port outlives the pipeline, so that a shutdown can be watched.
         let serving = CancellationToken::new();
-        let mut admin = tokio::spawn(admin::serve(listener, router, serving.clone()));
+        let mut admin = tokio::spawn(admin::serve(listener, connections, router, serving.clone()));
         let verify = verify.map(|watch| tokio::spawn(watch.run(stop.child_token())));
         let service = service.run(stop);
         tokio::pin!(service);
         let result = tokio::select! {
             result = &mut service => result,
             ended = &mut admin => {
-                ended.context("serve the admin port")?.context("serve the admin port")?;
+                ended.context("serve the admin port")?;
                 return Err(anyhow::anyhow!("the admin port ended by itself"));
             }
         };

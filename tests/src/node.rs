@@ -96,6 +96,7 @@ impl Reader {
             .map(|result| match result.result {
                 Some(KeyResult::Reply(reply)) => Ok(reply),
                 Some(KeyResult::Error(error)) => Err(Status::new(error.code.into(), error.message)),
+                Some(KeyResult::LeftOut(_)) => Err(Status::resource_exhausted("left out of a full reply")),
                 None => Err(Status::internal("a result without a reply")),
             })
             .collect()

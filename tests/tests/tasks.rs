@@ -27,6 +27,7 @@ const SPAWNS: &[(&str, usize, &str)] = &[
     ("cache-node/src/mirror.rs", 1, "one request to another node"),
     ("cache-node/src/resp.rs", 1, "one connection"),
     ("client/src/routes.rs", 2, "both end with their router, which has the handles"),
+    ("daemon/src/http.rs", 1, "one connection"),
     ("daemon/src/shutdown.rs", 2, "the signals: they end the process"),
     ("freshline/src/commands/bench.rs", 3, "joined by the command"),
     ("freshline/src/commands/replay.rs", 1, "its channel's end is the command's"),
@@ -44,6 +45,12 @@ const SPAWNS: &[(&str, usize, &str)] = &[
     ("loader/src/fills.rs", 2, "one batch: its waiters get an error when their senders are dropped"),
     ("loader/src/mysql/pool.rs", 2, "one probe, and one connection's end"),
     ("ring/src/etcd.rs", 1, "follows the membership until it is stopped; it has no way to end but a panic"),
+    (
+        "ring/src/etcd/apart.rs",
+        1,
+        "the thread that the next ones run on: it has no way to end but by a panic of its own",
+    ),
+    ("ring/src/etcd/link.rs", 1, "the making of the connection, which is waited for"),
     ("ring/src/etcd/claim.rs", 1, "keeps a lease: its end is told by `lost`"),
     (
         "ring/src/etcd/registration.rs",
@@ -92,7 +99,7 @@ fn spawns(text: &str) -> usize {
         .filter(|line| !line.trim_start().starts_with("//"))
         .flat_map(|line| line.match_indices("spawn").map(move |(at, word)| &line[at + word.len()..]))
         .filter(|rest| {
-            let rest = ["_blocking", "_local", "_scoped"]
+            let rest = ["_blocking", "_local", "_scoped", "_on"]
                 .iter()
                 .find_map(|more| rest.strip_prefix(more))
                 .unwrap_or(rest);

@@ -1,18 +1,15 @@
 //! The gRPC services. Wire types stop here.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use client::{Answer, ReadOptions, identity::Answering};
 use futures_util::Stream;
 use proto::v1;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Request, Response, Status,
-    transport::server::{Connected, Router, TcpIncoming},
+    transport::server::{Connected, Router},
 };
 use tonic::{body::Body, codegen::http::Response as HttpResponse};
 use tonic_health::server::HealthReporter;
@@ -25,10 +22,11 @@ use v1::{
     invalidation_server::{Invalidation, InvalidationServer},
 };
 
-use super::{MAX_MESSAGE, hold};
+use super::{MAX_MESSAGE, hold, incoming::Incoming, intake::Intake};
 use crate::{
     error::Error,
     node::{Hop, Node},
+    watermarks::MOST_PARTITIONS,
 };
 
 /// All services of one node.
@@ -43,7 +41,7 @@ impl Service {
 
 /// Serves until `close`, then waits for requests under way; the caller bounds that.
 pub(super) async fn serve(
-    listener: TcpListener,
+    incoming: impl Stream<Item = io::Result<Incoming>>,
     node: Arc<Node>,
     health: impl tonic::codegen::Service<
         tonic::codegen::http::Request<tonic::body::Body>,
@@ -66,10 +64,7 @@ pub(super) async fn serve(
         .add_service(health)
         .add_service(reflection(tonic_reflection::server::Builder::configure()).build_v1()?)
         .add_service(reflection(tonic_reflection::server::Builder::configure()).build_v1alpha()?)
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            close.cancelled_owned(),
-        )
+        .serve_with_incoming_shutdown(incoming, close.cancelled_owned())
         .await?;
     Ok(())
 }
@@ -93,26 +88,41 @@ where
     Ok(services(node).serve_with_incoming(connections).await?)
 }
 
+/// The largest request of the sync service, whose own are of a megabyte.
+const LARGEST_APPLY: usize = 16 << 20;
+/// What a request has beside its keys and its value.
+const MARGIN: usize = 64 << 10;
+/// Calls under way on one connection; more wait at their caller.
+const STREAMS: u32 = 1024;
+
 type Hold = fn(HttpResponse<Body>) -> HttpResponse<Body>;
-type Layers = Stack<MapResponseLayer<Hold>, Stack<Answering, Identity>>;
+type Layers = Stack<MapResponseLayer<Hold>, Stack<Intake, Stack<Answering, Identity>>>;
 
 /// What a node serves, beside health and reflection.
 fn services(node: Arc<Node>) -> Router<Layers> {
-    let answering = node.answering().clone();
+    let (answering, intake) = (node.answering().clone(), Intake(node.requests.clone()));
+    // What its keys and one value may take. Smaller is quicker to see through: a message may be millions of names without a letter.
+    let config = node.config();
+    let keys = config.max_keys.saturating_mul(config.max_key.0 as usize + 8);
+    let values = node.catalog().groups().iter().filter_map(|group| group.max_value);
+    let value = values.chain([config.max_value.0]).max().unwrap_or_default() as usize;
+    let call = keys.saturating_add(value).saturating_add(MARGIN).min(MAX_MESSAGE);
     let service = Service(node);
     tonic::transport::Server::builder()
         .layer(answering)
+        .layer(intake)
         .layer(MapResponseLayer::new(hold::grpc as Hold))
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .max_concurrent_streams(STREAMS)
         .add_service(
             CacheServer::new(service.clone())
-                .max_decoding_message_size(MAX_MESSAGE)
+                .max_decoding_message_size(call)
                 .max_encoding_message_size(MAX_MESSAGE),
         )
         .add_service(
             InvalidationServer::new(service.clone())
-                .max_decoding_message_size(MAX_MESSAGE)
+                .max_decoding_message_size(LARGEST_APPLY)
                 .max_encoding_message_size(MAX_MESSAGE),
         )
         .add_service(
@@ -223,6 +233,7 @@ impl Cache for Service {
 impl Invalidation for Service {
     async fn apply(&self, request: Request<v1::ApplyRequest>) -> Result<Response<v1::ApplyReply>, Status> {
         let request = request.into_inner();
+        check_partitions(request.watermarks.as_ref())?;
         let ack = self.0.apply(&request.into()).await?;
         Ok(Response::new(ack.into()))
     }
@@ -231,7 +242,9 @@ impl Invalidation for Service {
         &self,
         request: Request<v1::HeartbeatRequest>,
     ) -> Result<Response<v1::HeartbeatReply>, Status> {
-        Ok(Response::new(self.0.heartbeat(&request.into_inner().into()).into()))
+        let request = request.into_inner();
+        check_partitions(request.watermarks.as_ref())?;
+        Ok(Response::new(self.0.heartbeat(&request.into()).into()))
     }
 }
 
@@ -241,6 +254,17 @@ impl Handover for Service {
         let pulled = self.0.pull(&request.into_inner().into()).await?;
         Ok(Response::new(pulled.into()))
     }
+}
+
+/// Refuses more partitions than a node remembers.
+fn check_partitions(told: Option<&v1::Watermarks>) -> Result<(), Status> {
+    let most = told.map_or(0, |told| told.partitions.len().max(told.all.len()));
+    if most <= MOST_PARTITIONS {
+        return Ok(());
+    }
+    Err(Status::invalid_argument(format!(
+        "{most} partitions in one request, limit is {MOST_PARTITIONS}: follow fewer topics"
+    )))
 }
 
 fn hop(forwarded: bool) -> Hop {

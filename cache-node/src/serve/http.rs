@@ -8,6 +8,7 @@ mod freshness;
 mod inspect;
 mod keys;
 mod openapi;
+mod origin;
 mod problem;
 
 use std::sync::Arc;
@@ -39,6 +40,7 @@ pub(super) fn router(node: Arc<Node>, admin: Router) -> Router {
     let value = config.max_value.0 as usize / 3 * 4 + ENVELOPE;
     let keys =
         config.max_keys.saturating_mul(config.max_key.0 as usize + 8).min(super::MAX_MESSAGE) + ENVELOPE;
+    let origins = axum::middleware::from_fn_with_state(node.clone(), origin::check);
     routes(value, keys)
         .into_iter()
         .fold(Router::new(), |router, (_, path, _, answer)| router.route(path, answer))
@@ -48,6 +50,7 @@ pub(super) fn router(node: Arc<Node>, admin: Router) -> Router {
         .fallback(unknown)
         .method_not_allowed_fallback(not_allowed)
         .layer(axum::middleware::map_response(super::hold::http))
+        .layer(origins)
 }
 
 fn routes(value: usize, keys: usize) -> Vec<Route> {

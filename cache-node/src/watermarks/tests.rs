@@ -176,3 +176,20 @@ fn a_reader_never_claims_a_change_for_an_entry_that_lacks_it() {
         done.store(true, Release);
     });
 }
+
+/// *Two heartbeats of 300 000 partitions keep a lock for a minute, and all reads wait for it.*
+#[tokio::test(start_paused = true)]
+async fn as_many_partitions_as_there_may_be_are_listed_at_once_and_others_are_not_remembered() {
+    let (begun, node) = clock().await;
+    let most = i32::try_from(MOST_PARTITIONS).unwrap();
+    let all: Vec<i32> = (0..most).collect();
+    let at: Vec<(i32, i64)> = all.iter().map(|number| (*number, 800)).collect();
+    let work = std::time::Instant::now();
+    node.note(&told(&node, &at, &all, 850));
+    let others: Vec<i32> = all.iter().map(|number| number + 1).collect();
+    node.note(&told(&node, &[], &others, 900));
+    assert_eq!(node.lowest(), Some(begun + ms(800)));
+    assert!(work.elapsed() < Duration::from_secs(20), "linear, where it was a minute: {:?}", work.elapsed());
+    node.note(&told(&node, &[(-1, 900), (-2, 900)], &[], 0));
+    assert_eq!((node.state.lock().at.len(), node.refused.get()), (MOST_PARTITIONS, 2));
+}

@@ -69,7 +69,7 @@ async fn send(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]
     Reply { status, head: head.to_owned(), body: body.to_owned() }
 }
 
-async fn get(to: SocketAddr, path: &str) -> Reply {
+pub(crate) async fn get(to: SocketAddr, path: &str) -> Reply {
     send(to, "GET", path, &[], b"").await
 }
 
@@ -302,4 +302,45 @@ async fn what_is_not_there_says_what_is() {
         (down.status, &*down.problem(), down.header("retry-after")),
         (503, "database-unavailable", Some("1"))
     );
+}
+
+/// *A page that somebody reads at work flushes everything.*
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_from_elsewhere_flushes_and_removes_nothing() {
+    let stack = Stack::new();
+    let node = stack.start("a").await;
+    let key = node.key();
+    stack.database.put(&key, row(&key, 1));
+    let path = format!("/v1/keys/{key}");
+    assert_eq!(get(node.http, &path).await.status, 200);
+    let own = format!("http://{}", node.http);
+    let calls = [("POST", "/v1/groups:flush"), ("POST", "/v1/groups/user:flush"), ("DELETE", path.as_str())];
+    for (method, call) in calls {
+        for headers in [
+            &[("origin", "http://evil.example"), ("host", "evil.example")][..],
+            &[("origin", "null")],
+            &[("sec-fetch-site", "cross-site")],
+        ] {
+            let reply = send(node.http, method, call, headers, b"").await;
+            assert_eq!(
+                (reply.status, reply.problem().as_str()),
+                (403, "foreign-origin"),
+                "{method} {call} {headers:?}"
+            );
+        }
+    }
+    for form in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"] {
+        let reply = send(node.http, "POST", "/v1/groups:flush", &[("content-type", form)], b"").await;
+        assert_eq!(reply.problem(), "media-type");
+    }
+    assert_eq!(get(node.http, &path).await.header("x-freshline-outcome"), Some("hit"), "nothing was flushed");
+    let mut stream = TcpStream::connect(node.http).await.unwrap();
+    let authority = node.http;
+    let request = format!(
+        "POST /v1/groups:flush HTTP/1.1\r\nhost: {authority}\r\norigin: {own}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).await.unwrap();
+    assert!(reply.starts_with("HTTP/1.1 200"), "a page of its own may: {reply}");
 }

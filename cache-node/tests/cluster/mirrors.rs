@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cache_node::{Hop, Node};
 use client::{Answer, Heartbeat, Outcome, ReadOptions};
-use ring::{Epoch, NodeId, slot_of};
+use ring::{Epoch, Member, MemberState, NodeId, slot_of};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
@@ -116,6 +116,8 @@ async fn a_mirror_that_can_not_be_reached_delays_a_removal_until_its_lease_is_ov
     let key = a.key();
     stack.database.put(&key, row(&key, 1));
     a.node.get(&key, Hop::First).await.unwrap();
+    register_unreachable(&stack, "nobody", &a);
+    settled(&stack, &[&a, &b]).await;
     let asked = Instant::now();
     let granted = grant(&a, "nobody", &key, a.node.epoch()).await.unwrap();
     assert_eq!(granted.lease, Some(LEASE));
@@ -134,6 +136,8 @@ async fn only_the_owner_grants_at_the_askers_epoch_and_only_while_it_is_a_member
     let key = a.key();
     stack.database.put(&key, row(&key, 1));
     b.node.get(&key, Hop::First).await.unwrap(); // both hold it now
+    register_unreachable(&stack, "x", &a);
+    settled(&stack, &[&a, &b]).await;
     assert!(grant(&a, "x", &key, a.node.epoch()).await.unwrap().lease.is_some());
     assert_eq!(grant(&b, "x", &key, b.node.epoch()).await.unwrap().lease, None, "a replica");
     assert!(grant(&a, "x", &key, Epoch(a.node.epoch().0 + 5)).await.is_err(), "behind");
@@ -153,6 +157,8 @@ async fn a_node_that_loses_slots_confirms_when_their_mirrors_are_over() {
         a.node.get(key, Hop::First).await.unwrap();
     }
     let peers = client::Peers::new(client::Config::default());
+    register_unreachable(&stack, "nobody", &a);
+    settled(&stack, &[&a]).await;
     let asked = Instant::now();
     for key in &keys {
         let nobody = NodeId::from("nobody");
@@ -170,6 +176,17 @@ async fn a_node_that_loses_slots_confirms_when_their_mirrors_are_over() {
     };
     timeout(Duration::from_secs(10), confirmed).await.expect("it confirms");
     assert!(asked.elapsed() >= LEASE, "confirmed after {:?}", asked.elapsed());
+}
+
+/// A member that is on its way into the ring and can't be reached.
+fn register_unreachable(stack: &Stack, id: &str, like: &Running) {
+    let grpc = "http://127.0.0.1:1".to_owned();
+    stack.registry.register(Member {
+        id: id.into(),
+        state: MemberState::Joining,
+        grpc,
+        ..like.member.clone()
+    });
 }
 
 /// Asks `owner` for a mirror of a key for a node of this name.

@@ -21,7 +21,13 @@ async fn the_port_tells_metrics_health_and_what_readiness_waits_for() {
     let listener = crate::bind("sync.http", "127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let server = tokio::spawn(serve_within(listener, router, stop.clone(), Duration::from_millis(50)));
+    let server = tokio::spawn(serve_within(
+        listener,
+        connections(&metrics::shared()),
+        router,
+        stop.clone(),
+        Duration::from_millis(50),
+    ));
 
     let answer = get(address, "/metrics").await;
     assert!(
@@ -55,7 +61,7 @@ async fn the_port_tells_metrics_health_and_what_readiness_waits_for() {
     let mut silent = tokio::net::TcpStream::connect(address).await.unwrap();
     silent.write_all(b"GET /metrics HTTP/1.1\r\n").await.unwrap();
     stop.cancel();
-    tokio::time::timeout(GRACE, server).await.expect("stops in bounded time").unwrap().unwrap();
+    tokio::time::timeout(GRACE, server).await.expect("stops in bounded time").unwrap();
 }
 
 #[tokio::test]

@@ -227,14 +227,9 @@ impl Stack {
     fn start_sync(&mut self, service: Service<Kafka>, listener: TcpListener, registry: SharedRegistry) {
         let readiness = service.readiness();
         self.readiness.push(("sync service".to_owned(), readiness.clone()));
+        let connections = admin::connections(&registry);
         let router = admin::router(registry, readiness, admin::healthy());
-        let served = admin::serve(listener, router, self.nodes_stop.clone());
-        let failure = self.failure.clone();
-        self.nodes_tasks.spawn(async move {
-            if let Err(error) = served.await {
-                failure.send_replace(Some(format!("serve the sync service's port: {error}")));
-            }
-        });
+        self.nodes_tasks.spawn(admin::serve(listener, connections, router, self.nodes_stop.clone()));
         let (run, failure) = (service.run(self.stream_stop.clone()), self.failure.clone());
         self.stream_tasks.spawn(async move {
             if let Err(error) = run.await {

@@ -173,6 +173,7 @@ pub(crate) async fn ask_alone(address: &str, rows: u32) -> Result<Vec<v1::GetRep
     let results = reply.results.into_iter().map(|result| match result.result {
         Some(KeyResult::Reply(reply)) => Ok(reply),
         Some(KeyResult::Error(error)) => Err(Status::new(error.code.into(), error.message)),
+        Some(KeyResult::LeftOut(_)) => Err(Status::resource_exhausted("left out of a full reply")),
         None => Err(Status::internal("a result without a reply")),
     });
     results.collect()

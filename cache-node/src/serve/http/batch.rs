@@ -96,7 +96,7 @@ impl Shown {
 pub(super) async fn get(
     State(node): State<Arc<Node>>,
     Asked(Nothing {}): Asked<Nothing>,
-    Body(body): Body<GetBody>,
+    Body(body, _taken): Body<GetBody>,
 ) -> Result<Response, Problem> {
     let options = ReadOptions { max_staleness: body.max_staleness, look_aside: body.look_aside };
     let (answers, reserved) = node.get_within(&body.keys, Hop::First, options, 0).await?;
@@ -127,7 +127,7 @@ fn shown<'a>(node: &Node, key: &'a str, answer: Answer) -> KeyAnswer<'a> {
 pub(super) async fn delete(
     State(node): State<Arc<Node>>,
     Asked(Nothing {}): Asked<Nothing>,
-    Body(body): Body<DeleteBody>,
+    Body(body, _taken): Body<DeleteBody>,
 ) -> Result<Json<Value>, Problem> {
     let removed = node.remove(&body.keys, Hop::First).await?;
     Ok(Json(json!({ "removed": removed, "epoch": node.epoch().0 })))
@@ -137,7 +137,7 @@ pub(super) async fn delete(
 pub(super) async fn delete_tags(
     State(node): State<Arc<Node>>,
     Asked(Nothing {}): Asked<Nothing>,
-    Body(body): Body<TagsBody>,
+    Body(body, _taken): Body<TagsBody>,
 ) -> Result<Json<Value>, Problem> {
     node.remove_tags(&body.tags, Hop::First).await?;
     Ok(Json(json!({ "tags": body.tags, "epoch": node.epoch().0 })))

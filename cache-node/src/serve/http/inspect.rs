@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     batch::Shown,
-    extract::{Asked, Nothing, Params, Tail},
+    extract::{Asked, NoForm, Nothing, Params, Tail},
     freshness::ms,
     keys::is_look_aside,
     problem::Problem,
@@ -119,6 +119,7 @@ pub(super) async fn flush(
     State(node): State<Arc<Node>>,
     Tail(action): Tail,
     Asked(Nothing {}): Asked<Nothing>,
+    NoForm: NoForm,
 ) -> Result<Json<Value>, Problem> {
     let Some(group) = action.strip_suffix(":flush") else { return Err(Problem::no_such_path()) };
     flush_groups(&node, vec![group.to_owned()]).await
@@ -128,6 +129,7 @@ pub(super) async fn flush(
 pub(super) async fn flush_all(
     State(node): State<Arc<Node>>,
     Asked(Nothing {}): Asked<Nothing>,
+    NoForm: NoForm,
 ) -> Result<Json<Value>, Problem> {
     let all = node.catalog().groups().iter().map(|group| group.name.to_string()).collect();
     flush_groups(&node, all).await

@@ -147,9 +147,13 @@ pub(super) async fn put(
             Some(text.to_owned())
         }
     };
+    if !TAKEN.split(", ").chain([""]).any(|known| known == media) {
+        return Err(Problem::media_type(&media, TAKEN));
+    }
+    let (bytes, _taken) = extract::bytes(request, &node).await?;
     let (token, value, ttl) = match media.as_str() {
         SET => {
-            let body: SetBody = extract::parse(&extract::bytes(request, &node).await?)?;
+            let body: SetBody = extract::parse(&bytes)?;
             let value = match (body.value, body.value_base64, body.absent) {
                 (Some(json), None, false) => Some(Bytes::from(json.get().to_owned())),
                 (None, Some(text), false) => {
@@ -165,14 +169,10 @@ pub(super) async fn put(
             (body.token.or(header), value, body.ttl.or(query.ttl))
         }
         "application/json" => {
-            let bytes = extract::bytes(request, &node).await?;
             extract::parse::<Box<RawValue>>(&bytes)?;
             (header, Some(bytes), query.ttl)
         }
-        "" | "application/octet-stream" | "text/plain" => {
-            (header, Some(extract::bytes(request, &node).await?), query.ttl)
-        }
-        other => return Err(Problem::media_type(other, TAKEN)),
+        _ => (header, Some(bytes), query.ttl),
     };
     let Some(token) = token.filter(|token| !token.is_empty()) else {
         let detail =

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::{error::Error, serve::status::http_status};
 
 /// Every `type` and its `title`.
-pub(super) const KINDS: [(&str, &str); 28] = [
+pub(super) const KINDS: [(&str, &str); 30] = [
     ("urn:freshline:absent", "the database has no such row"),
     ("urn:freshline:not-cached", "the key is not in memory; read it and set it with the token"),
     ("urn:freshline:not-filled", "nothing fills keys of this group"),
@@ -20,6 +20,7 @@ pub(super) const KINDS: [(&str, &str); 28] = [
     ("urn:freshline:no-such-member", "no member has such a name"),
     ("urn:freshline:no-such-path", "there is no such path"),
     ("urn:freshline:method-not-allowed", "the path has no such method"),
+    ("urn:freshline:foreign-origin", "a browser's page from elsewhere may not ask this"),
     ("urn:freshline:bad-key", "the text is no key of its group"),
     ("urn:freshline:too-many-keys", "the request has too many keys"),
     ("urn:freshline:bad-path", "the path can't be read"),
@@ -27,6 +28,7 @@ pub(super) const KINDS: [(&str, &str); 28] = [
     ("urn:freshline:bad-header", "a header can't be read"),
     ("urn:freshline:bad-body", "the body can't be read"),
     ("urn:freshline:body-too-large", "the body is too large"),
+    ("urn:freshline:request-late", "the request was not sent as a whole in time"),
     ("urn:freshline:media-type", "the body's media type is not known here"),
     ("urn:freshline:token-required", "a value is set with the token of a miss"),
     ("urn:freshline:bad-token", "the token is none of this cluster"),

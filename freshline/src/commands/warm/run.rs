@@ -131,6 +131,10 @@ async fn fill(client: &Client, batch: Vec<anyhow::Result<Record>>) -> Vec<Filled
 fn passes(error: &Error) -> bool {
     matches!(
         error,
-        Error::Overloaded { .. } | Error::Unavailable { .. } | Error::Deadline { .. } | Error::NoNodes { .. }
+        Error::Overloaded { .. }
+            | Error::LeftOut { .. }
+            | Error::Unavailable { .. }
+            | Error::Deadline { .. }
+            | Error::NoNodes { .. }
     )
 }

@@ -73,6 +73,7 @@ pub(crate) fn kind(error: &Error) -> &'static str {
         Error::Deadline { .. } => "too late",
         Error::Overloaded { .. } => "overloaded",
         Error::LookAside { .. } => "look-aside",
+        Error::LeftOut { .. } => "left out",
         Error::NoNodes { .. } => "no node",
         Error::Internal { .. } => "node failed",
     }
