@@ -54,6 +54,10 @@ pub struct Sync {
     /// How long a shutdown waits for removes under way. Default `"10s"`.
     #[serde(with = "duration")]
     pub drain: Duration,
+    /// After how long without any node in the membership the service stops with an error, for fear of a wrong `cluster.name`. Default `"0s"`:
+    /// never; it warns and is not ready.
+    #[serde(with = "duration")]
+    pub halt_without_members: Duration,
     /// What to do with a partition that this consumer group has never committed. Default `"flush"`.
     pub on_first_start: OnFirstStart,
     /// What to do when the next message to read is not in the log any more. Default `"latest"`.
@@ -132,6 +136,7 @@ impl Default for Sync {
             heartbeat: None,
             commit_interval: Duration::from_secs(1),
             drain: Duration::from_secs(10),
+            halt_without_members: Duration::ZERO,
             on_first_start: OnFirstStart::default(),
             on_out_of_range: OnOutOfRange::default(),
             on_undecodable: OnUndecodable::default(),

@@ -233,6 +233,7 @@ pub(crate) struct DeliverMetrics {
     pub(crate) slow: Family<NodeLabel, Gauge>,
     pub(crate) membership_failures: Counter,
     pub(crate) membership_down: Gauge,
+    pub(crate) members: Gauge,
     pub(crate) epoch: Gauge,
     pub(crate) standing: Gauge,
     pub(crate) strangers: Gauge,
@@ -262,6 +263,7 @@ impl DeliverMetrics {
             slow: Family::default(),
             membership_failures: Counter::default(),
             membership_down: Gauge::default(),
+            members: Gauge::default(),
             epoch: Gauge::default(),
             standing: Gauge::default(),
             strangers: Gauge::default(),
@@ -301,6 +303,7 @@ impl DeliverMetrics {
             "Reads of the membership that failed",
             all.membership_failures,
         );
+        registry.register("members", "Nodes that changes are delivered to", all.members);
         registry.register("membership_down", "1 while the membership can't be read", all.membership_down);
         registry.register("ring_epoch", "Epoch of the ring that is known", all.epoch);
         registry.register(

@@ -189,6 +189,7 @@ impl Settings {
         };
         let service = Service::new(self.sync, self.catalog, membership, peers, source, &mut registry.lock())
             .with_zone(self.zone)
+            .with_cluster(&self.cluster.name, self.cluster.lease)
             .with_topics(self.topics);
         let service = match beats {
             Some((beats, rows)) => service.with_beats(beats, Arc::new(rows)),

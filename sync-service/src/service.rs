@@ -2,6 +2,7 @@
 
 mod beating;
 mod commits;
+mod members;
 mod stages;
 mod surveys;
 
@@ -70,6 +71,10 @@ pub struct Service<S> {
     pipeline: PipelineMetrics,
     deliver: DeliverMetrics,
     beating: Option<Beating>,
+    /// The cluster's name, for messages.
+    cluster: String,
+    /// How long a node may go by its lease at most.
+    lease: Duration,
     delivered: broadcast::Sender<Delivered>,
     readiness: Readiness,
     warnings: Warnings,
@@ -98,6 +103,8 @@ impl<S: Source> Service<S> {
             pipeline: PipelineMetrics::register(registry),
             deliver: DeliverMetrics::register(registry),
             beating: None,
+            cluster: String::new(),
+            lease: Duration::ZERO,
             delivered: broadcast::Sender::new(REMEMBERED),
             readiness: Readiness::new().with_warnings(&warnings),
             warnings,
@@ -115,6 +122,14 @@ impl<S: Source> Service<S> {
     #[must_use]
     pub fn with_topics(mut self, topics: Topics) -> Self {
         self.topics = topics;
+        self
+    }
+
+    /// Sets which cluster's members are delivered to, and how long their leases are.
+    #[must_use]
+    pub fn with_cluster(mut self, name: &str, lease: Duration) -> Self {
+        name.clone_into(&mut self.cluster);
+        self.lease = lease;
         self
     }
 
@@ -214,6 +229,7 @@ impl<S: Source> Service<S> {
         tokio::pin!(ended);
         let result = tokio::select! {
             ended = &mut ended => Self::ended(ended, stop.is_cancelled()),
+            error = this.attend_members() => Err(error),
             () = stop.cancelled() => if let Ok(ended) = tokio::time::timeout(this.config.drain, &mut ended).await { Self::ended(ended, true) } else {
                     warn!(grace = ?this.config.drain, "removes are still under way: they are delivered again by the next start");
                     Ok(()) },

@@ -12,7 +12,7 @@ use client::{Ack, Apply, Clock, Heartbeat, HeartbeatReply, Watermarks};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry as Metrics;
 use ring::memory::Registry;
-use ring::{Member, MemberState};
+use ring::{Member, MemberState, Membership};
 use sync_service::Service;
 use sync_service::config::Sync;
 use sync_service::deliver::Appliers;
@@ -168,6 +168,7 @@ pub struct Running {
     pub metrics: Metrics,
     pub readiness: daemon::admin::Readiness,
     pub delivered: tokio::sync::broadcast::Receiver<sync_service::Delivered>,
+    pub registry: Arc<Registry>,
     stop: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,
     _registration: Arc<ring::memory::MemoryRegistration>,
@@ -194,6 +195,17 @@ impl Running {
         make: impl FnOnce(&mut Metrics) -> S,
         finish: impl FnOnce(Service<S>) -> Service<S>,
     ) -> Self {
+        Self::among(catalog, config, make, finish, |registry| registry)
+    }
+
+    /// The same by what `follow` makes of the membership.
+    pub fn among<S: Source>(
+        catalog: &str,
+        config: Sync,
+        make: impl FnOnce(&mut Metrics) -> S,
+        finish: impl FnOnce(Service<S>) -> Service<S>,
+        follow: impl FnOnce(Arc<Registry>) -> Arc<dyn Membership>,
+    ) -> Self {
         let registry = Registry::new(1);
         let member = Member {
             id: "a".into(),
@@ -210,17 +222,28 @@ impl Running {
         let mut metrics = Metrics::default();
         let source = make(&mut metrics);
         let catalog = Arc::new(Catalog::parse("freshline.toml", catalog).expect("a catalog"));
-        let service = finish(Service::new(config, catalog, registry, node.clone(), source, &mut metrics));
+        let service = finish(Service::new(
+            config,
+            catalog,
+            follow(registry.clone()),
+            node.clone(),
+            source,
+            &mut metrics,
+        ));
         let (delivered, readiness) = (service.delivered(), service.readiness());
         let stop = CancellationToken::new();
         let task = tokio::spawn(service.run(stop.clone()));
-        Self { node, metrics, readiness, delivered, stop, task, _registration: registration }
+        Self { node, metrics, readiness, delivered, registry, stop, task, _registration: registration }
     }
 
     /// Stops, and returns how the service ended.
     pub async fn stop(self) -> anyhow::Result<()> {
         self.stop.cancel();
         self.ended().await
+    }
+
+    pub fn is_ended(&self) -> bool {
+        self.task.is_finished()
     }
 
     /// Waits until the service ends by itself.
