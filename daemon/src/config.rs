@@ -7,6 +7,7 @@
 mod effective;
 mod environment;
 mod layers;
+mod mysql_url;
 mod place;
 mod problems;
 mod sections;

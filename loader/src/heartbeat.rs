@@ -9,13 +9,16 @@ use std::time::Duration;
 
 use daemon::config::Database;
 use parking_lot::Mutex;
-use sqlx::{AssertSqlSafe, Row as _, mysql::MySqlConnectOptions};
+use sqlx::{AssertSqlSafe, Row as _};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info};
 
 use crate::{
     Error,
-    mysql::pool::{Lease, Pool, reason, server_error},
+    mysql::{
+        options,
+        pool::{Lease, Pool, reason, server_error},
+    },
 };
 
 /// How long a writer's rows must have stood still before they are taken for those of one that has ended.
@@ -43,7 +46,7 @@ impl Heartbeat {
     /// Prepares for these tables, each `database.table`, of the database of `config`. Connects to nothing yet; fails for a URL that
     /// is none of MySQL's and for a name that is none of a table.
     pub fn connect(config: &Database, tables: &[String], writer: &str, rows: u32) -> Result<Self, Error> {
-        let options: MySqlConnectOptions = config.url.expose().parse().map_err(|error: sqlx::Error| {
+        let options = options(&config.url).map_err(|error| {
             unavailable(format!(
                 "heartbeat rows need MySQL, and database.url is not a URL of it: {error}, write it like mysql://user:password@host:3306/shop"
             ))

@@ -15,7 +15,10 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use catalog::{Catalog, Dialect, Group, GroupId, Key, Query, Report, TagSource, schema::Schema};
-use daemon::{admin::Warnings, config::Database};
+use daemon::{
+    admin::Warnings,
+    config::{Database, DatabaseUrl},
+};
 use futures_util::TryStreamExt;
 use sqlx::{
     AssertSqlSafe, Row as _,
@@ -48,6 +51,21 @@ const MOST_VOID: u32 = 3;
 const LOOK: Duration = Duration::from_secs(1);
 const SETTINGS: Duration = Duration::from_secs(5);
 
+/// How the server of a URL is reached.
+///
+/// # Errors
+///
+/// sqlx's, of a URL that is none of MySQL's.
+pub fn options(url: &DatabaseUrl) -> Result<MySqlConnectOptions, sqlx::Error> {
+    let options: MySqlConnectOptions = url.expose().parse()?;
+    // A URL has an IPv6 address in brackets, and nothing else has.
+    let host = options.get_host();
+    Ok(match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).map(str::to_owned) {
+        Some(address) => options.host(&address),
+        None => options,
+    })
+}
+
 /// Rows from MySQL. Made without a connection; [`ready`](RowSource::ready) waits for the first one and checks the catalog's queries.
 pub struct Mysql {
     catalog: Arc<Catalog>,
@@ -61,7 +79,7 @@ pub struct Mysql {
 impl Mysql {
     /// Prepares for the database of `config`. Connects to nothing yet; fails only for a URL that is none.
     pub fn connect(config: &Database, catalog: &Arc<Catalog>) -> Result<Arc<Self>, Error> {
-        let options: MySqlConnectOptions = config.url.expose().parse().map_err(|error: sqlx::Error| {
+        let options = options(&config.url).map_err(|error| {
             let reason = format!(
                 "database.url is not a MySQL URL: {error}, write it like mysql://user:password@host:3306/shop"
             );
@@ -336,5 +354,33 @@ impl Shape {
             }
         };
         self.forms.get(index).ok_or("the result lacks a column of a tag")?.read(row, index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use sqlx::ConnectOptions as _;
+    use tokio::{net::TcpListener, time::timeout};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_at_an_ipv6_address_is_reached() {
+        let plain = options(&DatabaseUrl::new("mysql://app:p%40ss@db:3307/shop")).unwrap();
+        assert_eq!((plain.get_host(), plain.get_port()), ("db", 3307));
+        let Ok(listener) = TcpListener::bind("[::1]:0").await else {
+            return eprintln!("skipped: this machine has no IPv6");
+        };
+        let port = listener.local_addr().unwrap().port();
+        let options = options(&DatabaseUrl::new(format!("mysql://app@[::1]:{port}/shop"))).unwrap();
+        let accepted = async {
+            tokio::select! {
+                accepted = listener.accept() => drop(accepted.unwrap()),
+                connected = options.connect() => panic!("{:?}", connected.map(drop)),
+            }
+        };
+        timeout(Duration::from_secs(10), accepted).await.expect("it connects");
     }
 }

@@ -67,6 +67,11 @@ impl DatabaseUrl {
         &self.0
     }
 
+    /// What is wrong with it as a URL of MySQL, a sentence each; nothing of one that is of another database.
+    pub fn mysql_problems(&self) -> Vec<String> {
+        if self.0.starts_with("mysql://") { super::mysql_url::problems(&self.0) } else { Vec::new() }
+    }
+
     /// Whether no URL was given.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

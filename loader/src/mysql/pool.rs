@@ -113,6 +113,9 @@ impl Pool {
         let database = options.get_database().map(|name| format!("/{name}")).unwrap_or_default();
         let address = match options.get_socket() {
             Some(socket) => format!("{}{database}", socket.display()),
+            None if options.get_host().contains(':') => {
+                format!("[{}]:{}{database}", options.get_host(), options.get_port())
+            }
             None => format!("{}:{}{database}", options.get_host(), options.get_port()),
         };
         Arc::new_cyclic(|me| Self {

@@ -54,6 +54,9 @@ impl BinlogSource {
                 self.url
             ));
         }
+        for problem in self.url.mysql_problems() {
+            problems.push(format!("{}: {problem}", layers.place("source.binlog.url")));
+        }
         positive(layers, problems, "source.binlog.heartbeat", !self.heartbeat.is_zero());
         positive(layers, problems, "source.binlog.lease", self.lease >= Duration::from_secs(1));
         if !etcd && self.position_file.is_none() {

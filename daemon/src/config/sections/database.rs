@@ -96,6 +96,9 @@ impl Database {
                 self.url
             ));
         }
+        for problem in self.url.mysql_problems() {
+            problems.push(format!("{place}: {problem}"));
+        }
         positive(layers, problems, "database.pool", self.pool > 0);
         positive(layers, problems, "database.max_fills", self.max_fills > 0);
         positive(layers, problems, "database.min_fills", self.min_fills > 0);

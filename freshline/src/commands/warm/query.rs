@@ -6,7 +6,7 @@ use daemon::config::Database;
 use futures_util::{StreamExt as _, stream::BoxStream};
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, Row, TypeInfo as _, ValueRef as _,
-    mysql::{MySqlConnectOptions, MySqlConnection, MySqlRow},
+    mysql::{MySqlConnection, MySqlRow},
     sqlite::{SqliteConnection, SqliteRow},
 };
 use tokio::sync::{mpsc, oneshot};
@@ -50,11 +50,7 @@ async fn open_sqlite(path: &std::path::Path, maker: &KeyMaker) -> anyhow::Result
 }
 
 async fn open_mysql(database: &Database) -> anyhow::Result<MySqlConnection> {
-    let options: MySqlConnectOptions = database
-        .url
-        .expose()
-        .parse()
-        .map_err(|error: sqlx::Error| anyhow::anyhow!("read the database's URL: {error}"))?;
+    let options = loader::mysql::options(&database.url).context("read the database's URL")?;
     let mut connection = tokio::time::timeout(std::time::Duration::from_secs(15), options.connect())
         .await
         .with_context(|| format!("reach {}", database.url))?

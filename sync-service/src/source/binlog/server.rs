@@ -60,7 +60,8 @@ impl Server {
         let address = format!("{}:{}", opts.ip_or_hostname(), opts.tcp_port());
         let part = |names: [&str; 2]| {
             let mut parts = query.split('&').filter_map(|part| part.split_once('='));
-            parts.find(|(name, _)| names.contains(name)).map(|(_, value)| value.replace("%2F", "/"))
+            let (_, value) = parts.find(|(name, _)| names.contains(name))?;
+            Some(percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned())
         };
         let mode =
             part(["ssl-mode", "sslmode"]).unwrap_or_else(|| "preferred".to_owned()).to_ascii_lowercase();
@@ -68,7 +69,12 @@ impl Server {
         if let Some(file) = part(["ssl-ca", "sslca"]) {
             ssl = ssl.with_root_certs(vec![std::path::PathBuf::from(file).into()]);
         }
-        let builder = || OptsBuilder::from_opts(opts.clone()).prefer_socket(false).tcp_nodelay(true);
+        // A URL has an IPv6 address in brackets, and nothing else has.
+        let host = opts.ip_or_hostname().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let builder = || {
+            let builder = OptsBuilder::from_opts(opts.clone()).ip_or_hostname(host.clone());
+            builder.prefer_socket(false).tcp_nodelay(true)
+        };
         let plain: Opts = builder().into();
         let unverified = || {
             let ssl =
@@ -227,6 +233,8 @@ mod tests {
         assert_eq!(server.opts.pass(), Some("p@ss"));
         assert!(server.opts.ssl_opts().is_some() && server.fallback.is_none());
         assert!(Server::new("mysql://app@db").expect("a good url").fallback.is_some());
+        let server = Server::new("mysql://app@[2001:db8::1]:3307/").expect("a good url");
+        assert_eq!((&*server.address, server.opts.ip_or_hostname()), ("[2001:db8::1]:3307", "2001:db8::1"));
         for bad in ["mysql://db/?ssl-mode=maybe", "http://db/"] {
             assert!(matches!(Server::new(bad), Err(Error::Config(_))), "{bad}");
         }
