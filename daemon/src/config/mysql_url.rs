@@ -28,7 +28,7 @@ pub(super) fn problems(url: &str) -> Vec<String> {
     };
     match parsed.host_str() {
         None | Some("") => {
-            found.push("has no host; write mysql://user:password@host:3306/database".to_owned())
+            found.push("has no host; write mysql://user:password@host:3306/database".to_owned());
         }
         Some(host) if host.contains('%') => {
             found.push(format!("has the host `{host}`, which is no name; is a `/`, `@` or `:` of the password not written as %2F, %40, %3A?"));
