@@ -58,6 +58,11 @@ pub enum Error {
     /// The database could not be read.
     #[error(transparent)]
     Fill(#[from] loader::Error),
+    /// The catalog is not yet checked against the database.
+    #[error(
+        "this node is starting: it has not checked its catalog against the database yet, see its log; ask another, or later"
+    )]
+    Starting,
     /// The fill was cut short: the node is stopping.
     #[error("the fill was cut short; ask again")]
     Abandoned,

@@ -2,7 +2,13 @@
 
 use std::{
     fmt,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{
+            AtomicBool,
+            Ordering::{Acquire, Release},
+        },
+    },
     time::Duration,
 };
 
@@ -103,6 +109,8 @@ pub struct Node {
     pub(crate) told_unknown: Paced,
     /// Whether the node is to be in the ring.
     pub(crate) wanted: AtomicBool,
+    /// Whether the catalog has yet to be found fit for the database: until then nothing is answered by it.
+    pub(crate) starting: AtomicBool,
     /// Whether an epoch of a heartbeat is being caught up with.
     pub(crate) catching_up: AtomicBool,
     /// Guards the change to a new incarnation.
@@ -204,6 +212,7 @@ impl Node {
             told_flushes,
             told_unknown: Paced::new(1, Duration::from_secs(10)),
             wanted: AtomicBool::new(false),
+            starting: AtomicBool::new(false),
             catching_up: AtomicBool::new(false),
             births: Mutex::new(()),
             turns: Mutex::new(()),
@@ -217,6 +226,11 @@ impl Node {
     /// This node's id.
     pub fn id(&self) -> &NodeId {
         &self.id
+    }
+
+    /// Answers no key until it is said again, with `false`, that the catalog is fit for the database.
+    pub(crate) fn set_starting(&self, starting: bool) {
+        self.starting.store(starting, Release);
     }
 
     /// The epoch of the ring that this node goes by.
@@ -366,6 +380,9 @@ impl Node {
 
     /// Parses a key, or says what is wrong with it.
     pub(crate) fn resolve(&self, key: &str) -> Result<Key, Error> {
+        if self.starting.load(Acquire) {
+            return Err(Error::Starting);
+        }
         self.check_length(key)?;
         self.catalog.resolve(key).map_err(|error| {
             self.metrics.bad_keys.inc();

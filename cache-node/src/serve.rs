@@ -121,7 +121,7 @@ impl Server {
         Box::pin(self.serve_when(async { Ok(()) }, node, registry, readiness, stop)).await
     }
 
-    /// Like [`serve`](Self::serve), but joins the ring only after `prepared`; its error ends the serving.
+    /// Like [`serve`](Self::serve), but answers keys and joins the ring only after `prepared`; its error ends the serving.
     pub async fn serve_when(
         self,
         prepared: impl Future<Output = anyhow::Result<()>>,
@@ -131,6 +131,7 @@ impl Server {
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
         let close = CancellationToken::new();
+        node.set_starting(true);
         let readiness = readiness.with_warnings(node.warnings()).with_warnings(&node.database_warnings());
         let router =
             http::router(node.clone(), admin::router(registry.clone(), readiness.clone(), admin::healthy()));
@@ -182,6 +183,7 @@ impl Server {
         let begin = async {
             let joined = async {
                 prepared.await?;
+                node.set_starting(false);
                 readiness.wait("membership", "waiting for a place in the ring");
                 node.join().await;
                 readiness.done("membership");

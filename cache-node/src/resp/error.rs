@@ -10,10 +10,11 @@ const QUOTED: usize = 128;
 
 /// The text of an error that a node gives.
 ///
-/// `TRYAGAIN` is what clients ask again for by themselves; `CLUSTERDOWN` says that another node has to be asked.
+/// `TRYAGAIN` is what clients ask again for by themselves, as is `LOADING`; `CLUSTERDOWN` says that another node has to be asked.
 pub(super) fn text(error: &Error) -> String {
     let class = match error {
         Error::Fenced => "CLUSTERDOWN",
+        Error::Starting => "LOADING",
         _ => match error.code() {
             Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted => "TRYAGAIN",
             _ => "ERR",

@@ -27,7 +27,8 @@ impl Error {
                 loader::Error::Query { .. } => Code::Internal,
                 loader::Error::NoQuery { .. } => Code::FailedPrecondition,
             },
-            Self::Abandoned
+            Self::Starting
+            | Self::Abandoned
             | Self::Fenced
             | Self::Behind { .. }
             | Self::OtherMembers { .. }

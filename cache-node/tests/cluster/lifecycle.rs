@@ -6,6 +6,7 @@ use cache_node::{Hop, Node};
 use client::{Client, Config};
 use daemon::admin::Readiness;
 use ring::MemberState;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -142,7 +143,7 @@ async fn a_node_answers_and_is_not_ready_until_it_is_in_the_ring() {
 async fn a_node_waits_for_its_database_says_so_and_stops_when_told() {
     let stack = Stack::new();
     let (server, parts) = stack.parts("a");
-    let http_addr = server.http_addr();
+    let (http_addr, resp_addr) = (server.http_addr(), server.resp_addr().unwrap());
     let registry = daemon::metrics::shared();
     let node = Node::start(stack.config.clone(), parts, &mut registry.lock());
     let (readiness, stop) = (Readiness::new(), CancellationToken::new());
@@ -152,6 +153,15 @@ async fn a_node_waits_for_its_database_says_so_and_stops_when_told() {
     let (status, _, body) = http(http_addr, "GET", "/readyz").await;
     assert!(status == 503 && body.contains("waiting for mysql://db/shop"), "{body}");
     assert_eq!(http(http_addr, "GET", "/healthz").await.0, 200);
+    // *The catalog is not fit for the database; before that is found out, rows are served by it.*
+    stack.database.put("user:1", "{}");
+    let (status, _, body) = http(http_addr, "GET", "/v1/keys/user:1").await;
+    assert!(status == 503 && body.contains("this node is starting"), "{body}");
+    let mut redis = tokio::net::TcpStream::connect(resp_addr).await.unwrap();
+    redis.write_all(b"GET user:1\r\n").await.unwrap();
+    let mut reply = [0; 8];
+    redis.read_exact(&mut reply).await.unwrap();
+    assert_eq!(&reply, b"-LOADING");
     stop.cancel();
     running.await.unwrap().unwrap();
 }
