@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use catalog::Key;
-use client::{Answer, Outcome, Set};
+use client::{Answer, Outcome, ReadOptions, Set};
+use ring::Ring;
 use tokio::time::Instant;
 
 pub(crate) use self::seal::Seal;
@@ -18,7 +19,7 @@ use crate::{
     config::Fenced,
     error::Error,
     gate::{self, Filled, Place, Refused},
-    node::{Hop, Node, place},
+    node::{Hop, Node, place, strictest},
     recorder::What,
     store::Inserted,
 };
@@ -76,6 +77,40 @@ impl Node {
         }
         let Some((token, _)) = self.gate.token(place) else { return Ok(None) };
         Ok(Some(self.told_to_read(key, self.seal.close(&token, incarnation, place.hash))))
+    }
+
+    /// A replica's look-aside miss, answered by the owner: with what it has in memory, of which the replica keeps a copy, or with its token. So
+    /// a value that was set is found at every holder, and is set at the owner. `None` if this node answers by itself: it is the owner, the
+    /// owner can't be reached, or the reader takes nothing that another node may have had for longer.
+    ///
+    /// *A value is set at the owner; a load balancer leads the next read to a replica, which says that there is none.*
+    pub(crate) async fn aside_by_owner(
+        &self,
+        ring: &Ring,
+        key: &Key,
+        place: Place,
+        hop: Hop,
+        options: ReadOptions,
+    ) -> Result<Option<Answer>, Error> {
+        let aside = options.look_aside || key.group.is_look_aside();
+        if !aside || hop == Hop::Forwarded || strictest(key, options).is_some() || !self.life.live() {
+            return Ok(None);
+        }
+        let owner = self.owner_elsewhere(ring, key).filter(|_| self.slots.owned(place.slot).is_none());
+        let (Some(owner), Some((token, _))) = (owner, self.gate.token(place)) else { return Ok(None) };
+        if let Some(read) = self.warm.ask_memory_of(key, place, &token, owner).await {
+            let outcome = read.elsewhere.unwrap_or(Outcome::Hit);
+            self.metrics.group(key.group.id).ended(outcome);
+            return Ok(Some(self.answer(read, outcome)));
+        }
+        if !options.look_aside {
+            return Ok(None);
+        }
+        match self.peers.get(owner, &key.text, options).await {
+            Ok(answer) => Ok(Some(self.forwarded(ring, answer))),
+            Err(error) if error.is_transient() || matches!(error, client::Error::Deadline { .. }) => Ok(None),
+            Err(error) => Err(Error::Peer { node: owner.id.to_string(), error: Box::new(error) }),
+        }
     }
 
     /// Answers a look-aside miss that no holder of the slot can be reached for: with a token that sets nothing.

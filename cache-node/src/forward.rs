@@ -28,7 +28,7 @@ impl Node {
     }
 
     /// Takes note of an owner's answer.
-    fn forwarded(&self, ring: &Ring, answer: Answer) -> Answer {
+    pub(crate) fn forwarded(&self, ring: &Ring, answer: Answer) -> Answer {
         self.metrics.forwards.inc();
         self.agreement.heard(Epoch(answer.epoch), ring.epoch());
         answer

@@ -274,6 +274,9 @@ impl Node {
         }
         let ring = self.current_ring();
         if self.holds(place) {
+            if let Some(answer) = self.aside_by_owner(&ring, key, place, hop, options).await? {
+                return Ok(answer);
+            }
             let answer = if options.look_aside {
                 self.give_token(key, place)?
             } else {

@@ -158,6 +158,18 @@ impl Warm {
         }
     }
 
+    /// Asks a slot's owner for what it has in memory, and keeps it; reads no database anywhere. `token` was taken before this.
+    pub(crate) async fn ask_memory_of(
+        &self,
+        key: &Key,
+        place: Place,
+        token: &Token,
+        owner: &Member,
+    ) -> Option<Read> {
+        let epoch = self.slots.ring()?.epoch();
+        self.pull_one(key, place, token, epoch, owner, self.peers.config().silence).await
+    }
+
     async fn ask_departing(
         &self,
         key: &Key,
@@ -165,6 +177,18 @@ impl Warm {
         token: &Token,
         epoch: Epoch,
         source: &Member,
+    ) -> Option<Read> {
+        self.pull_one(key, place, token, epoch, source, self.wait).await
+    }
+
+    async fn pull_one(
+        &self,
+        key: &Key,
+        place: Place,
+        token: &Token,
+        epoch: Epoch,
+        source: &Member,
+        wait: Duration,
     ) -> Option<Read> {
         let pull = Pull {
             node: self.node.clone(),
@@ -176,7 +200,7 @@ impl Warm {
         let asked = Instant::now();
         // The wait is this reader's alone: one that is over says nothing about whether the source can be reached.
         let call = self.peers.pull(source, pull, self.peers.config().deadline);
-        let pulled = match timeout(self.wait, call).await {
+        let pulled = match timeout(wait, call).await {
             Ok(Ok(pulled)) if pulled.epoch >= epoch => pulled,
             Ok(Ok(_)) => return None,
             Err(_) => {
@@ -184,7 +208,7 @@ impl Warm {
                 return None;
             }
             Ok(Err(error)) => {
-                tracing::debug!(node = %self.node, source = %source.id, %error, "departing holder not asked");
+                tracing::debug!(node = %self.node, source = %source.id, %error, "another holder not asked");
                 self.metrics.pulls.ask_failed.inc();
                 return None;
             }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use cache_node::{Error, Hop, Node};
 use catalog::Catalog;
-use client::{Client, Config, LoadError, Outcome, ReadFrom, ReadOptions};
+use client::{Apply, Client, Config, LoadError, Outcome, ReadFrom, ReadOptions};
 use ring::{memory::Registry, slot_of};
 
 use crate::{
@@ -214,17 +214,58 @@ async fn a_value_over_the_limit_is_not_kept() {
     assert!(!is_in_memory(&a.node, &key).await);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_replicas_token_finds_its_way_back_to_the_replica() {
-    let mut stack = Stack::new();
+/// Two nodes that hold every slot, of groups without a query.
+async fn two_holders() -> (Stack, [Running; 2], String) {
+    let mut stack = sessions();
     stack.registry = Registry::new(2);
     let nodes = [stack.start("a").await, stack.start("b").await];
     while nodes.iter().any(|running| running.node.epoch() < stack.registry_epoch()) {
         tokio::task::yield_now().await;
     }
-    let key = nodes[0].key();
+    let ring = nodes[0].node.ring();
+    let key = (0..1000).map(|id| format!("session:{id}"));
+    let key = key.into_iter().find(|key| ring.owner(slot_of(key)).unwrap().id == nodes[0].member.id).unwrap();
+    (stack, nodes, key)
+}
+
+/// *Behind a load balancer a session is there at one read and gone at the next: the owner has it, the replica says 404.*
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_set_is_found_at_every_holder_and_forgotten_by_all() {
+    let (stack, nodes, key) = two_holders().await;
+    let [owner, replica] = &nodes;
+    // Whoever is asked for it gives the owner's token.
+    let token = miss(&replica.node, &key).await;
+    for setter in [replica, owner] {
+        let set = setter.node.set(&key, Some(row(&key, 1).into()), &token, None, Hop::First).await.unwrap();
+        assert_eq!((set.refused, set.node.as_str()), (None, "a"));
+    }
+    for options in [ReadOptions::default(), LOOK_ASIDE, ReadOptions::default()] {
+        for running in &nodes {
+            let answer = running.node.get_with(&key, Hop::First, options).await.unwrap();
+            assert_eq!(answer.value.as_deref(), Some(row(&key, 1).as_bytes()), "{answer:?}");
+        }
+    }
+    let path = format!("/v1/keys/{key}");
+    assert_eq!(http(replica.http, "GET", &path).await.0, 200);
+    let local = replica.node.get(&key, Hop::First).await.unwrap();
+    assert_eq!((local.node.as_str(), local.outcome), ("b", Outcome::Hit), "the replica has kept a copy");
+
+    let epoch = stack.registry_epoch();
+    for running in &nodes {
+        running.node.apply(&Apply { epoch, remove: vec![key.clone()], ..Apply::default() }).await.unwrap();
+    }
+    for running in &nodes {
+        assert!(matches!(running.node.get(&key, Hop::First).await, Err(Error::Fill(_))));
+        assert!(!is_in_memory(&running.node, &key).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_whose_owner_is_away_gives_a_token_of_its_own() {
+    let (_stack, mut nodes, key) = two_holders().await;
+    nodes[0].crash().await;
     let token = miss(&nodes[1].node, &key).await;
-    let set = nodes[0].node.set(&key, Some(row(&key, 1).into()), &token, None, Hop::First).await.unwrap();
+    let set = nodes[1].node.set(&key, Some(row(&key, 1).into()), &token, None, Hop::First).await.unwrap();
     assert_eq!((set.refused, set.node.as_str()), (None, "b"));
     assert!(is_in_memory(&nodes[1].node, &key).await);
 }
