@@ -5,7 +5,8 @@
 //! `topology` is the ring in Redis's words. `tracking` is about what clients keep in memories of their own.
 //!
 //! Requests of one connection are answered in their order. Hits are answered where they are read, without a wait; the misses of
-//! pipelined requests wait together, and all replies of what was read at once are written at once.
+//! pipelined requests wait together, and all replies of what was read at once are written at once. Replies that a client does not take are
+//! kept in the connection's output, as one stream with what it is to be told; `flow` says how many.
 
 #![expect(
     clippy::cast_possible_wrap,
@@ -20,6 +21,7 @@ mod clients;
 mod cluster;
 mod connection;
 mod error;
+mod flow;
 mod glob;
 #[cfg(test)]
 mod interleavings;
@@ -39,12 +41,13 @@ mod tracking;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use daemon::Paced;
 use prometheus_client::registry::Registry;
 use tokio::{net::TcpListener, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    clients::Clients,
+    clients::{Client, Clients},
     metrics::Metrics,
     tracking::{Post, Tracking},
 };
@@ -56,6 +59,9 @@ const TICK: Duration = Duration::from_millis(32);
 /// Pause after a connection that could not be taken, as when there are no more file descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// In which so many lines of a kind are logged.
+const PACE: Duration = Duration::from_secs(10);
+
 /// What a node knows of its Redis clients.
 #[derive(Debug)]
 pub(crate) struct Resp {
@@ -63,6 +69,11 @@ pub(crate) struct Resp {
     tracking: Tracking,
     topology: topology::Cache,
     metrics: Metrics,
+    /// Bytes that all clients together may have the node hold.
+    most: usize,
+    /// Of clients that were closed: a caller can have that happen at any rate.
+    told_slow: Paced,
+    told_evicted: Paced,
     /// Where this node serves, should the ring not say.
     address: parking_lot::Mutex<String>,
 }
@@ -74,6 +85,9 @@ impl Resp {
             tracking: Tracking::new(config.tracking_keys, config.tracking_queue),
             topology: topology::Cache::default(),
             metrics: Metrics::register(registry),
+            most: usize::try_from(config.resp_memory.0).unwrap_or(usize::MAX),
+            told_slow: Paced::new(10, PACE),
+            told_evicted: Paced::new(10, PACE),
             address: parking_lot::Mutex::default(),
         }
     }
@@ -104,6 +118,33 @@ impl Resp {
     pub(crate) fn invalidated_all(&self) {
         if self.clients.trackers() > 0 {
             self.tracking.removed_all(self.post());
+        }
+    }
+
+    /// Notes how much a client's requests and replies hold; if all of them hold too much, who holds most is closed.
+    fn holds(&self, client: &Client, bytes: usize) {
+        if self.clients.hold(client, bytes) <= self.most {
+            return;
+        }
+        for (evicted, held) in self.clients.evict(self.most) {
+            self.metrics.memory_evictions.inc();
+            if let Some(untold) = self.told_evicted.due() {
+                tracing::warn!(
+                    client = evicted.id, address = %evicted.address, held, limit = self.most, untold,
+                    "a Redis client was closed: all together held more than node.resp_memory, and it most"
+                );
+            }
+        }
+    }
+
+    /// A client takes no replies, and so many wait for it already: its connection ends.
+    fn overflowed(&self, client: &Client, waiting: usize) {
+        self.metrics.output_overflows.inc();
+        if let Some(untold) = self.told_slow.due() {
+            tracing::warn!(
+                client = client.id, address = %client.address, waiting, untold,
+                "a Redis client was closed: it takes no replies, and as many wait as may (node.resp_output_limit)"
+            );
         }
     }
 
@@ -162,6 +203,7 @@ async fn watch(node: &Node) {
             resp.tracking.tidy(resp.post(), part, Instant::now());
             part = (part + 1) % resp.tracking.parts();
         }
+        resp.metrics.memory.set(resp.clients.held() as u64);
         resp.metrics.tracked.set(resp.tracking.keys());
         resp.metrics.registrations.set(resp.tracking.registrations());
     }

@@ -37,6 +37,8 @@ pub(crate) struct Client {
     muted: Mutex<HashSet<Arc<str>>>,
     has_muted: AtomicUsize,
     outbox: Mutex<Outbox>,
+    /// Bytes that its requests and replies hold, as far as they are counted.
+    held: AtomicUsize,
     /// Told when there is something to be sent. One waits: the connection.
     pub(crate) mail: Notify,
     /// Ends the connection, whatever it is doing.
@@ -95,6 +97,7 @@ impl Client {
             muted: Mutex::default(),
             has_muted: AtomicUsize::new(0),
             outbox: Mutex::default(),
+            held: AtomicUsize::new(0),
             mail: Notify::new(),
             close: CancellationToken::new(),
         }
@@ -178,6 +181,8 @@ pub(crate) struct Clients {
     by_id: RwLock<HashMap<u64, Arc<Client>>>,
     last: AtomicU64,
     trackers: AtomicUsize,
+    /// Bytes that requests and replies of all of them hold.
+    held: AtomicUsize,
     /// How often a client has ended its tracking.
     departures: AtomicU64,
 }
@@ -197,6 +202,7 @@ impl Clients {
     /// Takes a client out; returns those whose invalidations it was to get.
     pub(crate) fn leave(&self, client: &Client) -> Vec<Arc<Client>> {
         self.set_tracks(client, false);
+        self.hold(client, 0);
         let mut by_id = self.by_id.write();
         by_id.remove(&client.id);
         by_id.values().filter(|other| other.redirect.load(Acquire) == client.id).cloned().collect()
@@ -215,6 +221,44 @@ impl Clients {
 
     pub(crate) fn count(&self) -> usize {
         self.by_id.read().len()
+    }
+
+    /// Notes how much a client holds; returns how much all do.
+    pub(crate) fn hold(&self, client: &Client, bytes: usize) -> usize {
+        // Who is closed gives it back.
+        let bytes = if client.close.is_cancelled() { 0 } else { bytes };
+        let before = client.held.swap(bytes, AcqRel);
+        if bytes >= before {
+            self.held.fetch_add(bytes - before, AcqRel) + (bytes - before)
+        } else {
+            self.held.fetch_sub(before - bytes, AcqRel) - (before - bytes)
+        }
+    }
+
+    /// How much all hold.
+    pub(crate) fn held(&self) -> usize {
+        self.held.load(Acquire)
+    }
+
+    /// Closes who holds most until the others hold no more than so much. Returns who, and how much each held.
+    pub(crate) fn evict(&self, most: usize) -> Vec<(Arc<Client>, usize)> {
+        let mut left = self.all();
+        left.retain(|client| !client.close.is_cancelled());
+        left.sort_by_key(|client| client.held.load(Acquire));
+        let mut evicted = Vec::new();
+        while self.held() > most
+            && let Some(client) = left.pop()
+        {
+            // What it holds is given back as soon as its task sees it, and is no reason to close another until then.
+            let held = client.held.load(Acquire);
+            if held == 0 {
+                break;
+            }
+            client.close.cancel();
+            self.hold(&client, 0);
+            evicted.push((client, held));
+        }
+        evicted
     }
 
     /// Notes whether a client tracks. Before it reads anything that it is to be told of.

@@ -165,6 +165,17 @@ impl Parser {
         self.at
     }
 
+    /// Bytes that the parser's own lists take.
+    pub fn holds(&self) -> usize {
+        self.arguments.capacity() * size_of::<Range<usize>>() + self.inline.capacity()
+    }
+
+    /// Gives back what a large request took.
+    pub fn shrink(&mut self) {
+        self.arguments.shrink_to(64);
+        self.inline.shrink_to(1024);
+    }
+
     /// Forgets the request that was found; the caller takes its bytes out of the buffer.
     pub fn next(&mut self) {
         self.at = 0;

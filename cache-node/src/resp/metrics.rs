@@ -23,6 +23,9 @@ pub(crate) struct Metrics {
     pub(crate) connections: Gauge,
     pub(crate) accepted: Counter,
     pub(crate) refused: Counter,
+    pub(crate) output_overflows: Counter,
+    pub(crate) memory: Gauge<u64, AtomicU64>,
+    pub(crate) memory_evictions: Counter,
     pub(crate) tracked: Gauge<u64, AtomicU64>,
     pub(crate) registrations: Gauge<u64, AtomicU64>,
     pub(crate) invalidations: Counter,
@@ -44,6 +47,9 @@ impl Metrics {
             connections: Gauge::default(),
             accepted: Counter::default(),
             refused: Counter::default(),
+            output_overflows: Counter::default(),
+            memory: Gauge::default(),
+            memory_evictions: Counter::default(),
             tracked: Gauge::default(),
             registrations: Gauge::default(),
             invalidations: Counter::default(),
@@ -54,6 +60,21 @@ impl Metrics {
         registry.register("connections", "Redis clients connected now", metrics.connections.clone());
         registry.register("accepted", "Connections of Redis clients", metrics.accepted.clone());
         registry.register("refused", "Connections refused: too many clients", metrics.refused.clone());
+        registry.register(
+            "output_overflows",
+            "Connections closed because their client took no replies while node.resp_output_limit of them waited",
+            metrics.output_overflows.clone(),
+        );
+        registry.register(
+            "memory_bytes",
+            "What requests and replies of all connections hold beyond what an idle one has; bounded by node.resp_memory",
+            metrics.memory.clone(),
+        );
+        registry.register(
+            "memory_evictions",
+            "Connections closed because all together held more than node.resp_memory, and they most",
+            metrics.memory_evictions.clone(),
+        );
         registry.register("tracked_keys", "Keys remembered for CLIENT TRACKING", metrics.tracked.clone());
         registry.register(
             "tracked_registrations",

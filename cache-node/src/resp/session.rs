@@ -1,6 +1,7 @@
 //! What a connection is to the node: who it is, what it tracks, what it waits for.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::Ordering::{Acquire, Release},
@@ -16,7 +17,7 @@ use super::{
     clients::{Client, Muted},
     codec::{Arguments, Limits, ProtocolError},
     error,
-    ops::Op,
+    ops::{Arrived, Op, too_large},
     reads::{Read, Tracked},
     reply::{Protocol, Reply},
     table::{self, COMMANDS, Id},
@@ -30,6 +31,9 @@ use crate::{
 
 /// The channel of invalidations for clients that speak RESP2.
 pub(super) const CHANNEL: &str = "__redis__:invalidate";
+
+/// Bytes of replies that may wait for a client that has not shown its password.
+const UNAUTHENTICATED: usize = 64 << 10;
 
 /// One connection's state.
 pub(super) struct Session {
@@ -46,7 +50,11 @@ pub(super) struct Session {
     /// Reads under way, of the operations that wait.
     pub(super) under_way: Vec<Read>,
     /// Operations that wait, and those after them, in order.
-    pub(super) ops: Vec<Op>,
+    pub(super) ops: VecDeque<Op>,
+    /// What has come of the reads of the first of them.
+    pub(super) arrived: Arrived,
+    /// Bytes that they hold.
+    pub(super) pinned: usize,
     pub(super) silence: Silence,
     /// Whether the connection ends once all is written.
     pub(super) ends: bool,
@@ -127,7 +135,9 @@ impl Session {
             caching: None,
             tokens: Tokens::default(),
             under_way: Vec::new(),
-            ops: Vec::new(),
+            ops: VecDeque::new(),
+            arrived: Arrived::default(),
+            pinned: 0,
             silence: Silence::No,
             ends: false,
         }
@@ -138,9 +148,30 @@ impl Session {
         let config = &self.node.config;
         Limits {
             argument: usize::try_from(config.max_value.0).unwrap_or(usize::MAX).clamp(64 << 10, MAX_MESSAGE),
-            request: MAX_MESSAGE,
+            request: self.largest_request(),
             authenticated: self.authenticated,
         }
+    }
+
+    /// Bytes of the largest request that there is a use for: as many keys as may be, and a value.
+    fn largest_request(&self) -> usize {
+        /// What stands around an argument.
+        const AROUND: u64 = 32;
+        let config = &self.node.config;
+        let keys = (config.max_key.0 + AROUND).saturating_mul(config.max_keys as u64);
+        let all = keys.saturating_add(config.max_value.0).saturating_add(64 << 10);
+        usize::try_from(all).unwrap_or(usize::MAX).min(MAX_MESSAGE)
+    }
+
+    /// Bytes of replies that may wait for the client: less before it has shown what it must.
+    pub(super) fn output_limit(&self) -> usize {
+        let limit = usize::try_from(self.node.config.resp_output_limit.0).unwrap_or(usize::MAX);
+        if self.authenticated { limit } else { limit.min(UNAUTHENTICATED) }
+    }
+
+    /// Bytes that replies take, and what waits for them.
+    pub(super) fn holds(&self) -> usize {
+        self.reply.bytes.capacity() + self.pinned + self.arrived.bytes()
     }
 
     /// Begins a request.
@@ -155,8 +186,12 @@ impl Session {
             return Next::First;
         }
         self.node.resp.metrics.command(at);
-        let (silence, written) = (self.silence, self.reply.bytes.len());
+        let (silence, limit) = (self.silence, self.output_limit());
+        let written = self.reply.open(limit);
         let next = self.dispatch(at, name, arguments);
+        if !self.reply.close(written) {
+            self.error(&too_large(limit));
+        }
         // CLIENT CACHING speaks of the command after it, whatever becomes of that: a refused one uses it up too. As in Redis, CLIENT's own
         // commands don't.
         if at.is_none_or(|at| COMMANDS[at].id != Id::Client) {

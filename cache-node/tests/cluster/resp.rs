@@ -1,6 +1,7 @@
 //! Redis clients: a client of a few lines that sees every byte.
 
 mod commands;
+mod queue;
 mod topology;
 mod tracking;
 mod tracking_order;
@@ -74,6 +75,14 @@ impl Redis {
 
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
         self.stream.get_mut().write_all(bytes).await.unwrap();
+    }
+
+    /// Sends bytes, unless the node does not take them in time or ends the connection.
+    pub(crate) async fn send_in_time(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        match timeout(WAIT, self.stream.get_mut().write_all(bytes)).await {
+            Ok(sent) => sent,
+            Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
+        }
     }
 
     /// Sends words as a request.
