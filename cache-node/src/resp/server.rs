@@ -99,6 +99,13 @@ impl Session {
 
     pub(super) fn auth(&mut self, arguments: Arguments<'_>) {
         let (user, given) = match (arguments.get(1), arguments.get(2), arguments.len()) {
+            (Some(_), None, 2) if self.node.config.resp_password.is_empty() => {
+                // Who gives a password alone believes that there is one. With a user's name it is the default user's, who needs none.
+                return self.error(
+                    "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is \
+                     correct?",
+                );
+            }
             (Some(given), None, 2) => (&b"default"[..], given),
             (Some(user), Some(given), 3) => (user, given),
             _ => return self.error("ERR syntax error"),
@@ -108,17 +115,10 @@ impl Session {
         }
     }
 
-    /// Checks a password; writes an error if it is not the right one.
+    /// Checks a password; writes an error if it is not the right one. As in Redis, any is right where there is none.
     fn shows(&mut self, user: &[u8], given: &[u8]) -> bool {
         let password = &self.node.config.resp_password;
-        if password.is_empty() {
-            self.error(
-                "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is \
-                 correct?",
-            );
-            return false;
-        }
-        if user == b"default" && same(password.expose().as_bytes(), given) {
+        if user == b"default" && (password.is_empty() || same(password.expose().as_bytes(), given)) {
             self.authenticated = true;
             return true;
         }
