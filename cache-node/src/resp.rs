@@ -28,6 +28,7 @@ mod interleavings;
 mod keys;
 mod metrics;
 mod ops;
+mod parts;
 mod reads;
 mod reply;
 mod routes;
@@ -37,6 +38,7 @@ mod table;
 mod tokens;
 mod topology;
 mod tracking;
+mod transaction;
 
 use std::{sync::Arc, time::Duration};
 

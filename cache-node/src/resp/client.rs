@@ -8,8 +8,8 @@ use std::{
 use super::{
     clients::Client,
     codec::Arguments,
-    error,
     keys::{is, number},
+    parts::{self, Wrong},
     reply::Protocol,
     session::{Session, Silence, Track},
 };
@@ -17,37 +17,17 @@ use super::{
 /// Prefixes of one client that broadcasts.
 const PREFIXES: usize = 256;
 
-/// Whether a command fits so many words.
-type Fits = fn(usize) -> bool;
-
 impl Session {
     pub(super) fn client_command(&mut self, arguments: Arguments<'_>) {
-        let part = arguments.get(1).unwrap_or_default();
-        let count = arguments.len();
-        let parts: [(&str, Fits); 15] = [
-            ("id", |count| count == 2),
-            ("getname", |count| count == 2),
-            ("setname", |count| count == 3),
-            ("setinfo", |count| count == 4),
-            ("info", |count| count == 2),
-            ("list", |count| count >= 2),
-            ("no-evict", |count| count == 3),
-            ("no-touch", |count| count == 3),
-            ("reply", |count| count == 3),
-            ("tracking", |count| count >= 3),
-            ("trackinginfo", |count| count == 2),
-            ("getredir", |count| count == 2),
-            ("caching", |count| count == 3),
-            ("kill", |count| count == 4),
-            ("help", |count| count == 2),
-        ];
-        let Some((name, takes)) = parts.into_iter().find(|(name, _)| is(part, name)) else {
-            self.caching = None; // in Redis this is an unknown command
-            return self.error(&error::unknown_part("CLIENT", part));
+        let name = match parts::find("client", arguments) {
+            Ok(name) => name,
+            Err(wrong) => {
+                if matches!(wrong, Wrong::Unknown(_)) {
+                    self.caching = None; // in Redis this is an unknown command
+                }
+                return self.error(wrong.text());
+            }
         };
-        if !takes(count) {
-            return self.error(&format!("ERR wrong number of arguments for 'client|{name}' command"));
-        }
         let first = arguments.get(2).unwrap_or_default();
         match name {
             "id" => self.reply.integer(self.client.id as i64),
@@ -81,10 +61,10 @@ impl Session {
             "caching" => self.caching(first),
             "kill" => self.kill(first, arguments.get(3).unwrap_or_default()),
             _ => {
-                let names = parts.map(|(name, _)| name.to_uppercase());
-                self.reply.array(names.len());
-                for name in names {
-                    self.reply.simple(&format!("CLIENT {name}"));
+                let parts = parts::all("client");
+                self.reply.array(parts.len());
+                for part in parts {
+                    self.reply.simple(&format!("CLIENT {}", part.name.to_uppercase()));
                 }
             }
         }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     clients::{Client, Clients},
-    codec::Parser,
+    codec::{Kept, Parser},
     flow::{Flow, Stalled},
     session::{Next, Session},
 };
@@ -139,17 +139,16 @@ impl Connection {
                 }
             };
             match next {
-                Next::Done => {}
                 Next::First => {
                     // What was asked before must be answered before; then it is asked again.
                     self.settle().await?;
-                    used = Box::pin(self.again(used)).await?;
+                    // The request's arguments are still those of the parser; its bytes begin where it began to look.
+                    let start = used - self.parser.length();
+                    let next = self.session.begin(self.parser.arguments(&self.buffer[start..]));
+                    Box::pin(self.go_on(next)).await?;
                 }
-                Next::Slow(slow) => {
-                    let node = self.session.node.clone();
-                    let done = self.attend(slow.run(&node)).await?;
-                    self.session.finish(done);
-                }
+                Next::Done => {}
+                next => Box::pin(self.go_on(next)).await?,
             }
             self.parser.next();
             if self.session.is_to_settle() {
@@ -161,17 +160,38 @@ impl Connection {
         self.settle().await
     }
 
-    /// Carries out the request that ends at `used`, with nothing waiting before it.
-    async fn again(&mut self, used: usize) -> io::Result<usize> {
-        // The request's arguments are still those of the parser; its bytes begin where it began to look.
-        let start = used - self.parser.length();
-        let next = self.session.begin(self.parser.arguments(&self.buffer[start..]));
-        if let Next::Slow(slow) = next {
-            let node = self.session.node.clone();
-            let done = self.attend(slow.run(&node)).await?;
-            self.session.finish(done);
+    /// Waits for what a request waits for, with nothing waiting before it.
+    async fn go_on(&mut self, next: Next) -> io::Result<()> {
+        match next {
+            Next::Done | Next::First => Ok(()),
+            Next::Slow(slow) => {
+                let node = self.session.node.clone();
+                let done = self.attend(slow.run(&node)).await?;
+                self.session.finish(done);
+                Ok(())
+            }
+            Next::Exec(commands) => self.execute(commands).await,
         }
-        Ok(used)
+    }
+
+    /// Carries out the commands of a transaction; their replies are one.
+    async fn execute(&mut self, commands: Vec<Kept>) -> io::Result<()> {
+        self.session.execute(commands.len());
+        for command in commands {
+            let mut next = self.session.begin(command.arguments());
+            if matches!(next, Next::First) {
+                self.settle().await?;
+                next = self.session.begin(command.arguments());
+            }
+            Box::pin(self.go_on(next)).await?;
+            if self.session.is_to_settle() {
+                self.settle().await?;
+            }
+            self.make_way().await?;
+        }
+        self.settle().await?;
+        self.session.executed();
+        Ok(())
     }
 
     /// Waits for all reads under way, and writes each reply as soon as it is its turn.

@@ -8,6 +8,7 @@ use std::{
 use super::{
     codec::Arguments,
     keys::{is, number},
+    parts,
     reply::Protocol,
     session::{CHANNEL, Session},
     table::{self, COMMANDS, Command},
@@ -216,36 +217,41 @@ impl Session {
     }
 
     pub(super) fn command(&mut self, arguments: Arguments<'_>) {
-        let Some(part) = arguments.get(1) else { return self.describe(COMMANDS.iter().map(Some)) };
+        if arguments.len() == 1 {
+            return self.describe(COMMANDS.iter().map(Some));
+        }
+        let part = match parts::find("command", arguments) {
+            Ok(part) => part,
+            Err(wrong) => return self.error(wrong.text()),
+        };
         let named = || arguments.from(2).map(|name| table::find(name).map(|at| &COMMANDS[at]));
-        if is(part, "count") {
-            self.reply.integer(COMMANDS.len() as i64);
-        } else if is(part, "list") {
-            self.reply.array(COMMANDS.len());
-            for command in COMMANDS {
-                self.reply.bulk(command.name.as_bytes());
+        let all = arguments.len() == 2;
+        match part {
+            "count" => self.reply.integer(COMMANDS.len() as i64),
+            "list" => {
+                self.reply.array(COMMANDS.len());
+                for command in COMMANDS {
+                    self.reply.bulk(command.name.as_bytes());
+                }
             }
-        } else if is(part, "info") {
-            if arguments.len() == 2 {
-                self.describe(COMMANDS.iter().map(Some));
-            } else {
-                self.describe(named());
+            "info" if all => self.describe(COMMANDS.iter().map(Some)),
+            "info" => self.describe(named()),
+            "docs" => {
+                let known: Vec<_> = if all { COMMANDS.iter().collect() } else { named().flatten().collect() };
+                self.docs(&known);
             }
-        } else if is(part, "docs") {
-            let known: Vec<_> =
-                if arguments.len() == 2 { COMMANDS.iter().collect() } else { named().flatten().collect() };
-            self.reply.map(known.len());
-            for command in known {
-                self.reply.bulk(command.name.as_bytes());
-                self.reply.map(3);
-                self.pair("summary", command.summary.as_bytes());
-                self.pair("since", command.since.as_bytes());
-                self.pair("group", command.group.as_bytes());
-            }
-        } else if is(part, "getkeys") {
-            self.keys_of(arguments);
-        } else {
-            self.error(&super::error::unknown_part("COMMAND", part));
+            _ => self.keys_of(arguments),
+        }
+    }
+
+    fn docs(&mut self, commands: &[&Command]) {
+        self.reply.map(commands.len());
+        for command in commands {
+            self.reply.bulk(command.name.as_bytes());
+            self.reply.map(3);
+            self.pair("summary", command.summary.as_bytes());
+            self.pair("since", command.since.as_bytes());
+            self.pair("group", command.group.as_bytes());
         }
     }
 

@@ -15,13 +15,14 @@ use client::Set;
 
 use super::{
     clients::{Client, Muted},
-    codec::{Arguments, Limits, ProtocolError},
+    codec::{Arguments, Kept, Limits, ProtocolError},
     error,
     ops::{Arrived, Op, too_large},
     reads::{Read, Tracked},
     reply::{Protocol, Reply},
     table::{self, COMMANDS, Id},
     tokens::Tokens,
+    transaction::{Transaction, is_done_at_once},
 };
 use crate::{
     error::Error,
@@ -44,8 +45,12 @@ pub(super) struct Session {
     /// Whether keys of other nodes are fetched for this connection (READONLY).
     pub(super) reads_all: bool,
     pub(super) track: Option<Track>,
-    /// What CLIENT CACHING says of the next command.
+    /// What CLIENT CACHING says of the next command, or transaction.
     pub(super) caching: Option<bool>,
+    /// Commands that wait for EXEC, since MULTI.
+    pub(super) transaction: Option<Transaction>,
+    /// While EXEC's reply is written: whether it is to be.
+    pub(super) executes: Option<Silence>,
     pub(super) tokens: Tokens,
     /// Reads under way, of the operations that wait.
     pub(super) under_way: Vec<Read>,
@@ -88,6 +93,8 @@ pub(super) enum Next {
     First,
     /// It waits for something else than a read.
     Slow(Slow),
+    /// These are to be carried out, as one reply.
+    Exec(Vec<Kept>),
 }
 
 /// What takes time and is no read.
@@ -133,6 +140,8 @@ impl Session {
             reads_all: false,
             track: None,
             caching: None,
+            transaction: None,
+            executes: None,
             tokens: Tokens::default(),
             under_way: Vec::new(),
             ops: VecDeque::new(),
@@ -171,7 +180,8 @@ impl Session {
 
     /// Bytes that replies take, and what waits for them.
     pub(super) fn holds(&self) -> usize {
-        self.reply.bytes.capacity() + self.pinned + self.arrived.bytes()
+        let waits = self.transaction.as_ref().map_or(0, Transaction::bytes);
+        self.reply.bytes.capacity() + self.pinned + self.arrived.bytes() + waits
     }
 
     /// Begins a request.
@@ -182,10 +192,10 @@ impl Session {
             at.map(|at| COMMANDS[at].id),
             Some(Id::Get | Id::MGet | Id::Exists | Id::Type | Id::GetEx)
         );
-        if !self.ops.is_empty() && (!reads || self.silence != Silence::No) {
+        let queues = self.transaction.is_some();
+        if !self.ops.is_empty() && (!reads || queues || self.silence != Silence::No) {
             return Next::First;
         }
-        self.node.resp.metrics.command(at);
         let (silence, limit) = (self.silence, self.output_limit());
         let written = self.reply.open(limit);
         let next = self.dispatch(at, name, arguments);
@@ -193,15 +203,16 @@ impl Session {
             self.error(&too_large(limit));
         }
         // CLIENT CACHING speaks of the command after it, whatever becomes of that: a refused one uses it up too. As in Redis, CLIENT's own
-        // commands don't.
-        if at.is_none_or(|at| COMMANDS[at].id != Id::Client) {
+        // commands don't, and MULTI carries it on to the end of EXEC.
+        let goes_on = self.transaction.is_some() || self.executes.is_some() || matches!(next, Next::Exec(_));
+        if !goes_on && at.is_none_or(|at| COMMANDS[at].id != Id::Client) {
             self.caching = None;
         }
         // A command that waits has nothing written yet; who turns replies on gets this one.
         if silence != Silence::No
             && self.silence != Silence::No
             && self.ops.is_empty()
-            && !matches!(next, Next::Slow(_))
+            && !matches!(next, Next::Slow(_) | Next::Exec(_))
         {
             self.silenced(written);
         }
@@ -210,12 +221,21 @@ impl Session {
 
     fn dispatch(&mut self, at: Option<usize>, name: &[u8], arguments: Arguments<'_>) -> Next {
         let Some(at) = at else {
-            self.error(&error::unknown(name, arguments));
+            self.node.resp.metrics.command(None);
+            self.refuse(&error::unknown(name, arguments));
             return Next::Done;
         };
         let command = &COMMANDS[at];
+        let queues = self.transaction.is_some() && !is_done_at_once(command.id);
+        if !queues {
+            self.node.resp.metrics.command(Some(at));
+        }
         if !command.takes(arguments.len()) {
-            self.error(&format!("ERR wrong number of arguments for '{}' command", command.name));
+            if command.id == Id::Exec {
+                self.exec_refused();
+            } else {
+                self.refuse(&format!("ERR wrong number of arguments for '{}' command", command.name));
+            }
             return Next::Done;
         }
         if !self.authenticated && !command.needs_no_password() {
@@ -229,6 +249,10 @@ impl Session {
                 "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
                 command.name
             ));
+            return Next::Done;
+        }
+        if queues {
+            self.queue(at, arguments);
             return Next::Done;
         }
         self.carry_out(command.id, arguments)
@@ -275,6 +299,11 @@ impl Session {
                 self.ends = true;
             }
             Id::Reset => self.reset(),
+            Id::Multi => self.multi(),
+            Id::Discard => self.discard(),
+            Id::Exec => return self.exec(),
+            Id::Watch => self.watch(),
+            Id::Unwatch => self.reply.ok(),
         }
         Next::Done
     }
@@ -341,6 +370,9 @@ impl Session {
 
     /// Writes what the client is to be told, after all replies.
     pub(super) fn deliver(&mut self) {
+        if self.executes.is_some() {
+            return; // not within a reply
+        }
         let outbox = self.client.collect();
         if outbox.is_empty() {
             return;
@@ -392,6 +424,7 @@ impl Session {
 
     fn reset(&mut self) {
         self.track_no_more();
+        self.transaction = None;
         self.client.subscribed.store(false, Release);
         *self.client.about.lock() = super::clients::About::default();
         self.reads_all = false;

@@ -24,13 +24,16 @@ pub(crate) enum Id {
     Cluster,
     Command,
     Del,
+    Discard,
     Echo,
+    Exec,
     Exists,
     Get,
     GetEx,
     Hello,
     Info,
     MGet,
+    Multi,
     Ping,
     PTtl,
     Quit,
@@ -46,6 +49,8 @@ pub(crate) enum Id {
     Ttl,
     Type,
     Unsubscribe,
+    Unwatch,
+    Watch,
 }
 
 const READ: &[&str] = &["readonly", "fast"];
@@ -73,13 +78,16 @@ pub(crate) static COMMANDS: &[Command] = commands! {
     "cluster"     Cluster     -2 ADMIN NONE "cluster"    "3.0.0" "Tells the ring: which node holds which slots.";
     "command"     Command     -1 ADMIN NONE "server"     "2.8.13" "Tells the commands that there are.";
     "del"         Del         -2 WRITE ALL  "generic"    "1.0.0" "Removes keys from all nodes; the next read fills them again.";
+    "discard"     Discard      1 FAST  NONE "transactions" "2.0.0" "Forgets the commands since MULTI.";
     "echo"        Echo         2 FAST  NONE "connection" "1.0.0" "Returns its argument.";
+    "exec"        Exec         1 ADMIN NONE "transactions" "1.2.0" "Carries out the commands since MULTI, in their order.";
     "exists"      Exists      -2 READ  ALL  "generic"    "1.0.0" "Counts the keys that have a value, filling those that are missing.";
     "get"         Get          2 READ  ONE  "string"     "1.0.0" "Returns a key's value: from memory, or filled from the database.";
     "getex"       GetEx       -2 READ  ONE  "string"     "6.2.0" "Returns a key's value; its TTL is its group's and can't be changed.";
     "hello"       Hello       -1 FREE  NONE "connection" "6.0.0" "Chooses the protocol's version.";
     "info"        Info        -1 ADMIN NONE "server"     "1.0.0" "Tells what the node is and does.";
     "mget"        MGet        -2 READ  ALL  "string"     "1.0.0" "Returns the values of keys.";
+    "multi"       Multi        1 FAST  NONE "transactions" "1.2.0" "Keeps the commands that follow until EXEC.";
     "ping"        Ping        -1 FAST  NONE "connection" "1.0.0" "Answers.";
     "psetex"      PSetEx       4 WRITE ONE  "string"     "2.6.0" "Sets a look-aside key that this connection has missed, for so many milliseconds at most.";
     "pttl"        PTtl         2 READ  ONE  "generic"    "2.6.0" "Returns the milliseconds that a key in memory has left.";
@@ -96,6 +104,8 @@ pub(crate) static COMMANDS: &[Command] = commands! {
     "type"        Type         2 READ  ONE  "generic"    "1.0.0" "Returns string for a key that has a value, else none.";
     "unlink"      Del         -2 WRITE ALL  "generic"    "4.0.0" "Removes keys from all nodes, as DEL does.";
     "unsubscribe" Unsubscribe -1 ADMIN NONE "pubsub"     "2.0.0" "Stops listening.";
+    "unwatch"     Unwatch      1 FAST  NONE "transactions" "2.2.0" "Does nothing: nothing is watched.";
+    "watch"       Watch       -2 FAST  ALL  "transactions" "2.2.0" "Is refused: a node has no snapshot over keys that it could watch.";
 };
 
 /// Finds a command by its name, in any case: its place in the table.
@@ -107,11 +117,16 @@ pub(crate) fn find(name: &[u8]) -> Option<usize> {
     COMMANDS.binary_search_by(|command| command.name.as_bytes().cmp(lower)).ok()
 }
 
+/// Whether an arity allows so many arguments.
+pub(crate) fn takes(arity: i64, count: usize) -> bool {
+    let count = count as i64;
+    if arity < 0 { count >= -arity } else { count == arity }
+}
+
 impl Command {
     /// Whether it may have so many arguments, its name counted.
     pub(crate) fn takes(&self, count: usize) -> bool {
-        let count = count as i64;
-        if self.arity < 0 { count >= -self.arity } else { count == self.arity }
+        takes(self.arity, count)
     }
 
     /// Whether it may be given before a password.

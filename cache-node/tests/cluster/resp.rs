@@ -6,6 +6,7 @@ mod topology;
 mod tracking;
 mod tracking_order;
 mod tracking_races;
+mod transaction;
 mod wire;
 
 use std::{collections::VecDeque, fmt::Write as _, time::Duration};
