@@ -76,6 +76,7 @@ pub(crate) struct Resp {
     /// Of clients that were closed: a caller can have that happen at any rate.
     told_slow: Paced,
     told_evicted: Paced,
+    told_attacks: Paced,
     /// Where this node serves, should the ring not say.
     address: parking_lot::Mutex<String>,
 }
@@ -90,6 +91,7 @@ impl Resp {
             most: usize::try_from(config.resp_memory.0).unwrap_or(usize::MAX),
             told_slow: Paced::new(10, PACE),
             told_evicted: Paced::new(10, PACE),
+            told_attacks: Paced::new(10, PACE),
             address: parking_lot::Mutex::default(),
         }
     }
@@ -146,6 +148,18 @@ impl Resp {
             tracing::warn!(
                 client = client.id, address = %client.address, waiting, untold,
                 "a Redis client was closed: it takes no replies, and as many wait as may (node.resp_output_limit)"
+            );
+        }
+    }
+
+    /// A client speaks HTTP: its connection ends.
+    fn attacked(&self, client: &Client) {
+        self.metrics.cross_protocol.inc();
+        if let Some(untold) = self.told_attacks.due() {
+            tracing::warn!(
+                client = client.id, address = %client.address, untold,
+                "possible SECURITY ATTACK: somebody sends HTTP (POST or Host:) to the port of Redis clients, as a web page does that wants \
+                 commands carried out; the connection was closed"
             );
         }
     }

@@ -23,6 +23,7 @@ pub(crate) struct Metrics {
     pub(crate) connections: Gauge,
     pub(crate) accepted: Counter,
     pub(crate) refused: Counter,
+    pub(crate) cross_protocol: Counter,
     pub(crate) output_overflows: Counter,
     pub(crate) memory: Gauge<u64, AtomicU64>,
     pub(crate) memory_evictions: Counter,
@@ -47,6 +48,7 @@ impl Metrics {
             connections: Gauge::default(),
             accepted: Counter::default(),
             refused: Counter::default(),
+            cross_protocol: Counter::default(),
             output_overflows: Counter::default(),
             memory: Gauge::default(),
             memory_evictions: Counter::default(),
@@ -60,6 +62,11 @@ impl Metrics {
         registry.register("connections", "Redis clients connected now", metrics.connections.clone());
         registry.register("accepted", "Connections of Redis clients", metrics.accepted.clone());
         registry.register("refused", "Connections refused: too many clients", metrics.refused.clone());
+        registry.register(
+            "cross_protocol",
+            "Connections closed because they sent HTTP to the port of Redis clients",
+            metrics.cross_protocol.clone(),
+        );
         registry.register(
             "output_overflows",
             "Connections closed because their client took no replies while node.resp_output_limit of them waited",

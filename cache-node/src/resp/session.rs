@@ -17,6 +17,7 @@ use super::{
     clients::{Client, Muted},
     codec::{Arguments, Kept, Limits, ProtocolError},
     error,
+    keys::is,
     ops::{Arrived, Op, too_large},
     reads::{Read, Tracked},
     reply::{Protocol, Reply},
@@ -130,6 +131,11 @@ impl Slow {
     }
 }
 
+/// Whether a command is a line of HTTP: a page in somebody's browser has it post to this port, and what follows would be commands.
+fn is_http(name: &[u8]) -> bool {
+    is(name, "post") || is(name, "host:")
+}
+
 impl Session {
     pub(super) fn new(node: Arc<Node>, client: Arc<Client>) -> Self {
         Self {
@@ -222,6 +228,11 @@ impl Session {
     fn dispatch(&mut self, at: Option<usize>, name: &[u8], arguments: Arguments<'_>) -> Next {
         let Some(at) = at else {
             self.node.resp.metrics.command(None);
+            if is_http(name) {
+                self.node.resp.attacked(&self.client);
+                self.ends = true;
+                return Next::Done;
+            }
             self.refuse(&error::unknown(name, arguments));
             return Next::Done;
         };
