@@ -38,9 +38,9 @@ pub struct Config {
     pub resp_forward: bool,
     /// Redis clients that may be connected at a time. Default: 10000.
     pub resp_connections: usize,
-    /// Bytes of replies that may wait for one Redis client, and of one reply. Who takes none while so many wait is closed. Default: 64 MiB.
+    /// Bytes of replies that may wait for one Redis client, and of one reply. Who takes none while so many wait is closed. Default: 128 MiB.
     pub resp_output_limit: ByteSize,
-    /// Bytes of requests and replies that all Redis clients together may have a node hold; beyond, who holds most is closed. Default: 256 MiB.
+    /// Bytes of requests and replies that all Redis clients together may have a node hold; beyond, who holds most is closed. Default: 512 MiB.
     pub resp_memory: ByteSize,
     /// Keys that are remembered for CLIENT TRACKING, each once for each client that holds it; beyond, others are invalidated early. Default: 1000000.
     pub tracking_keys: usize,
@@ -142,8 +142,8 @@ impl Default for Config {
             resp_password: Secret::default(),
             resp_forward: false,
             resp_connections: 10_000,
-            resp_output_limit: ByteSize(64 << 20),
-            resp_memory: ByteSize(256 << 20),
+            resp_output_limit: ByteSize(128 << 20),
+            resp_memory: ByteSize(512 << 20),
             tracking_keys: 1_000_000,
             tracking_queue: 16_384,
             weight: 1,

@@ -1,7 +1,8 @@
 //! Redis clients: RESP2 and RESP3, with the ring told as a Redis Cluster (`docs/redis.md`).
 //!
 //! A room of its own: [`codec`] understands requests and `reply` writes replies; `connection` moves bytes, `session` is what a connection
-//! is to the node, `table` lists the commands, which are carried out by family in `reads`, `keys`, `server`, `client` and `cluster`.
+//! is to the node, `table` lists the commands, which are carried out by family in `reads`, `keys`, `transaction`, `server`, `client`, `cluster`,
+//! and, for tools, in `info`, `commands`, `listing` and `tools`.
 //! `topology` is the ring in Redis's words. `tracking` is about what clients keep in memories of their own.
 //!
 //! Requests of one connection are answered in their order. Hits are answered where they are read, without a wait; the misses of
@@ -19,15 +20,19 @@ pub mod codec;
 mod client;
 mod clients;
 mod cluster;
+mod commands;
 mod connection;
 mod error;
 mod flow;
 mod glob;
+mod info;
 #[cfg(test)]
 mod interleavings;
 mod keys;
+mod listing;
 mod metrics;
 mod ops;
+mod pace;
 mod parts;
 mod reads;
 mod reply;
@@ -36,6 +41,7 @@ mod server;
 mod session;
 mod table;
 mod tokens;
+mod tools;
 mod topology;
 mod tracking;
 mod transaction;
@@ -71,6 +77,7 @@ pub(crate) struct Resp {
     tracking: Tracking,
     topology: topology::Cache,
     metrics: Metrics,
+    pace: pace::Pace,
     /// Bytes that all clients together may have the node hold.
     most: usize,
     /// Of clients that were closed: a caller can have that happen at any rate.
@@ -88,6 +95,7 @@ impl Resp {
             tracking: Tracking::new(config.tracking_keys, config.tracking_queue),
             topology: topology::Cache::default(),
             metrics: Metrics::register(registry),
+            pace: pace::Pace::default(),
             most: usize::try_from(config.resp_memory.0).unwrap_or(usize::MAX),
             told_slow: Paced::new(10, PACE),
             told_evicted: Paced::new(10, PACE),
@@ -219,6 +227,8 @@ async fn watch(node: &Node) {
             resp.tracking.tidy(resp.post(), part, Instant::now());
             part = (part + 1) % resp.tracking.parts();
         }
+        let metrics = &resp.metrics;
+        resp.pace.look(|| [metrics.all_commands(), metrics.received.get(), metrics.sent.get()]);
         resp.metrics.memory.set(resp.clients.held() as u64);
         resp.metrics.tracked.set(resp.tracking.keys());
         resp.metrics.registrations.set(resp.tracking.registrations());

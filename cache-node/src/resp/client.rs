@@ -1,14 +1,11 @@
 //! CLIENT: who a connection is, and what it is told of.
 
-use std::{
-    fmt::Write as _,
-    sync::atomic::Ordering::{Acquire, Release},
-};
+use std::sync::atomic::Ordering::{Acquire, Release};
 
 use super::{
-    clients::Client,
     codec::Arguments,
     keys::{is, number},
+    listing::line,
     parts::{self, Wrong},
     reply::Protocol,
     session::{Session, Silence, Track},
@@ -45,7 +42,7 @@ impl Session {
                 let line = line(&self.client);
                 self.reply.text(&line);
             }
-            "list" => self.list(),
+            "list" => self.list(arguments),
             "no-evict" | "no-touch" => match on_off(first) {
                 // There is nothing that a node would evict a client for, and a read is a use.
                 Some(_) => self.reply.ok(),
@@ -59,14 +56,8 @@ impl Session {
                 self.reply.integer(redirect);
             }
             "caching" => self.caching(first),
-            "kill" => self.kill(first, arguments.get(3).unwrap_or_default()),
-            _ => {
-                let parts = parts::all("client");
-                self.reply.array(parts.len());
-                for part in parts {
-                    self.reply.simple(&format!("CLIENT {}", part.name.to_uppercase()));
-                }
-            }
+            "kill" => self.kill(arguments),
+            _ => self.help("CLIENT"),
         }
     }
 
@@ -100,14 +91,6 @@ impl Session {
         self.reply.ok();
     }
 
-    fn list(&mut self) {
-        let mut text = String::new();
-        for client in self.node.resp.clients.all() {
-            text.push_str(&line(&client));
-        }
-        self.reply.text(&text);
-    }
-
     fn replies(&mut self, mode: &[u8]) {
         if is(mode, "on") {
             self.silence = Silence::No;
@@ -120,24 +103,6 @@ impl Session {
             }
         } else {
             self.error("ERR syntax error");
-        }
-    }
-
-    fn kill(&mut self, by: &[u8], what: &[u8]) {
-        if !is(by, "id") {
-            return self.error("ERR CLIENT KILL takes ID and a number");
-        }
-        let client = number(what).and_then(|id| self.node.resp.clients.get(u64::try_from(id).ok()?));
-        match client {
-            Some(client) if client.id == self.client.id => {
-                self.reply.integer(1);
-                self.ends = true;
-            }
-            Some(client) => {
-                client.close.cancel();
-                self.reply.integer(1);
-            }
-            None => self.reply.integer(0),
         }
     }
 
@@ -211,6 +176,7 @@ impl Session {
         let resp = &self.node.resp;
         // Before anything is read that it is to be told of.
         resp.clients.set_tracks(&self.client, true);
+        self.client.broadcasts.store(wanted.broadcast, Release);
         if wanted.broadcast {
             resp.tracking.broadcast(&self.client, wanted.prefixes.clone());
         }
@@ -328,40 +294,4 @@ fn on_off(argument: &[u8]) -> Option<bool> {
 fn plain(text: &[u8]) -> Option<&str> {
     let plain = text.iter().all(|byte| (b'!'..=b'~').contains(byte));
     plain.then(|| std::str::from_utf8(text).ok()).flatten()
-}
-
-/// A client as CLIENT LIST tells it.
-fn line(client: &Client) -> String {
-    let about = client.about.lock().clone();
-    let mut flags = String::new();
-    for (flag, set) in [
-        ('P', client.subscribed.load(Acquire)),
-        ('t', client.tracks.load(Acquire)),
-        ('R', client.broken.load(Acquire)),
-    ] {
-        if set {
-            flags.push(flag);
-        }
-    }
-    if flags.is_empty() {
-        flags.push('N');
-    }
-    let redirect = if client.tracks.load(Acquire) { client.redirect.load(Acquire) as i64 } else { -1 };
-    let mut line = String::new();
-    let _ = writeln!(
-        line,
-        "id={} addr={} laddr={} fd=-1 name={} age={} idle=0 flags={flags} db=0 sub={} psub=0 ssub=0 multi=-1 cmd={} user=default redir={redirect} \
-         resp={} lib-name={} lib-ver={}",
-        client.id,
-        client.address,
-        client.local,
-        about.name,
-        client.since.elapsed().as_secs(),
-        u8::from(client.subscribed.load(Acquire)),
-        if about.last.is_empty() { "client" } else { about.last },
-        if client.resp3.load(Acquire) { 3 } else { 2 },
-        about.lib_name,
-        about.lib_version,
-    );
-    line
 }

@@ -6,7 +6,7 @@ use std::{
     sync::{
         Arc,
         atomic::{
-            AtomicBool, AtomicU64, AtomicUsize,
+            AtomicBool, AtomicI64, AtomicU64, AtomicUsize,
             Ordering::{AcqRel, Acquire, Relaxed, Release},
         },
     },
@@ -39,6 +39,17 @@ pub(crate) struct Client {
     outbox: Mutex<Outbox>,
     /// Bytes that its requests and replies hold, as far as they are counted.
     held: AtomicUsize,
+    /// Whether it is told of all removals (BCAST).
+    pub(crate) broadcasts: AtomicBool,
+    /// When it last asked for something: milliseconds after `since`.
+    pub(crate) active: AtomicU64,
+    /// Bytes of a request that has not come as a whole, and of replies that wait.
+    pub(crate) unread: AtomicUsize,
+    pub(crate) waiting: AtomicUsize,
+    /// Commands since MULTI; -1 without one.
+    pub(crate) multi: AtomicI64,
+    /// The last command's place in the table, and its part's, each plus one.
+    last: AtomicU64,
     /// Told when there is something to be sent. One waits: the connection.
     pub(crate) mail: Notify,
     /// Ends the connection, whatever it is doing.
@@ -51,7 +62,6 @@ pub(crate) struct About {
     pub(crate) name: String,
     pub(crate) lib_name: String,
     pub(crate) lib_version: String,
-    pub(crate) last: &'static str,
 }
 
 /// What waits to be sent. Bounded by `node.tracking_queue`; a client for which more piles up is closed.
@@ -98,6 +108,12 @@ impl Client {
             has_muted: AtomicUsize::new(0),
             outbox: Mutex::default(),
             held: AtomicUsize::new(0),
+            broadcasts: AtomicBool::new(false),
+            active: AtomicU64::new(0),
+            unread: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            multi: AtomicI64::new(-1),
+            last: AtomicU64::new(0),
             mail: Notify::new(),
             close: CancellationToken::new(),
         }
@@ -138,6 +154,24 @@ impl Client {
         drop(outbox);
         self.mail.notify_one();
         Told::Yes
+    }
+
+    /// Bytes that its requests and replies hold, beyond what an idle client's do.
+    pub(crate) fn held(&self) -> usize {
+        self.held.load(Acquire)
+    }
+
+    /// Notes the command that it gives, and the part of it.
+    pub(crate) fn gives(&self, command: usize, part: Option<usize>) {
+        let part = part.map_or(0, |part| part as u64 + 1);
+        self.last.store((command as u64 + 1) << 32 | part, Relaxed);
+    }
+
+    /// The last command that it gave, and the part of it, by their places.
+    pub(crate) fn last(&self) -> (Option<usize>, Option<usize>) {
+        let last = self.last.load(Relaxed);
+        let place = |number: u64| usize::try_from(number).ok()?.checked_sub(1);
+        (place(last >> 32), place(last & u64::from(u32::MAX)))
     }
 
     /// What waits to be sent, which the caller now has to send.
@@ -221,6 +255,11 @@ impl Clients {
 
     pub(crate) fn count(&self) -> usize {
         self.by_id.read().len()
+    }
+
+    /// How many are subscribed to the channel of invalidations.
+    pub(crate) fn subscribers(&self) -> usize {
+        self.by_id.read().values().filter(|client| client.subscribed.load(Acquire)).count()
     }
 
     /// Notes how much a client holds; returns how much all do.

@@ -27,6 +27,9 @@ impl Session {
             "shards" => self.shards(),
             "nodes" => self.nodes(),
             "info" => self.cluster_info(),
+            // There is no bus between nodes.
+            "links" => self.reply.array(0),
+            "help" => self.help("CLUSTER"),
             _ => {
                 let id = hex_id(&self.node.id);
                 self.reply.bulk(id.as_bytes());

@@ -1,6 +1,10 @@
 //! One connection: reads requests, has them answered, writes what there is to say.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use bytes::{Buf as _, BytesMut};
 use futures_util::{StreamExt as _, stream::FuturesOrdered};
@@ -114,8 +118,9 @@ impl Connection {
                 () = &mut closed => return self.part().await,
                 () = client.mail.notified() => {}
                 ready = writer.writable(), if waits => ready?,
-                read = reader.read_buf(&mut self.buffer) => if read? == 0 {
-                    return self.part().await;
+                read = reader.read_buf(&mut self.buffer) => match read? {
+                    0 => return self.part().await,
+                    read => self.session.heard(read),
                 },
             }
         }
@@ -278,6 +283,7 @@ impl Connection {
             match self.stream.try_write(bytes) {
                 Ok(written) => {
                     bytes.advance(written);
+                    self.session.node.resp.metrics.sent.inc_by(written as u64);
                     self.flow.went_out(bytes.len());
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -326,6 +332,9 @@ impl Connection {
 
     /// Counts what this connection holds, beyond what an idle one has.
     fn count(&mut self) {
+        let client = &self.session.client;
+        client.unread.store(self.buffer.len(), Relaxed);
+        client.waiting.store(self.session.reply.bytes.len(), Relaxed);
         let held = (self.room + self.parser.holds() + self.session.holds()).saturating_sub(IDLE);
         if held.abs_diff(self.counted) > UNCOUNTED || (held == 0) != (self.counted == 0) {
             self.counted = held;

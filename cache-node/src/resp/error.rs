@@ -5,6 +5,16 @@ use tonic::Code;
 use super::codec::Arguments;
 use crate::error::Error;
 
+/// The classes that there are; what has none of them is of the first.
+pub(super) const CLASSES: [&str; 9] =
+    ["ERR", "CLUSTERDOWN", "CROSSSLOT", "EXECABORT", "MOVED", "NOAUTH", "NOPROTO", "TRYAGAIN", "WRONGPASS"];
+
+/// The place of an error's class.
+pub(super) fn class(text: &str) -> usize {
+    let word = text.split(' ').next().unwrap_or_default();
+    CLASSES.iter().position(|class| *class == word).unwrap_or(0)
+}
+
 /// Bytes of a client's own words that an error repeats.
 const QUOTED: usize = 128;
 

@@ -25,6 +25,7 @@ pub(super) enum Shape {
     MGet,
     Exists,
     Type,
+    StrLen,
 }
 
 /// An operation whose reply waits, or waits for its turn.
@@ -37,6 +38,8 @@ pub(super) enum Op {
 pub(super) struct Values {
     pub(super) shape: Shape,
     pub(super) tracked: Tracked,
+    /// The command's place in the table.
+    pub(super) command: usize,
     pub(super) found: Vec<Found>,
     /// The places of its reads among those under way.
     pub(super) reads: Range<usize>,
@@ -165,6 +168,7 @@ impl Session {
                 let not_kept = self.not_kept_of(&values, reads);
                 let arrived = std::mem::take(&mut self.arrived.values);
                 let begun = self.reply.open(self.output_limit());
+                self.now = Some(values.command);
                 self.write(values.shape, &values.found, &arrived);
                 if !self.reply.close(begun) {
                     self.error(&too_large(self.output_limit()));
@@ -233,6 +237,9 @@ impl Session {
                 }
             }
             Shape::Exists => self.reply.integer(all.iter().filter(|value| value.is_some()).count() as i64),
+            Shape::StrLen => {
+                self.reply.integer(all.first().copied().flatten().map_or(0, |value| value.len() as i64));
+            }
             Shape::Type => {
                 self.reply.simple(if all.first().is_some_and(Option::is_some) { "string" } else { "none" });
             }

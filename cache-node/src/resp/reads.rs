@@ -78,6 +78,10 @@ impl Session {
         self.read(Shape::Exists, arguments);
     }
 
+    pub(super) fn strlen(&mut self, arguments: Arguments<'_>) {
+        self.read(Shape::StrLen, arguments);
+    }
+
     pub(super) fn type_of(&mut self, arguments: Arguments<'_>) {
         self.read(Shape::Type, arguments);
     }
@@ -136,7 +140,8 @@ impl Session {
         }
         if !self.ops.is_empty() || self.under_way.len() > waiting {
             let reads = waiting..self.under_way.len();
-            self.wait(Values { shape, tracked: self.tracked(), found, reads });
+            let command = self.now.unwrap_or_default();
+            self.wait(Values { shape, tracked: self.tracked(), command, found, reads });
         } else if !matches!(found.last(), Some(Found::Written(..))) {
             self.write(shape, &found, &[]);
         }
@@ -209,7 +214,7 @@ impl Session {
                 named.insert(key.text.clone(), self.under_way.len());
             }
             let options = ReadOptions { look_aside: key.group.is_look_aside(), ..ReadOptions::default() };
-            let shown = matches!(shape, Shape::Get | Shape::MGet);
+            let shown = matches!(shape, Shape::Get | Shape::MGet | Shape::StrLen);
             self.under_way.push(Read { key, options, tracked, shown });
         }
         Ok(())

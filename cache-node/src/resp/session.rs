@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::Ordering::{Acquire, Release},
+        atomic::Ordering::{Acquire, Relaxed, Release},
     },
     time::Duration,
 };
@@ -19,6 +19,7 @@ use super::{
     error,
     keys::is,
     ops::{Arrived, Op, too_large},
+    parts,
     reads::{Read, Tracked},
     reply::{Protocol, Reply},
     table::{self, COMMANDS, Id},
@@ -62,6 +63,8 @@ pub(super) struct Session {
     /// Bytes that they hold.
     pub(super) pinned: usize,
     pub(super) silence: Silence,
+    /// The place of the command that is answered now.
+    pub(super) now: Option<usize>,
     /// Whether the connection ends once all is written.
     pub(super) ends: bool,
 }
@@ -154,6 +157,7 @@ impl Session {
             arrived: Arrived::default(),
             pinned: 0,
             silence: Silence::No,
+            now: None,
             ends: false,
         }
     }
@@ -184,6 +188,13 @@ impl Session {
         if self.authenticated { limit } else { limit.min(UNAUTHENTICATED) }
     }
 
+    /// Notes that bytes came.
+    pub(super) fn heard(&self, bytes: usize) {
+        self.node.resp.metrics.received.inc_by(bytes as u64);
+        let after = u64::try_from(self.client.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.client.active.store(after, Relaxed);
+    }
+
     /// Bytes that replies take, and what waits for them.
     pub(super) fn holds(&self) -> usize {
         let waits = self.transaction.as_ref().map_or(0, Transaction::bytes);
@@ -196,12 +207,13 @@ impl Session {
         let at = table::find(name);
         let reads = matches!(
             at.map(|at| COMMANDS[at].id),
-            Some(Id::Get | Id::MGet | Id::Exists | Id::Type | Id::GetEx)
+            Some(Id::Get | Id::MGet | Id::Exists | Id::Type | Id::StrLen | Id::GetEx)
         );
         let queues = self.transaction.is_some();
         if !self.ops.is_empty() && (!reads || queues || self.silence != Silence::No) {
             return Next::First;
         }
+        self.now = at;
         let (silence, limit) = (self.silence, self.output_limit());
         let written = self.reply.open(limit);
         let next = self.dispatch(at, name, arguments);
@@ -237,6 +249,7 @@ impl Session {
             return Next::Done;
         };
         let command = &COMMANDS[at];
+        self.client.gives(at, parts::place(command.name, arguments));
         let queues = self.transaction.is_some() && !is_done_at_once(command.id);
         if !queues {
             self.node.resp.metrics.command(Some(at));
@@ -278,7 +291,15 @@ impl Session {
             Id::Type => self.type_of(arguments),
             Id::Ttl => self.ttl(arguments, 1000),
             Id::PTtl => self.ttl(arguments, 1),
+            Id::StrLen => self.strlen(arguments),
             Id::Scan => self.scan(arguments),
+            Id::DbSize => self.db_size(),
+            Id::Memory => self.memory(arguments),
+            Id::Config => self.config(arguments),
+            Id::Module => self.empty("module", arguments),
+            Id::SlowLog => self.empty("slowlog", arguments),
+            Id::Latency => self.empty("latency", arguments),
+            Id::Acl => self.acl(arguments),
             Id::Del => return self.del(arguments),
             Id::Set => return self.set(arguments),
             Id::SetEx => return self.set_ex(arguments, 1000),
@@ -375,7 +396,7 @@ impl Session {
     }
 
     pub(super) fn error(&mut self, text: &str) {
-        self.node.resp.metrics.errors.inc();
+        self.node.resp.metrics.error(self.now, text);
         self.reply.error(text);
     }
 
@@ -429,13 +450,14 @@ impl Session {
     pub(super) fn track_no_more(&mut self) {
         self.track = None;
         self.caching = None;
+        self.client.broadcasts.store(false, Release);
         self.node.resp.clients.set_tracks(&self.client, false);
         self.node.resp.tracking.forget(&self.client);
     }
 
     fn reset(&mut self) {
         self.track_no_more();
-        self.transaction = None;
+        self.end_transaction();
         self.client.subscribed.store(false, Release);
         *self.client.about.lock() = super::clients::About::default();
         self.reads_all = false;

@@ -6,6 +6,8 @@
 //!
 //! Nothing that the client is to be told goes out before the whole reply: a push in the middle of an array would be none.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::{
     codec::{Arguments, Kept},
     parts,
@@ -44,11 +46,12 @@ impl Session {
             return self.error("ERR MULTI calls can not be nested");
         }
         self.transaction = Some(Transaction::default());
+        self.client.multi.store(0, Relaxed);
         self.reply.ok();
     }
 
     pub(super) fn discard(&mut self) {
-        if self.transaction.take().is_none() {
+        if self.end_transaction().is_none() {
             return self.error("ERR DISCARD without MULTI");
         }
         self.reply.ok();
@@ -80,6 +83,7 @@ impl Session {
         }
         transaction.bytes = bytes;
         transaction.commands.push(kept);
+        self.client.multi.store(transaction.commands.len() as i64, Relaxed);
         self.reply.simple("QUEUED");
     }
 
@@ -98,7 +102,7 @@ impl Session {
             Id::Subscribe | Id::Unsubscribe => {
                 return Err(format!("ERR {} inside MULTI is not allowed", command.name.to_uppercase()));
             }
-            Id::Client | Id::Cluster | Id::Command if arguments.len() > 1 => {
+            _ if arguments.len() > 1 && !parts::all(command.name).is_empty() => {
                 let part = parts::find(command.name, arguments).map_err(|wrong| wrong.text().to_owned())?;
                 if part == "reply" {
                     // A reply in the middle of another that is not written would be none.
@@ -121,7 +125,7 @@ impl Session {
 
     /// Ends a transaction: its commands are to be carried out now.
     pub(super) fn exec(&mut self) -> Next {
-        let Some(transaction) = self.transaction.take() else {
+        let Some(transaction) = self.end_transaction() else {
             self.error("ERR EXEC without MULTI");
             return Next::Done;
         };
@@ -143,10 +147,16 @@ impl Session {
 
     /// EXEC with arguments ends the transaction too.
     pub(super) fn exec_refused(&mut self) {
-        self.transaction = None;
+        self.end_transaction();
         self.error(
             "EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command",
         );
+    }
+
+    /// Forgets what was kept since MULTI; returns it.
+    pub(super) fn end_transaction(&mut self) -> Option<Transaction> {
+        self.client.multi.store(-1, Relaxed);
+        self.transaction.take()
     }
 
     /// Begins EXEC's reply; until [`executed`](Self::executed) the client is told nothing else.

@@ -2,6 +2,7 @@
 
 mod commands;
 mod queue;
+mod tools;
 mod topology;
 mod tracking;
 mod tracking_order;
