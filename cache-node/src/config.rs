@@ -325,10 +325,14 @@ mod tests {
             advertise_grpc: "node:7400".into(),
             advertise_resp: "redis://node".into(),
             tracking_keys: 0,
+            resp_memory: ByteSize(1 << 20),
             ..Config::default()
         };
         bad.check(&layers, &mut problems);
-        assert_eq!(problems.len(), 6, "{problems}");
+        assert_eq!(problems.len(), 7, "{problems}");
+        let bad = Config { resp_output_limit: ByteSize(1), ..Config::default() };
+        bad.check(&layers, &mut problems);
+        assert_eq!(problems.len(), 8, "{problems}");
     }
 
     #[test]

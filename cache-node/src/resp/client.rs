@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 
 use super::{
     codec::Arguments,
+    error,
     keys::{is, number},
     listing::line,
     parts::{self, Wrong},
@@ -44,7 +45,7 @@ impl Session {
             }
             "list" => self.list(arguments),
             "no-evict" | "no-touch" => match on_off(first) {
-                // There is nothing that a node would evict a client for, and a read is a use.
+                // A read is a use, and who holds most is closed all the same: else everybody would ask not to be.
                 Some(_) => self.reply.ok(),
                 None => self.error("ERR syntax error"),
             },
@@ -63,6 +64,10 @@ impl Session {
 
     /// Gives the connection a name; writes an error if it can't have it.
     pub(super) fn is_named(&mut self, name: &[u8]) -> bool {
+        if let Err(text) = error::short("a name", name) {
+            self.error(&text);
+            return false;
+        }
         let Some(name) = plain(name) else {
             self.error("ERR Client names cannot contain spaces, newlines or special characters.");
             return false;
@@ -72,6 +77,9 @@ impl Session {
     }
 
     fn set_info(&mut self, field: &[u8], value: &[u8]) {
+        if let Err(text) = error::short("a name", value) {
+            return self.error(&text);
+        }
         let Some(value) = plain(value) else {
             let field = String::from_utf8_lossy(field).into_owned();
             return self
@@ -124,6 +132,12 @@ impl Session {
             } else if is(option, "prefix") {
                 let prefix = options.next().map(std::str::from_utf8);
                 let Some(Ok(prefix)) = prefix else { return self.error("ERR syntax error") };
+                if let Err(text) = error::short("a prefix", prefix.as_bytes()) {
+                    return self.error(&text);
+                }
+                if prefixes.len() >= PREFIXES {
+                    return self.error(&too_many_prefixes());
+                }
                 prefixes.push(prefix.into());
             } else if is(option, "redirect") {
                 if redirect != 0 {
@@ -163,10 +177,7 @@ impl Session {
             }
             // Each removal is compared with all of them.
             if all.len() >= PREFIXES {
-                let text = format!(
-                    "ERR a client has at most {PREFIXES} prefixes; choose shorter ones, which match more"
-                );
-                return self.error(&text);
+                return self.error(&too_many_prefixes());
             }
             all.push(prefix);
         }
@@ -284,6 +295,10 @@ impl Session {
             }
         }
     }
+}
+
+fn too_many_prefixes() -> String {
+    format!("ERR a client has at most {PREFIXES} prefixes; choose shorter ones, which match more")
 }
 
 fn on_off(argument: &[u8]) -> Option<bool> {

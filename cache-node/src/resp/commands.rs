@@ -2,7 +2,7 @@
 
 use super::{
     codec::Arguments,
-    glob,
+    error, glob,
     keys::is,
     parts::{self, Part},
     session::Session,
@@ -48,6 +48,9 @@ impl Session {
         let wanted = |word: &str| arguments.get(3).is_some_and(|given| is(given, word));
         let given = arguments.get(4).unwrap_or_default();
         let by = arguments.get(2).is_some_and(|word| is(word, "filterby"));
+        if let Err(text) = error::short("a pattern", given) {
+            return self.error(&text);
+        }
         let names: Vec<&str> = match arguments.len() {
             2 => COMMANDS.iter().map(|command| command.name).collect(),
             5 if by && wanted("module") => Vec::new(),

@@ -37,6 +37,14 @@ pub(super) fn text(error: &Error) -> String {
     format!("{class} {error}")
 }
 
+/// What a client has kept for it under a name of its own, and patterns, which are compared with many: their most bytes.
+const MOST: usize = 1024;
+
+/// Refuses what is too long to be kept, or compared.
+pub(super) fn short(what: &str, given: &[u8]) -> Result<(), String> {
+    if given.len() <= MOST { Ok(()) } else { Err(format!("ERR {what} has at most {MOST} bytes")) }
+}
+
 /// What is answered to a command that there is none of, in Redis's words.
 pub(super) fn unknown(name: &[u8], arguments: Arguments<'_>) -> String {
     let mut text = format!("ERR unknown command '{}', with args beginning with: ", quoted(name));

@@ -33,6 +33,10 @@ impl Ttl {
 
 impl Session {
     pub(super) fn del(&mut self, arguments: Arguments<'_>) -> Next {
+        if let Err(error) = self.node.check_count(arguments.len() - 1) {
+            self.error(&error::text(&error));
+            return Next::Done;
+        }
         let mut keys = Vec::with_capacity(arguments.len() - 1);
         if arguments.len() > 2
             && let Err(text) = self.check_slots(arguments)
@@ -157,6 +161,9 @@ impl Session {
         while let Some(option) = options.next() {
             let Some(given) = options.next() else { return self.error("ERR syntax error") };
             if is(option, "match") {
+                if let Err(text) = error::short("a pattern", given) {
+                    return self.error(&text);
+                }
                 pattern = Some(given);
             } else if is(option, "count") {
                 match number(given) {

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     codec::Arguments,
-    glob, info,
+    error, glob, info,
     keys::{is, number},
     parts,
     session::Session,
@@ -82,6 +82,9 @@ impl Session {
             ("timeout", "0".into()),
             ("tracking-table-max-keys", config.tracking_keys.to_string()),
         ];
+        if let Some(text) = arguments.from(2).find_map(|given| error::short("a pattern", given).err()) {
+            return self.error(&text);
+        }
         let wanted: Vec<Vec<u8>> =
             arguments.from(2).take(known.len() * 2).map(<[u8]>::to_ascii_lowercase).collect();
         let found: Vec<_> = known

@@ -198,3 +198,31 @@ async fn an_idle_connection_gives_back_what_its_requests_and_replies_took() {
     timeout(WAIT, holds(false)).await.expect("nothing is kept for it");
     assert_eq!(redis.ask("GET user:1").await, bulk(value));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_has_kept_for_it_by_name_is_bounded() {
+    let mut stack = Stack::new();
+    stack.config.max_keys = 100;
+    let a = stack.start("a").await;
+    let mut redis = Redis::to(&a).await;
+    redis.ask("HELLO 3").await;
+    let long = "x".repeat(2000);
+    let many = (0..300).map(|n| format!("PREFIX p{n}:")).collect::<Vec<_>>().join(" ");
+    let keys = (0..101).map(|n| format!("user:{n}")).collect::<Vec<_>>().join(" ");
+    for (words, error) in [
+        (format!("CLIENT SETNAME {long}"), "ERR a name has at most 1024 bytes"),
+        (format!("HELLO 3 SETNAME {long}"), "ERR a name has at most 1024 bytes"),
+        (format!("CLIENT SETINFO LIB-NAME {long}"), "ERR a name has at most 1024 bytes"),
+        (format!("CLIENT TRACKING ON BCAST PREFIX {long}"), "ERR a prefix has at most 1024 bytes"),
+        (format!("CLIENT TRACKING ON BCAST {many}"), "ERR a client has at most 256 prefixes"),
+        (format!("SCAN 0 MATCH {long}"), "ERR a pattern has at most 1024 bytes"),
+        (format!("CONFIG GET {long}"), "ERR a pattern has at most 1024 bytes"),
+        (format!("COMMAND LIST FILTERBY PATTERN {long}"), "ERR a pattern has at most 1024 bytes"),
+        (format!("DEL {keys}"), "ERR"),
+    ] {
+        let reply = redis.ask(&words).await;
+        assert!(reply.is_error(error), "{words:.60}: {:.200}", format!("{reply:?}"));
+    }
+    let Value::Bulk(list) = redis.ask("CLIENT LIST").await else { panic!("a list is text") };
+    assert!(list.len() < 1000, "{list}");
+}
