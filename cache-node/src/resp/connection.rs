@@ -242,11 +242,12 @@ impl Connection {
 
     /// Writes what has been answered; while more waits than may, waits until the client takes some.
     async fn make_way(&mut self) -> io::Result<()> {
-        if self.session.reply.bytes.len() < WRITE {
+        let limit = self.session.output_limit();
+        if self.session.reply.bytes.len() < WRITE.min(limit) {
             return Ok(());
         }
         self.write()?;
-        self.flow.limit(self.session.output_limit());
+        self.flow.limit(limit);
         if !self.flow.is_full(self.session.reply.bytes.len()) {
             return Ok(());
         }

@@ -104,7 +104,13 @@ impl Session {
             self.reply.integer(i64::try_from((left + unit / 2) / unit).unwrap_or(i64::MAX));
         } else {
             self.reply.integer(-2);
-            if tracked != Tracked::No {
+            if tracked == Tracked::Key && self.executes.is_some() {
+                // Its value may come with the next command, and be kept. *A client holds an older reply of this key: it stays registered.*
+                if registered == Registered::New {
+                    self.node.resp.tracking.withdraw(&key.text, place, self.client.id);
+                }
+                self.without_value.push((key.text.clone(), place));
+            } else if tracked != Tracked::No {
                 self.not_kept(&[(key.text.clone(), place)]);
             }
         }

@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     error::Error,
+    gate::Place,
     node::{Hop, Node, place},
     serve::MAX_MESSAGE,
 };
@@ -51,6 +52,8 @@ pub(super) struct Session {
     pub(super) caching: Option<bool>,
     /// Commands that wait for EXEC, since MULTI.
     pub(super) transaction: Option<Transaction>,
+    /// Keys whose TTL was told within EXEC without a value, of a client that is told of each key.
+    pub(super) without_value: Vec<(Arc<str>, Place)>,
     /// While EXEC's reply is written: whether it is to be.
     pub(super) executes: Option<Silence>,
     pub(super) tokens: Tokens,
@@ -151,6 +154,7 @@ impl Session {
             caching: None,
             transaction: None,
             executes: None,
+            without_value: Vec::new(),
             tokens: Tokens::default(),
             under_way: Vec::new(),
             ops: VecDeque::new(),

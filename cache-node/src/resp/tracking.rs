@@ -112,6 +112,11 @@ impl Tracking {
         self.held.withdraw(key, place.hash, client);
     }
 
+    /// Whether a client will be told when the key is removed.
+    pub(crate) fn is_registered(&self, key: &str, place: Place, client: u64) -> bool {
+        self.held.has(key, place.hash, client)
+    }
+
     pub(crate) fn keys(&self) -> u64 {
         self.held.keys()
     }

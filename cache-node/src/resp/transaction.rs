@@ -175,5 +175,12 @@ impl Session {
             self.silence = Silence::No;
         }
         self.caching = None;
+        // A key that is registered was read as well, or before: whatever ends its value is told.
+        let resp = &self.node.resp;
+        let mut not_kept = std::mem::take(&mut self.without_value);
+        not_kept.retain(|(key, place)| !resp.tracking.is_registered(key, *place, self.client.id));
+        if !not_kept.is_empty() {
+            self.not_kept(&not_kept);
+        }
     }
 }

@@ -196,3 +196,33 @@ async fn silence_covers_a_whole_transaction() {
     redis.ask("PING").await;
     assert_eq!(redis.ask("EXEC").await, Value::Array(vec![simple("PONG")]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_is_read_with_its_ttl_may_be_kept_though_it_was_not_in_memory() {
+    let stack = Stack::new();
+    let a = stack.start("a").await;
+    stack.database.put("user:1", row("user:1", 1));
+    let mut redis = Redis::tracking(&a, "OPTIN").await;
+    // As rueidis and valkey-go read what they don't have.
+    for (first, reply) in [("PTTL user:1", Value::Int(-2)), ("GET user:2", Value::Null)] {
+        for words in ["CLIENT CACHING YES", "MULTI", first, "GET user:1"] {
+            redis.ask(words).await;
+        }
+        redis.request("EXEC").await;
+        assert_eq!(redis.next().await, Value::Array(vec![reply, bulk(row("user:1", 1))]));
+        redis.request("PING").await;
+        assert_eq!(redis.next().await, simple("PONG"), "nothing is taken back");
+        Redis::to(&a).await.ask("DEL user:1").await;
+        assert_eq!(redis.push().await, invalidated(&["user:1"]));
+    }
+    // Without its value there is nothing to keep, before or behind.
+    for words in ["CLIENT CACHING YES", "MULTI", "GET user:1", "DEL user:1", "PTTL user:1"] {
+        redis.ask(words).await;
+    }
+    redis.request("EXEC").await;
+    let all = vec![bulk(row("user:1", 1)), Value::Int(1), Value::Int(-2)];
+    assert_eq!(redis.next().await, Value::Array(all));
+    assert_eq!(redis.next().await, invalidated(&["user:1"]));
+    let Value::Bulk(info) = redis.ask("INFO stats").await else { panic!("INFO is text") };
+    assert!(info.contains("tracking_total_keys:1\r\n"), "user:2 alone is remembered: {info}");
+}
