@@ -8,7 +8,7 @@
 #   ./test.sh simulation    the freshness protocol on simulated machines: 2000 seeds, or FRESHLINE_SEEDS
 #   ./test.sh api           the HTTP API against its own document, by schemathesis (FRESHLINE_API_EXAMPLES=1000: more of it)
 #   ./test.sh containers    tests against real MySQL, MariaDB, Canal, Debezium, Maxwell, Kafka and etcd in containers
-#   ./test.sh clients       real Redis clients in five languages against the embedded stack
+#   ./test.sh clients       real Redis clients in seven languages, and tools, against the embedded stack
 #   ./test.sh deploy        the compose files of deploy/, brought up, broken and ended (takes the demo's ports)
 #   ./test.sh chaos         real processes broken on purpose under load, for two minutes (FRESHLINE_CHAOS=30m: longer)
 #

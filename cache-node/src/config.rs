@@ -50,6 +50,10 @@ pub struct Config {
     pub resp_forward: bool,
     /// Redis clients that may be connected at a time. Default: 10000.
     pub resp_connections: usize,
+    /// Bytes of replies that may wait for one Redis client, and of one reply. Who takes none while so many wait is closed. Default: 128 MiB.
+    pub resp_output_limit: ByteSize,
+    /// Bytes of requests and replies that all Redis clients together may have a node hold; beyond, who holds most is closed. Default: 512 MiB.
+    pub resp_memory: ByteSize,
     /// Keys that are remembered for CLIENT TRACKING, each once for each client that holds it; beyond, others are invalidated early. Default: 1000000.
     pub tracking_keys: usize,
     /// Invalidations that may wait for one slow Redis client, before its connection is closed. Default: 16384.
@@ -161,6 +165,8 @@ impl Default for Config {
             resp_password: Secret::default(),
             resp_forward: false,
             resp_connections: 10_000,
+            resp_output_limit: ByteSize(128 << 20),
+            resp_memory: ByteSize(512 << 20),
             tracking_keys: 1_000_000,
             tracking_queue: 16_384,
             weight: 1,
@@ -291,6 +297,18 @@ impl Config {
                 bad(field, "is 0, which would serve nobody; write 1 or more".into());
             }
         }
+        if !(64 << 10..=4 << 30).contains(&self.resp_output_limit.0) {
+            let size = self.resp_output_limit.0;
+            bad("resp_output_limit", format!("is {size} bytes; write a size from \"64KiB\" to \"4GiB\""));
+        } else if self.resp_memory.0 < self.resp_output_limit.0 {
+            let (size, one) = (self.resp_memory.0, self.resp_output_limit.0);
+            bad(
+                "resp_memory",
+                format!(
+                    "is {size} bytes, less than the {one} of one client; write more here, or less in node.resp_output_limit"
+                ),
+            );
+        }
         if !self.advertise_resp.is_empty() && !is_host_port(&self.advertise_resp) {
             bad("advertise_resp", format!("is {:?}; write it like \"host:6379\"", self.advertise_resp));
         }
@@ -381,10 +399,14 @@ mod tests {
             advertise_grpc: "node:7400".into(),
             advertise_resp: "redis://node".into(),
             tracking_keys: 0,
+            resp_memory: ByteSize(1 << 20),
             ..Config::default()
         };
         bad.check(&layers, &mut problems);
-        assert_eq!(problems.len(), 6, "{problems}");
+        assert_eq!(problems.len(), 7, "{problems}");
+        let bad = Config { resp_output_limit: ByteSize(1), ..Config::default() };
+        bad.check(&layers, &mut problems);
+        assert_eq!(problems.len(), 8, "{problems}");
     }
 
     #[test]

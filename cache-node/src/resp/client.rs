@@ -1,15 +1,13 @@
 //! CLIENT: who a connection is, and what it is told of.
 
-use std::{
-    fmt::Write as _,
-    sync::atomic::Ordering::{Acquire, Release},
-};
+use std::sync::atomic::Ordering::{Acquire, Release};
 
 use super::{
-    clients::Client,
     codec::Arguments,
     error,
     keys::{is, number},
+    listing::line,
+    parts::{self, Wrong},
     reply::Protocol,
     session::{Session, Silence, Track},
 };
@@ -17,37 +15,17 @@ use super::{
 /// Prefixes of one client that broadcasts.
 const PREFIXES: usize = 256;
 
-/// Whether a command fits so many words.
-type Fits = fn(usize) -> bool;
-
 impl Session {
     pub(super) fn client_command(&mut self, arguments: Arguments<'_>) {
-        let part = arguments.get(1).unwrap_or_default();
-        let count = arguments.len();
-        let parts: [(&str, Fits); 15] = [
-            ("id", |count| count == 2),
-            ("getname", |count| count == 2),
-            ("setname", |count| count == 3),
-            ("setinfo", |count| count == 4),
-            ("info", |count| count == 2),
-            ("list", |count| count >= 2),
-            ("no-evict", |count| count == 3),
-            ("no-touch", |count| count == 3),
-            ("reply", |count| count == 3),
-            ("tracking", |count| count >= 3),
-            ("trackinginfo", |count| count == 2),
-            ("getredir", |count| count == 2),
-            ("caching", |count| count == 3),
-            ("kill", |count| count == 4),
-            ("help", |count| count == 2),
-        ];
-        let Some((name, takes)) = parts.into_iter().find(|(name, _)| is(part, name)) else {
-            self.caching = None; // in Redis this is an unknown command
-            return self.error(&error::unknown_part("CLIENT", part));
+        let name = match parts::find("client", arguments) {
+            Ok(name) => name,
+            Err(wrong) => {
+                if matches!(wrong, Wrong::Unknown(_)) {
+                    self.caching = None; // in Redis this is an unknown command
+                }
+                return self.error(wrong.text());
+            }
         };
-        if !takes(count) {
-            return self.error(&format!("ERR wrong number of arguments for 'client|{name}' command"));
-        }
         let first = arguments.get(2).unwrap_or_default();
         match name {
             "id" => self.reply.integer(self.client.id as i64),
@@ -65,9 +43,9 @@ impl Session {
                 let line = line(&self.client);
                 self.reply.text(&line);
             }
-            "list" => self.list(),
+            "list" => self.list(arguments),
             "no-evict" | "no-touch" => match on_off(first) {
-                // There is nothing that a node would evict a client for, and a read is a use.
+                // A read is a use, and who holds most is closed all the same: else everybody would ask not to be.
                 Some(_) => self.reply.ok(),
                 None => self.error("ERR syntax error"),
             },
@@ -79,19 +57,17 @@ impl Session {
                 self.reply.integer(redirect);
             }
             "caching" => self.caching(first),
-            "kill" => self.kill(first, arguments.get(3).unwrap_or_default()),
-            _ => {
-                let names = parts.map(|(name, _)| name.to_uppercase());
-                self.reply.array(names.len());
-                for name in names {
-                    self.reply.simple(&format!("CLIENT {name}"));
-                }
-            }
+            "kill" => self.kill(arguments),
+            _ => self.help("CLIENT"),
         }
     }
 
     /// Gives the connection a name; writes an error if it can't have it.
     pub(super) fn is_named(&mut self, name: &[u8]) -> bool {
+        if let Err(text) = error::short("a name", name) {
+            self.error(&text);
+            return false;
+        }
         let Some(name) = plain(name) else {
             self.error("ERR Client names cannot contain spaces, newlines or special characters.");
             return false;
@@ -101,6 +77,9 @@ impl Session {
     }
 
     fn set_info(&mut self, field: &[u8], value: &[u8]) {
+        if let Err(text) = error::short("a name", value) {
+            return self.error(&text);
+        }
         let Some(value) = plain(value) else {
             let field = String::from_utf8_lossy(field).into_owned();
             return self
@@ -120,14 +99,6 @@ impl Session {
         self.reply.ok();
     }
 
-    fn list(&mut self) {
-        let mut text = String::new();
-        for client in self.node.resp.clients.all() {
-            text.push_str(&line(&client));
-        }
-        self.reply.text(&text);
-    }
-
     fn replies(&mut self, mode: &[u8]) {
         if is(mode, "on") {
             self.silence = Silence::No;
@@ -140,24 +111,6 @@ impl Session {
             }
         } else {
             self.error("ERR syntax error");
-        }
-    }
-
-    fn kill(&mut self, by: &[u8], what: &[u8]) {
-        if !is(by, "id") {
-            return self.error("ERR CLIENT KILL takes ID and a number");
-        }
-        let client = number(what).and_then(|id| self.node.resp.clients.get(u64::try_from(id).ok()?));
-        match client {
-            Some(client) if client.id == self.client.id => {
-                self.reply.integer(1);
-                self.ends = true;
-            }
-            Some(client) => {
-                client.close.cancel();
-                self.reply.integer(1);
-            }
-            None => self.reply.integer(0),
         }
     }
 
@@ -179,6 +132,12 @@ impl Session {
             } else if is(option, "prefix") {
                 let prefix = options.next().map(std::str::from_utf8);
                 let Some(Ok(prefix)) = prefix else { return self.error("ERR syntax error") };
+                if let Err(text) = error::short("a prefix", prefix.as_bytes()) {
+                    return self.error(&text);
+                }
+                if prefixes.len() >= PREFIXES {
+                    return self.error(&too_many_prefixes());
+                }
                 prefixes.push(prefix.into());
             } else if is(option, "redirect") {
                 if redirect != 0 {
@@ -218,10 +177,7 @@ impl Session {
             }
             // Each removal is compared with all of them.
             if all.len() >= PREFIXES {
-                let text = format!(
-                    "ERR a client has at most {PREFIXES} prefixes; choose shorter ones, which match more"
-                );
-                return self.error(&text);
+                return self.error(&too_many_prefixes());
             }
             all.push(prefix);
         }
@@ -231,6 +187,7 @@ impl Session {
         let resp = &self.node.resp;
         // Before anything is read that it is to be told of.
         resp.clients.set_tracks(&self.client, true);
+        self.client.broadcasts.store(wanted.broadcast, Release);
         if wanted.broadcast {
             resp.tracking.broadcast(&self.client, wanted.prefixes.clone());
         }
@@ -340,6 +297,10 @@ impl Session {
     }
 }
 
+fn too_many_prefixes() -> String {
+    format!("ERR a client has at most {PREFIXES} prefixes; choose shorter ones, which match more")
+}
+
 fn on_off(argument: &[u8]) -> Option<bool> {
     if is(argument, "on") { Some(true) } else { is(argument, "off").then_some(false) }
 }
@@ -348,40 +309,4 @@ fn on_off(argument: &[u8]) -> Option<bool> {
 fn plain(text: &[u8]) -> Option<&str> {
     let plain = text.iter().all(|byte| (b'!'..=b'~').contains(byte));
     plain.then(|| std::str::from_utf8(text).ok()).flatten()
-}
-
-/// A client as CLIENT LIST tells it.
-fn line(client: &Client) -> String {
-    let about = client.about.lock().clone();
-    let mut flags = String::new();
-    for (flag, set) in [
-        ('P', client.subscribed.load(Acquire)),
-        ('t', client.tracks.load(Acquire)),
-        ('R', client.broken.load(Acquire)),
-    ] {
-        if set {
-            flags.push(flag);
-        }
-    }
-    if flags.is_empty() {
-        flags.push('N');
-    }
-    let redirect = if client.tracks.load(Acquire) { client.redirect.load(Acquire) as i64 } else { -1 };
-    let mut line = String::new();
-    let _ = writeln!(
-        line,
-        "id={} addr={} laddr={} fd=-1 name={} age={} idle=0 flags={flags} db=0 sub={} psub=0 ssub=0 multi=-1 cmd={} user=default redir={redirect} \
-         resp={} lib-name={} lib-ver={}",
-        client.id,
-        client.address,
-        client.local,
-        about.name,
-        client.since.elapsed().as_secs(),
-        u8::from(client.subscribed.load(Acquire)),
-        if about.last.is_empty() { "client" } else { about.last },
-        if client.resp3.load(Acquire) { 3 } else { 2 },
-        about.lib_name,
-        about.lib_version,
-    );
-    line
 }

@@ -6,7 +6,7 @@ use std::{
     sync::{
         Arc,
         atomic::{
-            AtomicBool, AtomicU64, AtomicUsize,
+            AtomicBool, AtomicI64, AtomicU64, AtomicUsize,
             Ordering::{AcqRel, Acquire, Relaxed, Release},
         },
     },
@@ -37,6 +37,19 @@ pub(crate) struct Client {
     muted: Mutex<HashSet<Arc<str>>>,
     has_muted: AtomicUsize,
     outbox: Mutex<Outbox>,
+    /// Bytes that its requests and replies hold, as far as they are counted.
+    held: AtomicUsize,
+    /// Whether it is told of all removals (BCAST).
+    pub(crate) broadcasts: AtomicBool,
+    /// When it last asked for something: milliseconds after `since`.
+    pub(crate) active: AtomicU64,
+    /// Bytes of a request that has not come as a whole, and of replies that wait.
+    pub(crate) unread: AtomicUsize,
+    pub(crate) waiting: AtomicUsize,
+    /// Commands since MULTI; -1 without one.
+    pub(crate) multi: AtomicI64,
+    /// The last command's place in the table, and its part's, each plus one.
+    last: AtomicU64,
     /// Told when there is something to be sent. One waits: the connection.
     pub(crate) mail: Notify,
     /// Ends the connection, whatever it is doing.
@@ -49,7 +62,6 @@ pub(crate) struct About {
     pub(crate) name: String,
     pub(crate) lib_name: String,
     pub(crate) lib_version: String,
-    pub(crate) last: &'static str,
 }
 
 /// What waits to be sent. Bounded by `node.tracking_queue`; a client for which more piles up is closed.
@@ -95,6 +107,13 @@ impl Client {
             muted: Mutex::default(),
             has_muted: AtomicUsize::new(0),
             outbox: Mutex::default(),
+            held: AtomicUsize::new(0),
+            broadcasts: AtomicBool::new(false),
+            active: AtomicU64::new(0),
+            unread: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            multi: AtomicI64::new(-1),
+            last: AtomicU64::new(0),
             mail: Notify::new(),
             close: CancellationToken::new(),
         }
@@ -135,6 +154,24 @@ impl Client {
         drop(outbox);
         self.mail.notify_one();
         Told::Yes
+    }
+
+    /// Bytes that its requests and replies hold, beyond what an idle client's do.
+    pub(crate) fn held(&self) -> usize {
+        self.held.load(Acquire)
+    }
+
+    /// Notes the command that it gives, and the part of it.
+    pub(crate) fn gives(&self, command: usize, part: Option<usize>) {
+        let part = part.map_or(0, |part| part as u64 + 1);
+        self.last.store((command as u64 + 1) << 32 | part, Relaxed);
+    }
+
+    /// The last command that it gave, and the part of it, by their places.
+    pub(crate) fn last(&self) -> (Option<usize>, Option<usize>) {
+        let last = self.last.load(Relaxed);
+        let place = |number: u64| usize::try_from(number).ok()?.checked_sub(1);
+        (place(last >> 32), place(last & u64::from(u32::MAX)))
     }
 
     /// What waits to be sent, which the caller now has to send.
@@ -178,6 +215,8 @@ pub(crate) struct Clients {
     by_id: RwLock<HashMap<u64, Arc<Client>>>,
     last: AtomicU64,
     trackers: AtomicUsize,
+    /// Bytes that requests and replies of all of them hold.
+    held: AtomicUsize,
     /// How often a client has ended its tracking.
     departures: AtomicU64,
 }
@@ -197,6 +236,7 @@ impl Clients {
     /// Takes a client out; returns those whose invalidations it was to get.
     pub(crate) fn leave(&self, client: &Client) -> Vec<Arc<Client>> {
         self.set_tracks(client, false);
+        self.hold(client, 0);
         let mut by_id = self.by_id.write();
         by_id.remove(&client.id);
         by_id.values().filter(|other| other.redirect.load(Acquire) == client.id).cloned().collect()
@@ -215,6 +255,49 @@ impl Clients {
 
     pub(crate) fn count(&self) -> usize {
         self.by_id.read().len()
+    }
+
+    /// How many are subscribed to the channel of invalidations.
+    pub(crate) fn subscribers(&self) -> usize {
+        self.by_id.read().values().filter(|client| client.subscribed.load(Acquire)).count()
+    }
+
+    /// Notes how much a client holds; returns how much all do.
+    pub(crate) fn hold(&self, client: &Client, bytes: usize) -> usize {
+        // Who is closed gives it back.
+        let bytes = if client.close.is_cancelled() { 0 } else { bytes };
+        let before = client.held.swap(bytes, AcqRel);
+        if bytes >= before {
+            self.held.fetch_add(bytes - before, AcqRel) + (bytes - before)
+        } else {
+            self.held.fetch_sub(before - bytes, AcqRel) - (before - bytes)
+        }
+    }
+
+    /// How much all hold.
+    pub(crate) fn held(&self) -> usize {
+        self.held.load(Acquire)
+    }
+
+    /// Closes who holds most until the others hold no more than so much. Returns who, and how much each held.
+    pub(crate) fn evict(&self, most: usize) -> Vec<(Arc<Client>, usize)> {
+        let mut left = self.all();
+        left.retain(|client| !client.close.is_cancelled());
+        left.sort_by_key(|client| client.held.load(Acquire));
+        let mut evicted = Vec::new();
+        while self.held() > most
+            && let Some(client) = left.pop()
+        {
+            // What it holds is given back as soon as its task sees it, and is no reason to close another until then.
+            let held = client.held.load(Acquire);
+            if held == 0 {
+                break;
+            }
+            client.close.cancel();
+            self.hold(&client, 0);
+            evicted.push((client, held));
+        }
+        evicted
     }
 
     /// Notes whether a client tracks. Before it reads anything that it is to be told of.

@@ -6,44 +6,34 @@ use ring::{SLOTS, slot_of};
 
 use super::{
     codec::Arguments,
-    error,
-    keys::is,
+    parts,
     session::Session,
     topology::{Seat, Topology, hex_id},
 };
 
 impl Session {
     pub(super) fn cluster(&mut self, arguments: Arguments<'_>) {
-        let part = arguments.get(1).unwrap_or_default();
-        let keyslot = is(part, "keyslot");
-        if arguments.len() != if keyslot { 3 } else { 2 } {
-            let known = ["slots", "shards", "nodes", "info", "myid", "keyslot"]
-                .into_iter()
-                .find(|name| is(part, name));
-            return match known {
-                Some(name) => {
-                    self.error(&format!("ERR wrong number of arguments for 'cluster|{name}' command"));
-                }
-                None => self.error(&error::unknown_part("CLUSTER", part)),
-            };
-        }
-        if keyslot {
-            // Slots of bytes that are no text are asked for by nobody who then could get a value.
-            let key = String::from_utf8_lossy(arguments.get(2).unwrap_or_default()).into_owned();
-            self.reply.integer(i64::from(slot_of(&key).get()));
-        } else if is(part, "slots") {
-            self.slots();
-        } else if is(part, "shards") {
-            self.shards();
-        } else if is(part, "nodes") {
-            self.nodes();
-        } else if is(part, "info") {
-            self.cluster_info();
-        } else if is(part, "myid") {
-            let id = hex_id(&self.node.id);
-            self.reply.bulk(id.as_bytes());
-        } else {
-            self.error(&error::unknown_part("CLUSTER", part));
+        let part = match parts::find("cluster", arguments) {
+            Ok(part) => part,
+            Err(wrong) => return self.error(wrong.text()),
+        };
+        match part {
+            "keyslot" => {
+                // Slots of bytes that are no text are asked for by nobody who then could get a value.
+                let key = String::from_utf8_lossy(arguments.get(2).unwrap_or_default()).into_owned();
+                self.reply.integer(i64::from(slot_of(&key).get()));
+            }
+            "slots" => self.slots(),
+            "shards" => self.shards(),
+            "nodes" => self.nodes(),
+            "info" => self.cluster_info(),
+            // There is no bus between nodes.
+            "links" => self.reply.array(0),
+            "help" => self.help("CLUSTER"),
+            _ => {
+                let id = hex_id(&self.node.id);
+                self.reply.bulk(id.as_bytes());
+            }
         }
     }
 

@@ -91,9 +91,40 @@ impl<'a> Arguments<'a> {
         self.ranges.get(at).map(|range| &self.bytes[range.clone()])
     }
 
+    /// A copy, without what stood around.
+    pub fn keep(&self) -> Kept {
+        let mut bytes = Vec::with_capacity(self.ranges.iter().map(ExactSizeIterator::len).sum());
+        let ranges = self.ranges.iter().map(|range| {
+            let from = bytes.len();
+            bytes.extend_from_slice(&self.bytes[range.clone()]);
+            from..bytes.len()
+        });
+        let ranges = ranges.collect();
+        Kept { bytes: bytes.into(), ranges }
+    }
+
     /// All from a place on.
     pub fn from(self, at: usize) -> impl ExactSizeIterator<Item = &'a [u8]> {
         self.ranges[at.min(self.ranges.len())..].iter().map(move |range| &self.bytes[range.clone()])
+    }
+}
+
+/// A request that is kept for later.
+#[derive(Debug)]
+pub struct Kept {
+    bytes: Box<[u8]>,
+    ranges: Box<[Range<usize>]>,
+}
+
+impl Kept {
+    /// The request's arguments.
+    pub fn arguments(&self) -> Arguments<'_> {
+        Arguments { bytes: &self.bytes, ranges: &self.ranges }
+    }
+
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.bytes.len() + size_of_val(&*self.ranges)
     }
 }
 
@@ -163,6 +194,17 @@ impl Parser {
     /// The length of the request that was found.
     pub fn length(&self) -> usize {
         self.at
+    }
+
+    /// Bytes that the parser's own lists take.
+    pub fn holds(&self) -> usize {
+        self.arguments.capacity() * size_of::<Range<usize>>() + self.inline.capacity()
+    }
+
+    /// Gives back what a large request took.
+    pub fn shrink(&mut self) {
+        self.arguments.shrink_to(64);
+        self.inline.shrink_to(1024);
     }
 
     /// Forgets the request that was found; the caller takes its bytes out of the buffer.

@@ -1,18 +1,24 @@
 //! One connection: reads requests, has them answered, writes what there is to say.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use bytes::{Buf as _, BytesMut};
-use futures_util::future::join_all;
+use futures_util::{StreamExt as _, stream::FuturesOrdered};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    time::{sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     clients::{Client, Clients},
-    codec::Parser,
+    codec::{Kept, Parser},
+    flow::{Flow, Stalled},
     session::{Next, Session},
 };
 use crate::node::{Hop, Node};
@@ -22,9 +28,13 @@ const READ: usize = 16 << 10;
 /// Bytes of replies that are written before more requests are looked at.
 const WRITE: usize = 256 << 10;
 /// Room that is kept for the next replies.
-const KEEP: usize = 1 << 20;
-/// Misses of pipelined requests that wait together.
-const TOGETHER: usize = 512;
+const KEEP: usize = 16 << 10;
+/// What an idle connection has; more is counted (`node.resp_memory`).
+const IDLE: usize = READ + KEEP;
+/// A change in what a connection holds that is not counted yet.
+const UNCOUNTED: usize = 8 << 10;
+/// How long a client that has said goodbye may take no byte of its last replies.
+const GOODBYE: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Serves a connection until it ends.
 pub(super) async fn run(
@@ -44,8 +54,15 @@ pub(super) async fn run(
     node.resp.metrics.connections.inc();
     let _left = Left { node: &node, client: &client };
     let session = Session::new(node.clone(), client.clone());
-    let mut connection =
-        Connection { stream, buffer: BytesMut::with_capacity(READ), parser: Parser::default(), session };
+    let mut connection = Connection {
+        stream,
+        buffer: BytesMut::with_capacity(READ),
+        room: READ,
+        parser: Parser::default(),
+        flow: Flow::new(session.output_limit()),
+        counted: 0,
+        session,
+    };
     if let Err(error) = Box::pin(connection.serve(&close)).await {
         tracing::debug!(node = %node.id, client = client.id, %address, %error, "a Redis client's connection ended");
     }
@@ -71,7 +88,12 @@ impl Drop for Left<'_> {
 struct Connection {
     stream: TcpStream,
     buffer: BytesMut,
+    /// Bytes that `buffer` has taken from the allocator at most.
+    room: usize,
     parser: Parser,
+    flow: Flow,
+    /// What of it is counted as held.
+    counted: usize,
     session: Session,
 }
 
@@ -82,20 +104,23 @@ impl Connection {
             (std::pin::pin!(close.cancelled()), std::pin::pin!(client.close.cancelled()));
         loop {
             Box::pin(self.answer()).await?;
-            self.flush().await?;
+            self.write()?;
             if self.session.ends {
-                return self.stream.shutdown().await;
+                return self.part().await;
             }
-            if self.buffer.capacity() - self.buffer.len() < READ / 4 {
-                self.buffer.reserve(READ);
-            }
+            self.make_room();
+            self.count();
+            let waits = !self.session.reply.bytes.is_empty();
+            let (mut reader, writer) = self.stream.split();
             tokio::select! { // all are safe to drop
                 biased;
                 () = &mut killed => return Err(killed_error()),
-                () = &mut closed => return self.stream.shutdown().await,
+                () = &mut closed => return self.part().await,
                 () = client.mail.notified() => {}
-                read = self.stream.read_buf(&mut self.buffer) => if read? == 0 {
-                    return Ok(());
+                ready = writer.writable(), if waits => ready?,
+                read = reader.read_buf(&mut self.buffer) => match read? {
+                    0 => return self.part().await,
+                    read => self.session.heard(read),
                 },
             }
         }
@@ -119,54 +144,83 @@ impl Connection {
                 }
             };
             match next {
-                Next::Done => {}
                 Next::First => {
                     // What was asked before must be answered before; then it is asked again.
                     self.settle().await?;
-                    used = Box::pin(self.again(used)).await?;
+                    // The request's arguments are still those of the parser; its bytes begin where it began to look.
+                    let start = used - self.parser.length();
+                    let next = self.session.begin(self.parser.arguments(&self.buffer[start..]));
+                    Box::pin(self.go_on(next)).await?;
                 }
-                Next::Slow(slow) => {
-                    let node = self.session.node.clone();
-                    let done = self.attend(slow.run(&node)).await?;
-                    self.session.finish(done);
-                }
+                Next::Done => {}
+                next => Box::pin(self.go_on(next)).await?,
             }
             self.parser.next();
-            if self.session.waiting() >= TOGETHER {
+            if self.session.is_to_settle() {
                 self.settle().await?;
             }
-            if self.session.reply.bytes.len() >= WRITE {
-                self.flush().await?;
-            }
+            self.make_way().await?;
         }
         self.buffer.advance(used);
         self.settle().await
     }
 
-    /// Carries out the request that ends at `used`, with nothing waiting before it.
-    async fn again(&mut self, used: usize) -> io::Result<usize> {
-        // The request's arguments are still those of the parser; its bytes begin where it began to look.
-        let start = used - self.parser.length();
-        let next = self.session.begin(self.parser.arguments(&self.buffer[start..]));
-        if let Next::Slow(slow) = next {
-            let node = self.session.node.clone();
-            let done = self.attend(slow.run(&node)).await?;
-            self.session.finish(done);
+    /// Waits for what a request waits for, with nothing waiting before it.
+    async fn go_on(&mut self, next: Next) -> io::Result<()> {
+        match next {
+            Next::Done | Next::First => Ok(()),
+            Next::Slow(slow) => {
+                let node = self.session.node.clone();
+                let done = self.attend(slow.run(&node)).await?;
+                self.session.finish(done);
+                Ok(())
+            }
+            Next::Exec(commands) => self.execute(commands).await,
         }
-        Ok(used)
     }
 
-    /// Waits for all reads under way, and writes their replies.
-    async fn settle(&mut self) -> io::Result<()> {
-        if self.session.waiting() == 0 {
-            self.session.settle(Vec::new());
-            return Ok(());
+    /// Carries out the commands of a transaction; their replies are one.
+    async fn execute(&mut self, commands: Vec<Kept>) -> io::Result<()> {
+        self.session.execute(commands.len());
+        for command in commands {
+            let mut next = self.session.begin(command.arguments());
+            if matches!(next, Next::First) {
+                self.settle().await?;
+                next = self.session.begin(command.arguments());
+            }
+            Box::pin(self.go_on(next)).await?;
+            if self.session.is_to_settle() {
+                self.settle().await?;
+            }
+            self.make_way().await?;
         }
-        let (node, reads) = (self.session.node.clone(), self.session.reads());
-        let all = join_all(reads.iter().map(|read| node.get_key(&read.key, Hop::First, read.options)));
-        let results = self.attend(all).await?;
-        self.session.settle(reads.into_iter().zip(results).collect());
+        self.settle().await?;
+        self.session.executed();
         Ok(())
+    }
+
+    /// Waits for all reads under way, and writes each reply as soon as it is its turn.
+    async fn settle(&mut self) -> io::Result<()> {
+        let (node, reads) = (self.session.node.clone(), self.session.reads());
+        let mut under_way = FuturesOrdered::new();
+        let (mut begun, mut came) = (0, 0);
+        loop {
+            while self.session.write_next(&reads) {
+                self.make_way().await?;
+            }
+            if came == reads.len() {
+                self.session.settled();
+                return Ok(());
+            }
+            while begun < reads.len() && under_way.len() < self.session.together() {
+                let read = &reads[begun];
+                under_way.push_back(node.get_key(&read.key, Hop::First, read.options));
+                begun += 1;
+            }
+            let Some(result) = self.attend(under_way.next()).await? else { return Ok(()) };
+            self.session.arrived(&reads[came], result);
+            came += 1;
+        }
     }
 
     /// Waits, and meanwhile sends what the client is to be told.
@@ -174,46 +228,123 @@ impl Connection {
         let client = self.session.client.clone();
         let mut wait = std::pin::pin!(wait);
         loop {
+            let waits = !self.session.reply.bytes.is_empty();
             tokio::select! { // `wait` goes on
                 biased;
                 done = &mut wait => return Ok(done),
                 () = client.close.cancelled() => return Err(killed_error()),
                 () = client.mail.notified() => {}
+                ready = self.stream.writable(), if waits => ready?,
             }
-            self.flush().await?;
+            self.write()?;
         }
     }
 
-    /// Writes all replies, and after them what the client is to be told.
-    async fn flush(&mut self) -> io::Result<()> {
-        self.session.deliver();
-        let bytes = &mut self.session.reply.bytes;
-        if bytes.is_empty() {
+    /// Writes what has been answered; while more waits than may, waits until the client takes some.
+    async fn make_way(&mut self) -> io::Result<()> {
+        let limit = self.session.output_limit();
+        if self.session.reply.bytes.len() < WRITE.min(limit) {
             return Ok(());
         }
-        // Most often all of it goes at once, and nothing has to be waited for.
-        match self.stream.try_write(bytes) {
-            Ok(written) => bytes.advance(written),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
+        self.write()?;
+        self.flow.limit(limit);
+        if !self.flow.is_full(self.session.reply.bytes.len()) {
+            return Ok(());
         }
-        if !bytes.is_empty() {
-            let close = &self.session.client.close;
-            tokio::select! { // a connection that is dropped half written is of no use and ends
+        self.flow.wait();
+        let client = self.session.client.clone();
+        while self.flow.is_full(self.session.reply.bytes.len()) {
+            tokio::select! { // all are safe to drop
                 biased;
-                () = close.cancelled() => return Err(killed_error()),
-                written = self.stream.write_all(bytes) => written?,
+                () = client.close.cancelled() => return Err(killed_error()),
+                ready = self.stream.writable() => {
+                    ready?;
+                    self.write()?;
+                }
+                () = sleep_until(self.flow.until()) => if self.flow.stalled() == Stalled::GiveUp {
+                    self.session.node.resp.overflowed(&client, self.session.reply.bytes.len());
+                    return Err(io::Error::other("closed: it takes no replies"));
+                },
             }
         }
-        if bytes.capacity() > KEEP {
-            *bytes = BytesMut::with_capacity(READ);
-        } else {
-            bytes.clear();
-        }
         Ok(())
+    }
+
+    /// Writes as much as goes out at once of what is answered, and of what the client is to be told after it.
+    fn write(&mut self) -> io::Result<()> {
+        loop {
+            // Of a client that takes nothing, what it is to be told is kept where it is bounded by itself: `node.tracking_queue`.
+            if self.session.reply.bytes.len() < WRITE {
+                self.session.deliver();
+            }
+            let bytes = &mut self.session.reply.bytes;
+            if bytes.is_empty() {
+                break;
+            }
+            match self.stream.try_write(bytes) {
+                Ok(written) => {
+                    bytes.advance(written);
+                    self.session.node.resp.metrics.sent.inc_by(written as u64);
+                    self.flow.went_out(bytes.len());
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        let bytes = &mut self.session.reply.bytes;
+        if bytes.is_empty() {
+            if bytes.capacity() > KEEP {
+                *bytes = BytesMut::with_capacity(KEEP);
+            } else {
+                bytes.clear();
+            }
+        }
+        self.count();
+        Ok(())
+    }
+
+    /// Writes the rest, as long as the client takes it, and ends the connection.
+    async fn part(&mut self) -> io::Result<()> {
+        let client = self.session.client.clone();
+        self.write()?;
+        while !self.session.reply.bytes.is_empty() {
+            tokio::select! { // all are safe to drop
+                biased;
+                () = client.close.cancelled() => return Err(killed_error()),
+                ready = timeout(GOODBYE, self.stream.writable()) => ready??,
+            }
+            self.write()?;
+        }
+        self.stream.shutdown().await
+    }
+
+    /// Has room for the next requests, and no more of it than they need.
+    fn make_room(&mut self) {
+        if self.room > READ && self.buffer.len() < READ / 2 {
+            let mut small = BytesMut::with_capacity(READ);
+            small.extend_from_slice(&self.buffer);
+            (self.buffer, self.room) = (small, READ);
+            self.parser.shrink();
+        } else if self.buffer.capacity() - self.buffer.len() < READ / 4 {
+            self.buffer.reserve(READ);
+            self.room = self.room.max(self.buffer.capacity());
+        }
+    }
+
+    /// Counts what this connection holds, beyond what an idle one has.
+    fn count(&mut self) {
+        let client = &self.session.client;
+        client.unread.store(self.buffer.len(), Relaxed);
+        client.waiting.store(self.session.reply.bytes.len(), Relaxed);
+        let held = (self.room + self.parser.holds() + self.session.holds()).saturating_sub(IDLE);
+        if held.abs_diff(self.counted) > UNCOUNTED || (held == 0) != (self.counted == 0) {
+            self.counted = held;
+            let session = &self.session;
+            session.node.resp.holds(&session.client, held);
+        }
     }
 }
 
 fn killed_error() -> io::Error {
-    io::Error::other("closed: it can't be told any more what is invalid")
+    io::Error::other("closed: by another, or because it can't be told any more what is invalid")
 }

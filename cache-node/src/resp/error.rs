@@ -5,6 +5,16 @@ use tonic::Code;
 use super::codec::Arguments;
 use crate::error::Error;
 
+/// The classes that there are; what has none of them is of the first.
+pub(super) const CLASSES: [&str; 9] =
+    ["ERR", "CLUSTERDOWN", "CROSSSLOT", "EXECABORT", "MOVED", "NOAUTH", "NOPROTO", "TRYAGAIN", "WRONGPASS"];
+
+/// The place of an error's class.
+pub(super) fn class(text: &str) -> usize {
+    let word = text.split(' ').next().unwrap_or_default();
+    CLASSES.iter().position(|class| *class == word).unwrap_or(0)
+}
+
 /// Bytes of a client's own words that an error repeats.
 const QUOTED: usize = 128;
 
@@ -26,6 +36,14 @@ pub(super) fn text(error: &Error) -> String {
         );
     }
     format!("{class} {error}")
+}
+
+/// What a client has kept for it under a name of its own, and patterns, which are compared with many: their most bytes.
+const MOST: usize = 1024;
+
+/// Refuses what is too long to be kept, or compared.
+pub(super) fn short(what: &str, given: &[u8]) -> Result<(), String> {
+    if given.len() <= MOST { Ok(()) } else { Err(format!("ERR {what} has at most {MOST} bytes")) }
 }
 
 /// What is answered to a command that there is none of, in Redis's words.

@@ -149,6 +149,8 @@ struct World {
     node: Arc<Node>,
     rows: Rows,
     others: u16,
+    /// Whether the client takes nothing for long: what it is to be told goes behind all replies that come meanwhile.
+    takes_late: bool,
 }
 
 impl World {
@@ -168,7 +170,7 @@ impl World {
         };
         let node = Node::start(config, parts, &mut prometheus_client::registry::Registry::default());
         node.join().await;
-        Self { node, rows: Arc::default(), others: 1 }
+        Self { node, rows: Arc::default(), others: 1, takes_late: false }
     }
 
     fn key(&self, text: &str) -> Key {
@@ -237,13 +239,15 @@ impl World {
             assert!(matches!(session.begin(parser.arguments(&line)), Next::Done), "{request}");
         }
         let reads = session.reads();
-        let mut results = Vec::new();
-        for read in reads {
+        while session.write_next(&reads) {
+            self.flush(&mut session, &mut cache);
+        }
+        for read in &reads {
             let place = place(&read.key);
             let (token, _) = self.node.gate.token(place).expect("the slot is held");
             point();
             let value = Some(bytes::Bytes::from(self.rows.lock()[&*read.key.text].to_string()));
-            flush(&mut session, &mut cache);
+            self.flush(&mut session, &mut cache);
             let filled = Filled {
                 key: read.key.text.clone(),
                 value: value.clone(),
@@ -252,7 +256,7 @@ impl World {
             };
             let _ = self.node.gate.store_filled(&token, place, filled, || true);
             point();
-            flush(&mut session, &mut cache);
+            self.flush(&mut session, &mut cache);
             let answer = Answer {
                 value,
                 outcome: Outcome::Miss,
@@ -263,11 +267,13 @@ impl World {
                 freshness: Duration::ZERO,
                 token: None,
             };
-            results.push((read, if fails { Err(Error::Abandoned) } else { Ok(answer) }));
+            session.arrived(read, if fails { Err(Error::Abandoned) } else { Ok(answer) });
+            while session.write_next(&reads) {
+                self.flush(&mut session, &mut cache);
+            }
         }
-        session.settle(results);
+        session.settled();
         point();
-        flush(&mut session, &mut cache);
         // The rest of the world's steps, and what is told of them.
         let rest = SCHEDULE.with_borrow_mut(|schedule| std::mem::take(&mut schedule.as_mut().unwrap().steps));
         for mut step in rest {
@@ -277,6 +283,15 @@ impl World {
         self.node.resp.tracking.forget(&client);
         self.node.resp.clients.leave(&client);
         cache
+    }
+}
+
+impl World {
+    /// A chance for replies and what is to be told to go out.
+    fn flush(&self, session: &mut Session, cache: &mut Cache) {
+        if !self.takes_late {
+            flush(session, cache);
+        }
     }
 }
 
@@ -337,8 +352,17 @@ async fn a_client_side_cache_never_holds_what_was_removed() {
         &["GET user:2", "MGET user:1 user:2"],
     ];
     let (mut runs, mut kept) = (0, 0);
-    for (at, track) in modes.iter().enumerate() {
-        for requests in pipelines.into_iter().take(if at == 0 { 7 } else { 4 }) {
+    for (at, track, takes_late) in
+        [(0, &modes[0], false), (0, &modes[0], true), (1, &modes[1], false), (2, &modes[2], false)]
+    {
+        world.takes_late = takes_late;
+        for requests in pipelines.into_iter().take(if takes_late {
+            5
+        } else if at == 0 {
+            7
+        } else {
+            4
+        }) {
             for story in ["crt", "cFf", "mcrt", "mcF", "crtf"].iter().take(if at == 0 { 5 } else { 4 }) {
                 let (more, more_kept) = all_runs(&mut world, track, requests, story);
                 runs += more;
@@ -346,6 +370,7 @@ async fn a_client_side_cache_never_holds_what_was_removed() {
             }
         }
     }
+    world.takes_late = false;
     for (requests, story) in [
         (["GET user:2", "GET user:1"], "crtfcrt"),
         // What was held before is still held when a later read finds nothing, or fails.

@@ -15,8 +15,28 @@ use super::{
     session::{Next, Session, Slow},
 };
 
+/// How long a value that is set is to be kept, in milliseconds: from now, or until a moment since 1970.
+#[derive(Debug, Clone, Copy)]
+enum Ttl {
+    For(i64),
+    Until(i64),
+}
+
+impl Ttl {
+    fn left(self) -> i64 {
+        match self {
+            Self::For(ttl) => ttl,
+            Self::Until(moment) => from_now(moment),
+        }
+    }
+}
+
 impl Session {
     pub(super) fn del(&mut self, arguments: Arguments<'_>) -> Next {
+        if let Err(error) = self.node.check_count(arguments.len() - 1) {
+            self.error(&error::text(&error));
+            return Next::Done;
+        }
         let mut keys = Vec::with_capacity(arguments.len() - 1);
         if arguments.len() > 2
             && let Err(text) = self.check_slots(arguments)
@@ -42,13 +62,13 @@ impl Session {
         let mut options = arguments.from(3);
         while let Some(option) = options.next() {
             let given = if is(option, "ex") {
-                options.next().and_then(number).and_then(|seconds| in_millis(seconds, 1000))
+                options.next().and_then(number).and_then(|seconds| in_millis(seconds, 1000)).map(Ttl::For)
             } else if is(option, "px") {
-                options.next().and_then(number)
+                options.next().and_then(number).map(Ttl::For)
             } else if is(option, "exat") {
-                options.next().and_then(number).and_then(|seconds| in_millis(seconds, 1000)).map(from_now)
+                options.next().and_then(number).and_then(|seconds| in_millis(seconds, 1000)).map(Ttl::Until)
             } else if is(option, "pxat") {
-                options.next().and_then(number).map(from_now)
+                options.next().and_then(number).map(Ttl::Until)
             } else if ["nx", "xx", "get", "keepttl"].iter().any(|known| is(option, known)) {
                 let option = String::from_utf8_lossy(option).to_uppercase();
                 self.error(&format!(
@@ -82,13 +102,13 @@ impl Session {
         self.set_for(
             arguments.get(1),
             arguments.get(3),
-            Some(ttl),
+            Some(Ttl::For(ttl)),
             if unit == 1 { "psetex" } else { "setex" },
         )
     }
 
-    fn set_for(&mut self, key: Option<&[u8]>, value: Option<&[u8]>, ttl: Option<i64>, command: &str) -> Next {
-        if ttl.is_some_and(|ttl| ttl <= 0) {
+    fn set_for(&mut self, key: Option<&[u8]>, value: Option<&[u8]>, ttl: Option<Ttl>, command: &str) -> Next {
+        if ttl.is_some_and(|ttl| matches!(ttl, Ttl::For(..=0) | Ttl::Until(..=0))) {
             self.error(&format!("ERR invalid expire time in '{command}' command"));
             return Next::Done;
         }
@@ -116,6 +136,12 @@ impl Session {
             ));
             return Next::Done;
         };
+        let ttl = ttl.map(Ttl::left);
+        if ttl.is_some_and(|ttl| ttl <= 0) {
+            // Its time is over already: as in Redis it is set, and gone.
+            self.reply.ok();
+            return Next::Done;
+        }
         let muted = self.muted(std::iter::once(key.text.clone()));
         Next::Slow(Slow::Set {
             key,
@@ -135,6 +161,9 @@ impl Session {
         while let Some(option) = options.next() {
             let Some(given) = options.next() else { return self.error("ERR syntax error") };
             if is(option, "match") {
+                if let Err(text) = error::short("a pattern", given) {
+                    return self.error(&text);
+                }
                 pattern = Some(given);
             } else if is(option, "count") {
                 match number(given) {

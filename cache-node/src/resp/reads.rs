@@ -1,6 +1,6 @@
 //! Reads: GET, MGET, GETEX, EXISTS, TYPE and TTL, through the node, tracked.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use catalog::Key;
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{
     codec::Arguments,
     error,
-    ops::{Found, Op, Shape},
+    ops::{Found, Shape, Values, too_large},
     session::Session,
 };
 use crate::{
@@ -27,6 +27,8 @@ pub(super) struct Read {
     pub(super) key: Key,
     pub(super) options: ReadOptions,
     pub(super) tracked: Tracked,
+    /// Whether its value is a part of the reply.
+    pub(super) shown: bool,
 }
 
 /// What came of registering a key before it is looked for.
@@ -76,6 +78,10 @@ impl Session {
         self.read(Shape::Exists, arguments);
     }
 
+    pub(super) fn strlen(&mut self, arguments: Arguments<'_>) {
+        self.read(Shape::StrLen, arguments);
+    }
+
     pub(super) fn type_of(&mut self, arguments: Arguments<'_>) {
         self.read(Shape::Type, arguments);
     }
@@ -98,7 +104,13 @@ impl Session {
             self.reply.integer(i64::try_from((left + unit / 2) / unit).unwrap_or(i64::MAX));
         } else {
             self.reply.integer(-2);
-            if tracked != Tracked::No {
+            if tracked == Tracked::Key && self.executes.is_some() {
+                // Its value may come with the next command, and be kept. *A client holds an older reply of this key: it stays registered.*
+                if registered == Registered::New {
+                    self.node.resp.tracking.withdraw(&key.text, place, self.client.id);
+                }
+                self.without_value.push((key.text.clone(), place));
+            } else if tracked != Tracked::No {
                 self.not_kept(&[(key.text.clone(), place)]);
             }
         }
@@ -121,6 +133,9 @@ impl Session {
             found.clear();
             looked = self.look_up(shape, arguments, None, &mut found);
         }
+        if self.reply.is_too_large() {
+            return self.under_way.truncate(waiting);
+        }
         if let Err(error) = looked {
             self.under_way.truncate(waiting);
             self.reply.bytes.truncate(written);
@@ -130,7 +145,9 @@ impl Session {
             self.node.count_hit(fresh);
         }
         if !self.ops.is_empty() || self.under_way.len() > waiting {
-            self.ops.push(Op::Values(shape, self.tracked(), found));
+            let reads = waiting..self.under_way.len();
+            let command = self.now.unwrap_or_default();
+            self.wait(Values { shape, tracked: self.tracked(), command, found, reads });
         } else if !matches!(found.last(), Some(Found::Written(..))) {
             self.write(shape, &found, &[]);
         }
@@ -156,6 +173,9 @@ impl Session {
         if at_once && shape == Shape::MGet {
             self.reply.array(arguments.len() - 1);
         }
+        // Keys that are named more than once are read once.
+        let mut named: HashMap<Arc<str>, usize> = HashMap::new();
+        let (limit, mut held) = (self.output_limit(), 0);
         for text in arguments.from(1) {
             let key = self.node.key_of(text)?;
             let place = place(&key);
@@ -175,6 +195,10 @@ impl Session {
                 } else {
                     Found::Here(key, fresh)
                 });
+                held += found.last().map_or(0, Found::len);
+                if self.reply.is_too_large() || held > limit {
+                    return Err(too_large(limit));
+                }
                 continue;
             }
             if registered == Registered::New {
@@ -186,10 +210,18 @@ impl Session {
                 self.take_back(begun, found);
                 at_once = false;
             }
+            if let Some(at) = named.get(&key.text) {
+                found.push(Found::Waits(*at));
+                continue;
+            }
             self.route(&key)?;
             found.push(Found::Waits(self.under_way.len()));
+            if arguments.len() > 2 {
+                named.insert(key.text.clone(), self.under_way.len());
+            }
             let options = ReadOptions { look_aside: key.group.is_look_aside(), ..ReadOptions::default() };
-            self.under_way.push(Read { key, options, tracked });
+            let shown = matches!(shape, Shape::Get | Shape::MGet | Shape::StrLen);
+            self.under_way.push(Read { key, options, tracked, shown });
         }
         Ok(())
     }

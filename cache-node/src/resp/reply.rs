@@ -16,15 +16,50 @@ pub(crate) enum Protocol {
 pub(crate) struct Reply {
     pub(crate) bytes: BytesMut,
     pub(crate) protocol: Protocol,
+    /// Bytes beyond which nothing is put into `bytes`.
+    most: usize,
+    /// Whether something was not.
+    too_large: bool,
 }
 
 impl Reply {
     pub(crate) fn new() -> Self {
-        Self { bytes: BytesMut::with_capacity(4096), protocol: Protocol::Two }
+        Self {
+            bytes: BytesMut::with_capacity(4096),
+            protocol: Protocol::Two,
+            most: usize::MAX,
+            too_large: false,
+        }
+    }
+
+    /// Begins a reply of at most so many bytes; returns where it begins.
+    pub(crate) fn open(&mut self, most: usize) -> usize {
+        self.most = self.bytes.len().saturating_add(most);
+        self.bytes.len()
+    }
+
+    /// Ends the reply that began there. One that was too large is taken back, and false returned.
+    pub(crate) fn close(&mut self, begun: usize) -> bool {
+        self.most = usize::MAX;
+        let fits = !std::mem::take(&mut self.too_large);
+        if !fits {
+            self.bytes.truncate(begun);
+        }
+        fits
+    }
+
+    /// Whether the reply has become too large: what is written to it now goes nowhere.
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.too_large
+    }
+
+    fn fits(&mut self, more: usize) -> bool {
+        self.too_large |= self.bytes.len().saturating_add(more) > self.most;
+        !self.too_large
     }
 
     pub(crate) fn ok(&mut self) {
-        self.bytes.put_slice(b"+OK\r\n");
+        self.simple("OK");
     }
 
     pub(crate) fn simple(&mut self, text: &str) {
@@ -41,6 +76,9 @@ impl Reply {
     }
 
     pub(crate) fn bulk(&mut self, value: &[u8]) {
+        if !self.fits(value.len() + 24) {
+            return;
+        }
         // A value's length and bytes are written at once, into room for both.
         self.bytes.reserve(value.len() + 24);
         self.head(b'$', value.len() as i64);
@@ -60,6 +98,9 @@ impl Reply {
         match self.protocol {
             Protocol::Two => self.bulk(text.as_bytes()),
             Protocol::Three => {
+                if !self.fits(text.len() + 24) {
+                    return;
+                }
                 self.head(b'=', text.len() as i64 + 4);
                 self.bytes.put_slice(b"txt:");
                 self.bytes.put_slice(text.as_bytes());
@@ -69,7 +110,9 @@ impl Reply {
     }
 
     pub(crate) fn null(&mut self) {
-        self.bytes.put_slice(if self.protocol == Protocol::Three { b"_\r\n" } else { b"$-1\r\n" });
+        if self.fits(5) {
+            self.bytes.put_slice(if self.protocol == Protocol::Three { b"_\r\n" } else { b"$-1\r\n" });
+        }
     }
 
     pub(crate) fn array(&mut self, len: usize) {
@@ -94,6 +137,9 @@ impl Reply {
     }
 
     fn line(&mut self, kind: u8, text: &str) {
+        if !self.fits(text.len() + 3) {
+            return;
+        }
         self.bytes.reserve(text.len() + 3);
         self.bytes.put_u8(kind);
         // A line break would end the reply in its middle.
@@ -104,6 +150,9 @@ impl Reply {
     }
 
     fn head(&mut self, kind: u8, number: i64) {
+        if !self.fits(24) {
+            return;
+        }
         let (mut digits, mut at, mut left) = ([0u8; 20], 20, number.unsigned_abs());
         loop {
             at -= 1;
@@ -125,6 +174,22 @@ impl Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reply_that_is_too_large_is_taken_back_and_takes_no_room() {
+        let mut reply = Reply::new();
+        reply.ok();
+        let begun = reply.open(100);
+        reply.bulk(&[b'x'; 60]);
+        assert!(!reply.is_too_large());
+        for _ in 0..1000 {
+            reply.bulk(&[b'x'; 60]);
+        }
+        assert!(reply.is_too_large() && reply.bytes.len() < 200);
+        assert!(!reply.close(begun));
+        reply.integer(1);
+        assert_eq!(&reply.bytes[..], b"+OK\r\n:1\r\n");
+    }
 
     #[test]
     fn replies_are_written_in_either_version() {

@@ -9,7 +9,12 @@ use crate::node::place;
 impl Session {
     /// The one key of a command; an error is written if it is none, or another node's.
     pub(super) fn one_key(&mut self, arguments: Arguments<'_>) -> Option<Key> {
-        let text = arguments.get(1).unwrap_or_default();
+        self.key_at(arguments, 1)
+    }
+
+    /// The same of a command that has it at another place.
+    pub(super) fn key_at(&mut self, arguments: Arguments<'_>, at: usize) -> Option<Key> {
+        let text = arguments.get(at).unwrap_or_default();
         let key = self.node.key_of(text).and_then(|key| self.route(&key).map(|()| key));
         key.map_err(|error| self.error(&error)).ok()
     }

@@ -1,20 +1,14 @@
-//! Commands about the connection and the node: PING, HELLO, AUTH, SELECT, INFO, COMMAND, SUBSCRIBE.
+//! Commands about the connection: PING, HELLO, AUTH, SELECT, SUBSCRIBE.
 
-use std::{
-    fmt::Write as _,
-    sync::atomic::Ordering::{Acquire, Release},
-};
+use std::sync::atomic::Ordering::{Acquire, Release};
 
 use super::{
     codec::Arguments,
+    info::REDIS,
     keys::{is, number},
     reply::Protocol,
     session::{CHANNEL, Session},
-    table::{self, COMMANDS, Command},
 };
-
-/// The version of Redis whose commands and errors these are; clients turn features on by it.
-const REDIS: &str = "7.4.0";
 
 impl Session {
     pub(super) fn ping(&mut self, arguments: Arguments<'_>) {
@@ -99,6 +93,13 @@ impl Session {
 
     pub(super) fn auth(&mut self, arguments: Arguments<'_>) {
         let (user, given) = match (arguments.get(1), arguments.get(2), arguments.len()) {
+            (Some(_), None, 2) if self.node.config.resp_password.is_empty() => {
+                // Who gives a password alone believes that there is one. With a user's name it is the default user's, who needs none.
+                return self.error(
+                    "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is \
+                     correct?",
+                );
+            }
             (Some(given), None, 2) => (&b"default"[..], given),
             (Some(user), Some(given), 3) => (user, given),
             _ => return self.error("ERR syntax error"),
@@ -108,17 +109,10 @@ impl Session {
         }
     }
 
-    /// Checks a password; writes an error if it is not the right one.
+    /// Checks a password; writes an error if it is not the right one. As in Redis, any is right where there is none.
     fn shows(&mut self, user: &[u8], given: &[u8]) -> bool {
         let password = &self.node.config.resp_password;
-        if password.is_empty() {
-            self.error(
-                "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is \
-                 correct?",
-            );
-            return false;
-        }
-        if user == b"default" && same(password.expose().as_bytes(), given) {
+        if user == b"default" && (password.is_empty() || same(password.expose().as_bytes(), given)) {
             self.authenticated = true;
             return true;
         }
@@ -131,166 +125,6 @@ impl Session {
             Some(0) => self.reply.ok(),
             Some(_) => self.error("ERR DB index is out of range"),
             None => self.error("ERR invalid DB index"),
-        }
-    }
-
-    pub(super) fn info(&mut self, arguments: Arguments<'_>) {
-        let all = arguments.len() == 1
-            || arguments.from(1).any(|name| ["all", "default", "everything"].iter().any(|all| is(name, all)));
-        let wanted = |section: &str| all || arguments.from(1).any(|name| is(name, section));
-        let (node, resp) = (&self.node, &self.node.resp);
-        let (stats, ring) = (node.stats(), node.ring());
-        let mut text = String::new();
-        let mut section = |name: &str, lines: &[(&str, String)]| {
-            if wanted(name) {
-                if !text.is_empty() {
-                    text.push_str("\r\n");
-                }
-                let mut title = name.to_owned();
-                title[..1].make_ascii_uppercase();
-                let _ = write!(text, "# {title}\r\n");
-                for (name, value) in lines {
-                    let _ = write!(text, "{name}:{value}\r\n");
-                }
-            }
-        };
-        let count = |number: u64| number.to_string();
-        let misses = stats.misses + stats.shared;
-        section(
-            "server",
-            &[
-                ("redis_version", REDIS.to_owned()),
-                ("redis_mode", "cluster".to_owned()),
-                ("freshline_version", stats.version.clone()),
-                ("freshline_node", stats.node.clone()),
-                ("process_id", std::process::id().to_string()),
-                ("run_id", super::topology::hex_id(&node.id)),
-                ("tcp_port", super::topology::host_port(&resp.address.lock()).1.to_string()),
-                ("uptime_in_seconds", count(stats.uptime.as_secs())),
-                ("uptime_in_days", count(stats.uptime.as_secs() / 86400)),
-            ],
-        );
-        section(
-            "clients",
-            &[
-                ("connected_clients", resp.clients.count().to_string()),
-                ("maxclients", node.config.resp_connections.to_string()),
-                ("tracking_clients", resp.clients.trackers().to_string()),
-            ],
-        );
-        section(
-            "memory",
-            &[
-                ("used_memory", count(stats.bytes)),
-                ("maxmemory", count(stats.capacity_bytes)),
-                ("maxmemory_policy", "allkeys".to_owned()),
-            ],
-        );
-        section(
-            "stats",
-            &[
-                ("keyspace_hits", count(stats.hits + stats.negative_hits)),
-                ("keyspace_misses", count(misses)),
-                ("expired_keys", count(stats.expirations)),
-                ("evicted_keys", count(stats.evictions)),
-                ("fills", count(stats.fills)),
-                ("removes", count(stats.removes)),
-                ("flushes", count(stats.flushes)),
-                ("tracking_total_keys", count(resp.tracking.keys())),
-                ("tracking_total_items", count(resp.tracking.registrations())),
-            ],
-        );
-        section("replication", &[("role", "master".to_owned()), ("connected_slaves", "0".to_owned())]);
-        section(
-            "cluster",
-            &[
-                ("cluster_enabled", "1".to_owned()),
-                ("epoch", count(ring.epoch().0)),
-                ("members", ring.members().len().to_string()),
-                ("slots", stats.slots.to_string()),
-                ("fenced", u8::from(stats.fenced).to_string()),
-            ],
-        );
-        section("keyspace", &[("db0", format!("keys={},expires={0},avg_ttl=0", stats.entries))]);
-        self.reply.text(&text);
-    }
-
-    pub(super) fn command(&mut self, arguments: Arguments<'_>) {
-        let Some(part) = arguments.get(1) else { return self.describe(COMMANDS.iter().map(Some)) };
-        let named = || arguments.from(2).map(|name| table::find(name).map(|at| &COMMANDS[at]));
-        if is(part, "count") {
-            self.reply.integer(COMMANDS.len() as i64);
-        } else if is(part, "list") {
-            self.reply.array(COMMANDS.len());
-            for command in COMMANDS {
-                self.reply.bulk(command.name.as_bytes());
-            }
-        } else if is(part, "info") {
-            if arguments.len() == 2 {
-                self.describe(COMMANDS.iter().map(Some));
-            } else {
-                self.describe(named());
-            }
-        } else if is(part, "docs") {
-            let known: Vec<_> =
-                if arguments.len() == 2 { COMMANDS.iter().collect() } else { named().flatten().collect() };
-            self.reply.map(known.len());
-            for command in known {
-                self.reply.bulk(command.name.as_bytes());
-                self.reply.map(3);
-                self.pair("summary", command.summary.as_bytes());
-                self.pair("since", command.since.as_bytes());
-                self.pair("group", command.group.as_bytes());
-            }
-        } else if is(part, "getkeys") {
-            self.keys_of(arguments);
-        } else {
-            self.error(&super::error::unknown_part("COMMAND", part));
-        }
-    }
-
-    fn keys_of(&mut self, arguments: Arguments<'_>) {
-        let Some(at) = arguments.get(2).and_then(table::find) else {
-            return self.error("ERR Invalid command specified");
-        };
-        let (command, count) = (&COMMANDS[at], arguments.len() - 2);
-        if !command.takes(count) {
-            return self.error("ERR Invalid number of arguments specified for command");
-        }
-        let keys: Vec<&[u8]> =
-            command.key_places(count).filter_map(|place| arguments.get(place + 2)).collect();
-        if keys.is_empty() {
-            return self.error("ERR The command has no key arguments");
-        }
-        self.reply.array(keys.len());
-        for key in keys {
-            self.reply.bulk(key);
-        }
-    }
-
-    fn describe<'a>(&mut self, commands: impl ExactSizeIterator<Item = Option<&'a Command>>) {
-        self.reply.array(commands.len());
-        for command in commands {
-            let Some(command) = command else {
-                self.reply.null();
-                continue;
-            };
-            self.reply.array(10);
-            self.reply.bulk(command.name.as_bytes());
-            self.reply.integer(command.arity);
-            self.reply.set(command.flags.len());
-            for flag in command.flags {
-                self.reply.simple(flag);
-            }
-            let (first, last, step) = command.keys;
-            for number in [first, last, step] {
-                self.reply.integer(number);
-            }
-            // ACL categories, tips, key specifications and subcommands.
-            self.reply.set(0);
-            self.reply.array(0);
-            self.reply.array(0);
-            self.reply.array(0);
         }
     }
 

@@ -1,9 +1,10 @@
 //! What a connection is to the node: who it is, what it tracks, what it waits for.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc,
-        atomic::Ordering::{Acquire, Release},
+        atomic::Ordering::{Acquire, Relaxed, Release},
     },
     time::Duration,
 };
@@ -14,22 +15,29 @@ use client::Set;
 
 use super::{
     clients::{Client, Muted},
-    codec::{Arguments, Limits, ProtocolError},
+    codec::{Arguments, Kept, Limits, ProtocolError},
     error,
-    ops::Op,
+    keys::is,
+    ops::{Arrived, Op, too_large},
+    parts,
     reads::{Read, Tracked},
     reply::{Protocol, Reply},
     table::{self, COMMANDS, Id},
     tokens::Tokens,
+    transaction::{Transaction, is_done_at_once},
 };
 use crate::{
     error::Error,
+    gate::Place,
     node::{Hop, Node, place},
     serve::MAX_MESSAGE,
 };
 
 /// The channel of invalidations for clients that speak RESP2.
 pub(super) const CHANNEL: &str = "__redis__:invalidate";
+
+/// Bytes of replies that may wait for a client that has not shown its password.
+const UNAUTHENTICATED: usize = 64 << 10;
 
 /// One connection's state.
 pub(super) struct Session {
@@ -40,14 +48,26 @@ pub(super) struct Session {
     /// Whether keys of other nodes are fetched for this connection (READONLY).
     pub(super) reads_all: bool,
     pub(super) track: Option<Track>,
-    /// What CLIENT CACHING says of the next command.
+    /// What CLIENT CACHING says of the next command, or transaction.
     pub(super) caching: Option<bool>,
+    /// Commands that wait for EXEC, since MULTI.
+    pub(super) transaction: Option<Transaction>,
+    /// Keys whose TTL was told within EXEC without a value, of a client that is told of each key.
+    pub(super) without_value: Vec<(Arc<str>, Place)>,
+    /// While EXEC's reply is written: whether it is to be.
+    pub(super) executes: Option<Silence>,
     pub(super) tokens: Tokens,
     /// Reads under way, of the operations that wait.
     pub(super) under_way: Vec<Read>,
     /// Operations that wait, and those after them, in order.
-    pub(super) ops: Vec<Op>,
+    pub(super) ops: VecDeque<Op>,
+    /// What has come of the reads of the first of them.
+    pub(super) arrived: Arrived,
+    /// Bytes that they hold.
+    pub(super) pinned: usize,
     pub(super) silence: Silence,
+    /// The place of the command that is answered now.
+    pub(super) now: Option<usize>,
     /// Whether the connection ends once all is written.
     pub(super) ends: bool,
 }
@@ -80,6 +100,8 @@ pub(super) enum Next {
     First,
     /// It waits for something else than a read.
     Slow(Slow),
+    /// These are to be carried out, as one reply.
+    Exec(Vec<Kept>),
 }
 
 /// What takes time and is no read.
@@ -115,6 +137,11 @@ impl Slow {
     }
 }
 
+/// Whether a command is a line of HTTP: a page in somebody's browser has it post to this port, and what follows would be commands.
+fn is_http(name: &[u8]) -> bool {
+    is(name, "post") || is(name, "host:")
+}
+
 impl Session {
     pub(super) fn new(node: Arc<Node>, client: Arc<Client>) -> Self {
         Self {
@@ -125,10 +152,16 @@ impl Session {
             reads_all: false,
             track: None,
             caching: None,
+            transaction: None,
+            executes: None,
+            without_value: Vec::new(),
             tokens: Tokens::default(),
             under_way: Vec::new(),
-            ops: Vec::new(),
+            ops: VecDeque::new(),
+            arrived: Arrived::default(),
+            pinned: 0,
             silence: Silence::No,
+            now: None,
             ends: false,
         }
     }
@@ -138,9 +171,38 @@ impl Session {
         let config = &self.node.config;
         Limits {
             argument: usize::try_from(config.max_value.0).unwrap_or(usize::MAX).clamp(64 << 10, MAX_MESSAGE),
-            request: MAX_MESSAGE,
+            request: self.largest_request(),
             authenticated: self.authenticated,
         }
+    }
+
+    /// Bytes of the largest request that there is a use for: as many keys as may be, and a value.
+    fn largest_request(&self) -> usize {
+        /// What stands around an argument.
+        const AROUND: u64 = 32;
+        let config = &self.node.config;
+        let keys = (config.max_key.0 + AROUND).saturating_mul(config.max_keys as u64);
+        let all = keys.saturating_add(config.max_value.0).saturating_add(64 << 10);
+        usize::try_from(all).unwrap_or(usize::MAX).min(MAX_MESSAGE)
+    }
+
+    /// Bytes of replies that may wait for the client: less before it has shown what it must.
+    pub(super) fn output_limit(&self) -> usize {
+        let limit = usize::try_from(self.node.config.resp_output_limit.0).unwrap_or(usize::MAX);
+        if self.authenticated { limit } else { limit.min(UNAUTHENTICATED) }
+    }
+
+    /// Notes that bytes came.
+    pub(super) fn heard(&self, bytes: usize) {
+        self.node.resp.metrics.received.inc_by(bytes as u64);
+        let after = u64::try_from(self.client.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.client.active.store(after, Relaxed);
+    }
+
+    /// Bytes that replies take, and what waits for them.
+    pub(super) fn holds(&self) -> usize {
+        let waits = self.transaction.as_ref().map_or(0, Transaction::bytes);
+        self.reply.bytes.capacity() + self.pinned + self.arrived.bytes() + waits
     }
 
     /// Begins a request.
@@ -149,24 +211,30 @@ impl Session {
         let at = table::find(name);
         let reads = matches!(
             at.map(|at| COMMANDS[at].id),
-            Some(Id::Get | Id::MGet | Id::Exists | Id::Type | Id::GetEx)
+            Some(Id::Get | Id::MGet | Id::Exists | Id::Type | Id::StrLen | Id::GetEx)
         );
-        if !self.ops.is_empty() && (!reads || self.silence != Silence::No) {
+        let queues = self.transaction.is_some();
+        if !self.ops.is_empty() && (!reads || queues || self.silence != Silence::No) {
             return Next::First;
         }
-        self.node.resp.metrics.command(at);
-        let (silence, written) = (self.silence, self.reply.bytes.len());
+        self.now = at;
+        let (silence, limit) = (self.silence, self.output_limit());
+        let written = self.reply.open(limit);
         let next = self.dispatch(at, name, arguments);
+        if !self.reply.close(written) {
+            self.error(&too_large(limit));
+        }
         // CLIENT CACHING speaks of the command after it, whatever becomes of that: a refused one uses it up too. As in Redis, CLIENT's own
-        // commands don't.
-        if at.is_none_or(|at| COMMANDS[at].id != Id::Client) {
+        // commands don't, and MULTI carries it on to the end of EXEC.
+        let goes_on = self.transaction.is_some() || self.executes.is_some() || matches!(next, Next::Exec(_));
+        if !goes_on && at.is_none_or(|at| COMMANDS[at].id != Id::Client) {
             self.caching = None;
         }
         // A command that waits has nothing written yet; who turns replies on gets this one.
         if silence != Silence::No
             && self.silence != Silence::No
             && self.ops.is_empty()
-            && !matches!(next, Next::Slow(_))
+            && !matches!(next, Next::Slow(_) | Next::Exec(_))
         {
             self.silenced(written);
         }
@@ -175,12 +243,27 @@ impl Session {
 
     fn dispatch(&mut self, at: Option<usize>, name: &[u8], arguments: Arguments<'_>) -> Next {
         let Some(at) = at else {
-            self.error(&error::unknown(name, arguments));
+            self.node.resp.metrics.command(None);
+            if is_http(name) {
+                self.node.resp.attacked(&self.client);
+                self.ends = true;
+                return Next::Done;
+            }
+            self.refuse(&error::unknown(name, arguments));
             return Next::Done;
         };
         let command = &COMMANDS[at];
+        self.client.gives(at, parts::place(command.name, arguments));
+        let queues = self.transaction.is_some() && !is_done_at_once(command.id);
+        if !queues {
+            self.node.resp.metrics.command(Some(at));
+        }
         if !command.takes(arguments.len()) {
-            self.error(&format!("ERR wrong number of arguments for '{}' command", command.name));
+            if command.id == Id::Exec {
+                self.exec_refused();
+            } else {
+                self.refuse(&format!("ERR wrong number of arguments for '{}' command", command.name));
+            }
             return Next::Done;
         }
         if !self.authenticated && !command.needs_no_password() {
@@ -196,6 +279,10 @@ impl Session {
             ));
             return Next::Done;
         }
+        if queues {
+            self.queue(at, arguments);
+            return Next::Done;
+        }
         self.carry_out(command.id, arguments)
     }
 
@@ -208,7 +295,15 @@ impl Session {
             Id::Type => self.type_of(arguments),
             Id::Ttl => self.ttl(arguments, 1000),
             Id::PTtl => self.ttl(arguments, 1),
+            Id::StrLen => self.strlen(arguments),
             Id::Scan => self.scan(arguments),
+            Id::DbSize => self.db_size(),
+            Id::Memory => self.memory(arguments),
+            Id::Config => self.config(arguments),
+            Id::Module => self.empty("module", arguments),
+            Id::SlowLog => self.empty("slowlog", arguments),
+            Id::Latency => self.empty("latency", arguments),
+            Id::Acl => self.acl(arguments),
             Id::Del => return self.del(arguments),
             Id::Set => return self.set(arguments),
             Id::SetEx => return self.set_ex(arguments, 1000),
@@ -240,6 +335,11 @@ impl Session {
                 self.ends = true;
             }
             Id::Reset => self.reset(),
+            Id::Multi => self.multi(),
+            Id::Discard => self.discard(),
+            Id::Exec => return self.exec(),
+            Id::Watch => self.watch(),
+            Id::Unwatch => self.reply.ok(),
         }
         Next::Done
     }
@@ -300,12 +400,15 @@ impl Session {
     }
 
     pub(super) fn error(&mut self, text: &str) {
-        self.node.resp.metrics.errors.inc();
+        self.node.resp.metrics.error(self.now, text);
         self.reply.error(text);
     }
 
     /// Writes what the client is to be told, after all replies.
     pub(super) fn deliver(&mut self) {
+        if self.executes.is_some() {
+            return; // not within a reply
+        }
         let outbox = self.client.collect();
         if outbox.is_empty() {
             return;
@@ -351,12 +454,14 @@ impl Session {
     pub(super) fn track_no_more(&mut self) {
         self.track = None;
         self.caching = None;
+        self.client.broadcasts.store(false, Release);
         self.node.resp.clients.set_tracks(&self.client, false);
         self.node.resp.tracking.forget(&self.client);
     }
 
     fn reset(&mut self) {
         self.track_no_more();
+        self.end_transaction();
         self.client.subscribed.store(false, Release);
         *self.client.about.lock() = super::clients::About::default();
         self.reads_all = false;

@@ -18,19 +18,28 @@ pub(crate) struct Command {
 /// What a command does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Id {
+    Acl,
     Asking,
     Auth,
     Client,
     Cluster,
     Command,
+    Config,
+    DbSize,
     Del,
+    Discard,
     Echo,
+    Exec,
     Exists,
     Get,
     GetEx,
     Hello,
     Info,
+    Latency,
+    Memory,
     MGet,
+    Module,
+    Multi,
     Ping,
     PTtl,
     Quit,
@@ -42,10 +51,14 @@ pub(crate) enum Id {
     Set,
     SetEx,
     PSetEx,
+    SlowLog,
+    StrLen,
     Subscribe,
     Ttl,
     Type,
     Unsubscribe,
+    Unwatch,
+    Watch,
 }
 
 const READ: &[&str] = &["readonly", "fast"];
@@ -67,19 +80,28 @@ macro_rules! commands {
 
 /// All commands, in the order of their names.
 pub(crate) static COMMANDS: &[Command] = commands! {
+    "acl"         Acl         -2 ADMIN NONE "server"     "6.0.0" "Tells whose name the connection has: the default user's.";
     "asking"      Asking       1 FAST  NONE "cluster"    "3.0.0" "Is refused: slots move at once here, there is nothing to ask for.";
     "auth"        Auth        -2 FREE  NONE "connection" "1.0.0" "Shows the node's password.";
     "client"      Client      -2 ADMIN NONE "connection" "2.4.0" "Says what this connection is, and has it tracked.";
     "cluster"     Cluster     -2 ADMIN NONE "cluster"    "3.0.0" "Tells the ring: which node holds which slots.";
     "command"     Command     -1 ADMIN NONE "server"     "2.8.13" "Tells the commands that there are.";
+    "config"      Config      -2 ADMIN NONE "server"     "2.0.0" "Tells the node's settings that Redis has too; changes none.";
+    "dbsize"      DbSize       1 READ  NONE "server"     "1.0.0" "Counts the values in this node's memory.";
     "del"         Del         -2 WRITE ALL  "generic"    "1.0.0" "Removes keys from all nodes; the next read fills them again.";
+    "discard"     Discard      1 FAST  NONE "transactions" "2.0.0" "Forgets the commands since MULTI.";
     "echo"        Echo         2 FAST  NONE "connection" "1.0.0" "Returns its argument.";
+    "exec"        Exec         1 ADMIN NONE "transactions" "1.2.0" "Carries out the commands since MULTI, in their order.";
     "exists"      Exists      -2 READ  ALL  "generic"    "1.0.0" "Counts the keys that have a value, filling those that are missing.";
     "get"         Get          2 READ  ONE  "string"     "1.0.0" "Returns a key's value: from memory, or filled from the database.";
     "getex"       GetEx       -2 READ  ONE  "string"     "6.2.0" "Returns a key's value; its TTL is its group's and can't be changed.";
     "hello"       Hello       -1 FREE  NONE "connection" "6.0.0" "Chooses the protocol's version.";
     "info"        Info        -1 ADMIN NONE "server"     "1.0.0" "Tells what the node is and does.";
+    "latency"     Latency     -2 ADMIN NONE "server"     "2.8.13" "Tells no events: see the node's metrics.";
+    "memory"      Memory      -2 ADMIN NONE "server"     "4.0.0" "Tells how many bytes a key in this node's memory has.";
     "mget"        MGet        -2 READ  ALL  "string"     "1.0.0" "Returns the values of keys.";
+    "module"      Module      -2 ADMIN NONE "server"     "4.0.0" "Tells the modules: there are none.";
+    "multi"       Multi        1 FAST  NONE "transactions" "1.2.0" "Keeps the commands that follow until EXEC.";
     "ping"        Ping        -1 FAST  NONE "connection" "1.0.0" "Answers.";
     "psetex"      PSetEx       4 WRITE ONE  "string"     "2.6.0" "Sets a look-aside key that this connection has missed, for so many milliseconds at most.";
     "pttl"        PTtl         2 READ  ONE  "generic"    "2.6.0" "Returns the milliseconds that a key in memory has left.";
@@ -91,11 +113,15 @@ pub(crate) static COMMANDS: &[Command] = commands! {
     "select"      Select       2 FAST  NONE "connection" "1.0.0" "Chooses database 0, the only one.";
     "set"         Set         -3 WRITE ONE  "string"     "1.0.0" "Sets a look-aside key that this connection has missed.";
     "setex"       SetEx        4 WRITE ONE  "string"     "2.0.0" "Sets a look-aside key that this connection has missed, for so many seconds at most.";
+    "slowlog"     SlowLog     -2 ADMIN NONE "server"     "2.2.12" "Tells no slow commands: see the node's metrics.";
+    "strlen"      StrLen       2 READ  ONE  "string"     "2.2.0" "Returns the length of a key's value, filling it if it is missing.";
     "subscribe"   Subscribe   -2 ADMIN NONE "pubsub"     "2.0.0" "Listens to __redis__:invalidate, the only channel.";
     "ttl"         Ttl          2 READ  ONE  "generic"    "1.0.0" "Returns the seconds that a key in memory has left.";
     "type"        Type         2 READ  ONE  "generic"    "1.0.0" "Returns string for a key that has a value, else none.";
     "unlink"      Del         -2 WRITE ALL  "generic"    "4.0.0" "Removes keys from all nodes, as DEL does.";
     "unsubscribe" Unsubscribe -1 ADMIN NONE "pubsub"     "2.0.0" "Stops listening.";
+    "unwatch"     Unwatch      1 FAST  NONE "transactions" "2.2.0" "Does nothing: nothing is watched.";
+    "watch"       Watch       -2 FAST  ALL  "transactions" "2.2.0" "Is refused: a node has no snapshot over keys that it could watch.";
 };
 
 /// Finds a command by its name, in any case: its place in the table.
@@ -107,11 +133,16 @@ pub(crate) fn find(name: &[u8]) -> Option<usize> {
     COMMANDS.binary_search_by(|command| command.name.as_bytes().cmp(lower)).ok()
 }
 
+/// Whether an arity allows so many arguments.
+pub(crate) fn takes(arity: i64, count: usize) -> bool {
+    let count = count as i64;
+    if arity < 0 { count >= -arity } else { count == arity }
+}
+
 impl Command {
     /// Whether it may have so many arguments, its name counted.
     pub(crate) fn takes(&self, count: usize) -> bool {
-        let count = count as i64;
-        if self.arity < 0 { count >= -self.arity } else { count == self.arity }
+        takes(self.arity, count)
     }
 
     /// Whether it may be given before a password.
@@ -121,11 +152,16 @@ impl Command {
 
     /// The places of its keys among so many arguments.
     pub(crate) fn key_places(&self, count: usize) -> impl Iterator<Item = usize> + use<> {
-        let (first, last, step) = self.keys;
-        let last = if last < 0 { count as i64 + last } else { last };
-        let end = if first == 0 { 0 } else { last + 1 };
-        (first.max(0)..end).step_by(step.max(1) as usize).map(|at| usize::try_from(at).unwrap_or(0))
+        places(self.keys, count)
     }
+}
+
+/// The places of keys among so many arguments.
+pub(crate) fn places(keys: (i64, i64, i64), count: usize) -> impl Iterator<Item = usize> + use<> {
+    let (first, last, step) = keys;
+    let last = if last < 0 { count as i64 + last } else { last };
+    let end = if first == 0 { 0 } else { last + 1 };
+    (first.max(0)..end).step_by(step.max(1) as usize).map(|at| usize::try_from(at).unwrap_or(0))
 }
 
 #[cfg(test)]

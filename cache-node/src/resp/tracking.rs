@@ -11,6 +11,8 @@
 //!   one, would be overtaken by the push, and nobody would be registered any more. So every value of a reply that is written later is proven
 //!   at that moment: the key is registered, the entry looked for once more, and compared. If this very value is not in memory, valid and
 //!   vouched for, the reply is followed by its invalidation. `interleavings` tries all orders against a client.
+//! - *The output may be long.* Replies wait in it as long as the client takes none, and what it is to be told goes behind them, or is kept until they
+//!   are fewer; within EXEC's reply until it is whole. Later is always right: what is proven later is of later.
 //! - *What is not kept is not to be kept (R1, R2).* A removal reaches this node for what it may have in its memory, so that is what
 //!   clients may have in theirs. A value that the gate refused (read in the quarantine, overtaken by a removal), that was read through
 //!   or fetched from another node, has nobody who would remove it: the proof fails, and its reply is followed by its invalidation.
@@ -108,6 +110,11 @@ impl Tracking {
     /// Takes a registration back: the client holds nothing of this key, or is about to be told so.
     pub(crate) fn withdraw(&self, key: &str, place: Place, client: u64) {
         self.held.withdraw(key, place.hash, client);
+    }
+
+    /// Whether a client will be told when the key is removed.
+    pub(crate) fn is_registered(&self, key: &str, place: Place, client: u64) -> bool {
+        self.held.has(key, place.hash, client)
     }
 
     pub(crate) fn keys(&self) -> u64 {

@@ -1,10 +1,13 @@
 //! Redis clients: a client of a few lines that sees every byte.
 
 mod commands;
+mod queue;
+mod tools;
 mod topology;
 mod tracking;
 mod tracking_order;
 mod tracking_races;
+mod transaction;
 mod wire;
 
 use std::{collections::VecDeque, fmt::Write as _, time::Duration};
@@ -74,6 +77,14 @@ impl Redis {
 
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
         self.stream.get_mut().write_all(bytes).await.unwrap();
+    }
+
+    /// Sends bytes, unless the node does not take them in time or ends the connection.
+    pub(crate) async fn send_in_time(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        match timeout(WAIT, self.stream.get_mut().write_all(bytes)).await {
+            Ok(sent) => sent,
+            Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
+        }
     }
 
     /// Sends words as a request.

@@ -131,6 +131,11 @@ impl Held {
         }
     }
 
+    /// Whether a client is registered for a key.
+    pub(super) fn has(&self, key: &str, hash: u64, client: u64) -> bool {
+        self.part(hash).lock().get(key).is_some_and(|tracked| tracked.ids.binary_search(&client).is_ok())
+    }
+
     pub(super) fn take(&self, key: &str, hash: u64) -> Option<Taken> {
         let taken = self.part(hash).lock().swap_remove_entry(key)?;
         Some(self.out(taken))

@@ -175,6 +175,21 @@ async fn a_password_is_asked_for_and_reset_forgets_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_default_user_of_a_node_without_a_password_may_show_any() {
+    let stack = Stack::new();
+    let a = stack.start("a").await;
+    let mut redis = Redis::to(&a).await;
+    // As redis-server 7 without a password answers.
+    assert_eq!(redis.ask("AUTH default x").await, ok());
+    assert!(redis.ask("AUTH x").await.is_error("ERR AUTH <password> called without any password"));
+    assert!(redis.ask("AUTH other x").await.is_error("WRONGPASS"));
+    assert!(redis.ask("AUTH default x y").await.is_error("ERR syntax error"));
+    assert!(redis.ask("HELLO 3 AUTH other x").await.is_error("WRONGPASS"));
+    assert!(matches!(redis.ask("HELLO 3 AUTH default x SETNAME me").await, Value::Map(_)));
+    assert_eq!(redis.ask("CLIENT GETNAME").await, bulk("me"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn clients_say_who_they_are_and_may_be_silent() {
     let stack = Stack::new();
     let a = stack.start("a").await;

@@ -1,5 +1,7 @@
 //! Bytes: inline commands, requests in pieces, what is no request, too many clients.
 
+use daemon::config::Secret;
+
 use super::{Redis, Value, bulk};
 use crate::stack::Stack;
 
@@ -60,5 +62,39 @@ async fn a_large_value_goes_through_in_one_piece() {
     }
     for _ in 0..4 {
         assert_eq!(redis.reply().await, bulk(large.clone()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_web_page_that_posts_to_the_port_changes_nothing_and_is_closed() {
+    let mut stack = Stack::new();
+    stack.database.put("user:1", "one".to_owned());
+    for password in ["", "x"] {
+        stack.config.resp_password = Secret::new(password);
+        let a = stack.start("a").await;
+        let mut redis = Redis::to(&a).await;
+        redis.ask("AUTH default x").await;
+        assert_eq!(redis.ask("GET user:1").await, bulk("one"));
+        for (at, attack) in [
+            "POST / HTTP/1.1\r\nHost: node:6379\r\nContent-Length: 12\r\n\r\nDEL user:1\r\n",
+            "PUT / HTTP/1.1\r\nhost: node:6379\r\n\r\nDEL user:1\r\n",
+            "*1\r\n$4\r\npost\r\n*2\r\n$3\r\nDEL\r\n$6\r\nuser:1\r\n",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let mut other = Redis::to(&a).await;
+            other.send(attack.as_bytes()).await;
+            other.closed().await;
+            assert!(
+                a.metric("freshline_node_resp_cross_protocol_total") > f64::from(u8::try_from(at).unwrap())
+            );
+        }
+        assert!(matches!(redis.ask("TTL user:1").await, Value::Int(1..)), "it is still in memory");
+        // What was asked before it is answered.
+        redis.send(b"GET user:2\r\nHost: x\r\nPING\r\n").await;
+        assert_eq!(redis.reply().await, Value::Null);
+        redis.closed().await;
+        a.stop().await;
     }
 }

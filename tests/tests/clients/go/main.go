@@ -1,17 +1,15 @@
-// go-redis: a cluster client, reads, a pipeline, and a change by SQL.
+// Go's clients; the first argument names one. What all of them do is here, what is one's own in its file.
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"log"
 	"os"
 	"os/exec"
+	"runtime/debug"
 	"strings"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 type user struct {
@@ -19,43 +17,68 @@ type user struct {
 	City string `json:"city"`
 }
 
+// What a client finds under a key: its value, or none.
+type get func(key string) (value string, found bool)
+
 func main() {
-	ctx := context.Background()
-	fmt.Println("go-redis", redis.Version())
-	cluster := redis.NewClusterClient(&redis.ClusterOptions{Addrs: strings.Split(os.Getenv("NODES"), ",")})
-	defer cluster.Close()
-	read := func(id int) user {
-		text, err := cluster.Get(ctx, fmt.Sprintf("user:%d", id)).Result()
-		if err != nil {
-			log.Fatalf("user:%d: %v", id, err)
+	clients := map[string]func(){"go-redis": goRedis, "rueidis": rueidisClient, "valkey-go": valkeyClient, "redigo": redigoClient}
+	clients[os.Args[1]]()
+}
+
+func nodes() []string {
+	return strings.Split(os.Getenv("NODES"), ",")
+}
+
+// The version of a module that this program is made of.
+func version(path string) {
+	info, _ := debug.ReadBuildInfo()
+	for _, module := range info.Deps {
+		if module.Path == path {
+			fmt.Println(path, module.Version)
 		}
-		var found user
-		if err := json.Unmarshal([]byte(text), &found); err != nil || found.ID != id {
-			log.Fatalf("user:%d is %s: %v", id, text, err)
-		}
-		return found
 	}
+}
+
+func read(get get, id int) user {
+	text, found := get(fmt.Sprintf("user:%d", id))
+	if !found {
+		log.Fatalf("user:%d is missing", id)
+	}
+	return parse(text, id)
+}
+
+func parse(text string, id int) user {
+	var of user
+	if err := json.Unmarshal([]byte(text), &of); err != nil || of.ID != id {
+		log.Fatalf("user:%d is %s: %v", id, text, err)
+	}
+	return of
+}
+
+// Reads rows, one that there is not, and one whose row changes meanwhile.
+func reads(get get, id int, city string) {
 	for id := 1; id < 60; id++ {
-		read(id)
+		read(get, id)
 	}
-	if err := cluster.Get(ctx, "user:424242").Err(); err != redis.Nil {
-		log.Fatalf("an absent row is nil, not %v", err)
+	if value, found := get("user:424242"); found {
+		log.Fatalf("an absent row is nothing, not %s", value)
 	}
-	_, err := cluster.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		for id := 1; id < 60; id++ {
-			pipe.Get(ctx, fmt.Sprintf("user:%d", id))
-		}
-		return nil
-	})
-	if err != nil {
-		log.Fatalf("pipeline: %v", err)
-	}
-	if err := exec.Command(os.Getenv("SQL"), "UPDATE users SET city = 'Goville' WHERE id = 13").Run(); err != nil {
-		log.Fatal(err)
-	}
-	for end := time.Now().Add(30 * time.Second); read(13).City != "Goville"; {
+	change(get, id, city)
+}
+
+// Changes a row by SQL and reads it until the change is there.
+func change(get get, id int, city string) {
+	statement := fmt.Sprintf("UPDATE users SET city = '%s' WHERE id = %d", city, id)
+	must(exec.Command(os.Getenv("SQL"), statement).Run())
+	for end := time.Now().Add(30 * time.Second); read(get, id).City != city; {
 		if time.Now().After(end) {
 			log.Fatal("the change was not read in time")
 		}
+	}
+}
+
+func must(err error) {
+	if err != nil {
+		log.Fatal(err)
 	}
 }

@@ -10,11 +10,18 @@ for protocol in (2, 3):
     client.execute_command("READONLY")
     assert json.loads(client.get("user:42"))["id"] == 42
     assert client.get("user:424242") is None
+    for options in ({}, {"transaction": False}):  # pipelines are transactions by default
+        with client.pipeline(**options) as pipe:
+            pipe.immediate_execute_command("READONLY")  # a pipeline has a connection of its own, and MULTI names keys of others
+            for number in range(1, 30):
+                pipe.get(f"user:{number}")
+            assert [json.loads(value)["id"] for value in pipe.execute()] == list(range(1, 30))
+    # All of it is written before any of it is read: far more than sockets take.
     with client.pipeline(transaction=False) as pipe:
-        pipe.execute_command("READONLY")  # a pipeline has a connection of its own
-        for number in range(1, 30):
-            pipe.get(f"user:{number}")
-        assert [json.loads(value)["id"] for value in pipe.execute()[1:]] == list(range(1, 30))
+        pipe.immediate_execute_command("READONLY")
+        for _ in range(300):
+            pipe.mget(["user:42"] * 500)
+        assert all(len(values) == 500 for values in pipe.execute())
     assert len(client.mget("user:1", "user:2")) == 2
     city = f"City {protocol}"
     sql(f"UPDATE users SET city = '{city}' WHERE id = 42")
