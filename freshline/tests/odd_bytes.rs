@@ -1,7 +1,6 @@
 //! The embedded stack and values that MySQL has not: SQLite lets any value into any column, and none may end the stream of changes.
 
 #[path = "common/stack.rs"]
-#[expect(dead_code, reason = "other tests use more of it")]
 mod stack;
 
 use std::{

@@ -1,66 +1,15 @@
 //! The embedded stack as a user meets it: the built binary, its own ports, its own files.
 
+#[path = "common/stack.rs"]
+mod stack;
+
 use std::{
-    io::{BufRead, BufReader},
-    path::Path,
-    process::{Child, Command, Output, Stdio},
+    io::BufRead as _,
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
-
-/// The command, with nothing of the developer's own stacks or configuration in its way.
-fn freshline(runtime: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_freshline"));
-    command
-        .current_dir(runtime)
-        .env("XDG_RUNTIME_DIR", runtime)
-        .env_remove("FRESHLINE_NODES")
-        .env("NO_COLOR", "1");
-    command
-}
-
-fn text(output: &Output) -> (String, String) {
-    (
-        String::from_utf8_lossy(&output.stdout).into_owned(),
-        String::from_utf8_lossy(&output.stderr).into_owned(),
-    )
-}
-
-/// A stack that runs until it is dropped.
-struct Stack {
-    child: Child,
-    state: Value,
-}
-
-impl Stack {
-    fn start(runtime: &Path, arguments: &[&str]) -> Self {
-        let mut child = freshline(runtime)
-            .args(["dev", "--json", "--port-base", "0"])
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // The state is printed when all parts serve; it is the first thing on standard output.
-        let out = BufReader::new(child.stdout.take().unwrap());
-        let mut stream = serde_json::Deserializer::from_reader(out).into_iter::<Value>();
-        let state = stream.next().expect("a state is printed").unwrap();
-        // Keep reading, or the stack would block on a full pipe.
-        std::thread::spawn(move || while stream.next().is_some() {});
-        Self { child, state }
-    }
-
-    fn pid(&self) -> String {
-        self.child.id().to_string()
-    }
-}
-
-impl Drop for Stack {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use stack::{Stack, freshline, interrupt, sqlite, text};
 
 #[test]
 fn the_tour_shows_all_that_it_promises() {
@@ -97,7 +46,7 @@ fn the_tour_prints_its_steps_as_json_lines() {
 #[test]
 fn a_stack_serves_every_command_and_ends_by_a_signal() {
     let dir = tempfile::tempdir().unwrap();
-    let mut stack = Stack::start(dir.path(), &["--dir", "shop"]);
+    let mut stack = Stack::start(dir.path());
     let run = |arguments: &[&str]| freshline(dir.path()).args(arguments).output().unwrap();
     let json = |arguments: &[&str]| -> Value {
         let output = run(arguments);
@@ -105,7 +54,7 @@ fn a_stack_serves_every_command_and_ends_by_a_signal() {
         assert!(output.status.success(), "{arguments:?}: {out}\n{err}");
         serde_json::from_str(&out).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {out}"))
     };
-    assert_eq!(stack.state["nodes"].as_array().unwrap().len(), 3);
+    assert_eq!(stack.state()["nodes"].as_array().unwrap().len(), 3);
 
     let empty = run(&["verify", "--all", "--ages", "100ms"]);
     let (out, err) = text(&empty);
@@ -188,8 +137,8 @@ fn a_stack_serves_every_command_and_ends_by_a_signal() {
         "{check}"
     );
 
-    Command::new("kill").args(["-INT", &stack.pid()]).status().unwrap();
-    assert!(stack.child.wait().unwrap().success(), "a stack that is told to stop has not failed");
+    interrupt(stack.child());
+    assert!(stack.child().wait().unwrap().success(), "a stack that is told to stop has not failed");
     assert!(!dir.path().join("freshline-dev.json").exists(), "it has taken its state file along");
     assert!(dir.path().join("shop/shop.db").exists(), "--dir is kept");
 }
@@ -219,22 +168,11 @@ fn a_stack_on_an_own_catalog_follows_an_own_file() {
         freshline(dir.path()).args(["dev", "--port-base", "0", "--config", "mine.toml"]).output().unwrap();
     assert!(text(&missing).1.contains("mine.db"), "{:?}", text(&missing));
 
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        use sqlx::{ConnectOptions, Connection};
-        let options = sqlx::sqlite::SqliteConnectOptions::new()
-            .filename(dir.path().join("mine.db"))
-            .create_if_missing(true);
-        let mut connection = options.connect().await.unwrap();
-        sqlx::raw_sql(
-            "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT); INSERT INTO notes VALUES (1, 'old')",
-        )
-        .execute(&mut connection)
-        .await
-        .unwrap();
-        connection.close().await.unwrap();
-    });
-    let _stack = Stack::start(dir.path(), &["--config", "mine.toml"]);
+    sqlite(
+        &dir.path().join("mine.db"),
+        "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT); INSERT INTO notes VALUES (1, 'old')",
+    );
+    let _stack = Stack::with(dir.path(), &["--config", "mine.toml"]);
     let get = || -> Value {
         let output = freshline(dir.path()).args(["get", "note:1", "--json"]).output().unwrap();
         assert!(output.status.success(), "{:?}", text(&output));

@@ -102,7 +102,9 @@ impl Settings {
         if let Err(report) = &catalog {
             report.problems.iter().for_each(|problem| problems.push(problem));
         }
-        let node: cache_node::Config = layers.section("node", &mut problems);
+        let mut node: cache_node::Config = layers.section("node", &mut problems);
+        // Who tries the stack has a plain client, and names one port.
+        node.resp_forward |= !layers.has("node.resp_forward");
         let sync: sync_service::config::Sync = layers.section("sync", &mut problems);
         let cluster: Cluster = layers.section("cluster", &mut problems);
         let database: Database = layers.section("database", &mut problems);

@@ -1,4 +1,5 @@
 //! A stack in a process of its own, and the command beside it.
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::{
     io::{BufReader, Write as _},
@@ -45,29 +46,61 @@ pub(crate) fn interrupt(child: &Child) {
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
 }
 
+/// Runs statements on a SQLite file, which is made if it is missing.
+pub(crate) fn sqlite(file: &Path, script: &'static str) {
+    use sqlx::{ConnectOptions as _, Connection as _};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file).create_if_missing(true);
+        let mut connection = options.connect().await.unwrap();
+        sqlx::raw_sql(script).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    });
+}
+
 /// A stack that runs until it is dropped.
-pub(crate) struct Stack(Child);
+pub(crate) struct Stack {
+    child: Child,
+    state: Value,
+}
 
 impl Stack {
+    /// With the sample shop in `shop`.
     pub(crate) fn start(runtime: &Path) -> Self {
+        Self::with(runtime, &["--dir", "shop"])
+    }
+
+    /// With these arguments, on free ports.
+    pub(crate) fn with(runtime: &Path, arguments: &[&str]) -> Self {
         let mut child = freshline(runtime)
-            .args(["dev", "--json", "--port-base", "0", "--dir", "shop"])
+            .args(["dev", "--json", "--port-base", "0"])
+            .args(arguments)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         // The state is printed when all parts serve; it is the first thing on standard output.
         let out = BufReader::new(child.stdout.take().unwrap());
         let mut stream = serde_json::Deserializer::from_reader(out).into_iter::<Value>();
-        stream.next().expect("a state is printed").unwrap();
+        let state = stream.next().expect("a state is printed").unwrap();
         // Keep reading, or the stack would block on a full pipe.
         std::thread::spawn(move || while stream.next().is_some() {});
-        Self(child)
+        Self { child, state }
+    }
+
+    /// What it says of itself.
+    pub(crate) fn state(&self) -> &Value {
+        &self.state
+    }
+
+    /// Its process.
+    pub(crate) fn child(&mut self) -> &mut Child {
+        &mut self.child
     }
 }
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
