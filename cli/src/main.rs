@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    freshline::main()
+    freshline_cli::main()
 }
