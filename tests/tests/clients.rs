@@ -1,8 +1,12 @@
 //! Real Redis clients, unmodified, against the embedded stack: `freshline dev` with three nodes, and changes made by SQL through it.
 //!
+//! The programs of `docs/applications.md` are run as well, as they stand on the page.
+//!
 //! `./test.sh clients` installs them (`clients/install.sh`). Without them the suite says so and skips; `FRESHLINE_CLIENTS=required` makes that a
 //! failure, `off` switches it off.
 
+#[path = "clients/page.rs"]
+mod page;
 #[path = "clients/stack.rs"]
 mod stack;
 
@@ -83,6 +87,14 @@ fn main() -> ExitCode {
         println!("skipped: {why}");
     }
     let dev: Arc<OnceLock<Dev>> = Arc::default();
+    let ignored = why.is_some();
+    let pages = page::LANGUAGES.map(|language| {
+        let (dev, installed) = (dev.clone(), installed.clone());
+        Trial::test(format!("page_{language}"), move || {
+            Ok(page::run(language, dev.get_or_init(Dev::start), &installed)?)
+        })
+        .with_ignored_flag(ignored)
+    });
     let trials = CLIENTS.map(|(name, command)| {
         let (dev, installed) = (dev.clone(), installed.clone());
         Trial::test(name, move || {
@@ -97,11 +109,11 @@ fn main() -> ExitCode {
             }
             Err(format!("{name}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr)).into())
         })
-        .with_ignored_flag(why.is_some())
+        .with_ignored_flag(ignored)
     });
     // One after the other: each is to see its own change.
     let arguments = Arguments { test_threads: Some(1), ..arguments };
-    let conclusion = libtest_mimic::run(&arguments, trials.into());
+    let conclusion = libtest_mimic::run(&arguments, trials.into_iter().chain(pages).collect());
     drop(Arc::into_inner(dev));
     conclusion.exit_code()
 }
