@@ -5,21 +5,25 @@ mod canal;
 mod capture;
 pub(crate) mod database;
 mod files;
+mod guest;
 mod shop;
 mod stack;
 pub(crate) mod state;
 mod tail;
 mod tour;
+mod trial;
 mod watch;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
 
 use crate::{cli::Ended, output::Output};
 
 use files::{Files, Place};
+use guest::Guest;
 use stack::{Ports, Stack};
+use trial::Trial;
 
 /// How the embedded stack is to run.
 #[derive(Debug, Args)]
@@ -52,14 +56,31 @@ pub(crate) async fn run(args: DevArgs, output: &Output) -> anyhow::Result<Ended>
         (None, None) => Place::Temporary { keep: args.keep },
     };
     let ports = if args.port_base == 0 { Ports::Free } else { Ports::From(args.port_base) };
-    let stack = Stack::start(Files::prepare(place).await?, ports).await?;
+    let files = Arc::new(Files::prepare(place).await?);
+    let signal = daemon::shutdown::signal();
+    tokio::pin!(signal);
+    let guest = Guest::enter(&files, output).await?;
     let ended = tokio::select! {
-        () = daemon::shutdown::signal() => Ok(()),
-        served = serve(&stack, output) => served,
+        biased;
+        // Whatever has been begun by then is dropped, and has spawned nothing yet.
+        () = &mut signal => Ok(()),
+        started = Stack::start(files.clone(), ports) => match started {
+            Ok(stack) => {
+                let ended = tokio::select! {
+                    () = &mut signal => Ok(()),
+                    served = serve(&stack, output) => served,
+                };
+                output.note("\nstopping");
+                stack.state().remove();
+                stack.stop().await;
+                ended
+            }
+            Err(error) => Err(error),
+        },
     };
-    output.note("\nstopping");
-    stack.state().remove();
-    stack.stop().await;
+    if let Some(guest) = guest {
+        guest.leave(output).await;
+    }
     ended.map(|()| Ended::Done)
 }
 
@@ -71,7 +92,7 @@ async fn serve(stack: &Stack, output: &Output) -> anyhow::Result<()> {
     if output.json {
         output.value(&stack.state())?;
     } else {
-        describe(stack, output)?;
+        describe(stack, stack.trial().await.as_ref(), output)?;
     }
     tokio::select! {
         error = stack.failed() => Err(error),
@@ -79,7 +100,7 @@ async fn serve(stack: &Stack, output: &Output) -> anyhow::Result<()> {
     }
 }
 
-fn describe(stack: &Stack, output: &Output) -> anyhow::Result<()> {
+fn describe(stack: &Stack, trial: Option<&Trial>, output: &Output) -> anyhow::Result<()> {
     let files = &stack.files;
     output.line(output.bold("Freshline runs, all of it in this process. Ctrl-C ends it."))?;
     output.line("")?;
@@ -99,28 +120,26 @@ fn describe(stack: &Stack, output: &Output) -> anyhow::Result<()> {
     output.line("")?;
     output.line("Try, in another terminal:")?;
     let me = command();
-    if files.sample {
-        for line in [
-            "get user:42 -v",
-            "sql \"UPDATE users SET city = 'Reykjavik' WHERE id = 42\"",
-            "get user:42 -v",
-            "explain user:42",
-            "get user:42:orders",
-            "check --config CATALOG",
-            "ring",
-            "stats",
-        ] {
-            let line = line.replace("CATALOG", &files.catalog.display().to_string());
-            output.line(format!("  {me} {line}"))?;
-        }
-    } else {
-        output.line(format!("  {me} get KEY -v"))?;
-        output.line(format!("  {me} sql \"UPDATE ...\""))?;
+    let key = trial.map_or("KEY", |trial| &trial.key);
+    // A key may have what a shell takes for its own.
+    let word = shlex::try_quote(key).unwrap_or_default();
+    let change = trial.map_or(Some("UPDATE ..."), |trial| trial.change.as_deref());
+    output.line(format!("  {me} get {word} -v"))?;
+    if let Some(change) = change {
+        output.line(format!("  {me} sql \"{change}\""))?;
+        output.line(format!("  {me} get {word} -v"))?;
     }
+    output.line(format!("  {me} explain {word}"))?;
+    if files.sample {
+        output.line(format!("  {me} get user:42:orders"))?;
+    }
+    output.line(format!("  {me} check --config {}", files.catalog.display()))?;
+    output.line(format!("  {me} ring"))?;
+    output.line(format!("  {me} stats"))?;
     output.line(format!("  sqlite3 {} \"...\"", files.database.display()))?;
     output.line(format!("  curl {}/v1/stats", stack.nodes[0].http))?;
     output.line(format!(
-        "  redis-cli -c -p {} GET user:42",
+        "  redis-cli -p {} GET {word}",
         stack.nodes[0].resp.rsplit(':').next().unwrap_or_default()
     ))?;
     output.line("")?;

@@ -11,6 +11,7 @@ mod output;
 mod rows;
 mod setup;
 mod shell;
+mod sqlite;
 
 use std::process::ExitCode;
 

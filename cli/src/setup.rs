@@ -9,7 +9,7 @@ use anyhow::Context;
 use catalog::{Catalog, Group};
 use daemon::config::{Database, DatabaseUrl, Layers, Problems, suggest};
 
-use crate::{connect::Connect, dev::state::State};
+use crate::{connect::Connect, dev::state::State, sqlite};
 
 const DEFAULT_FILE: &str = "freshline.toml";
 
@@ -74,13 +74,15 @@ impl Setup {
             database.url = DatabaseUrl::new(url);
         } else if let Some(dev) = &self.dev {
             database.url = DatabaseUrl::new(format!("sqlite:{}", dev.database.display()));
+        } else if let Some(file) = sqlite::file(database.url.expose(), sqlite::folder(&self.file)) {
+            database.url = DatabaseUrl::new(format!("sqlite:{}", file.display()));
         }
         anyhow::ensure!(
             !database.url.expose().is_empty(),
             "find the database: {} has no [database] url; name it with --database",
             self.file.display()
         );
-        if let Some(path) = sqlite_path(&database) {
+        if let Some(path) = sqlite::file(database.url.expose(), Path::new("")) {
             anyhow::ensure!(path.is_file(), "open the database: there is no file {}", path.display());
         }
         Ok(database)
@@ -97,12 +99,6 @@ impl Setup {
             format!("find the group {name}: {} has none of that name; {hint}", self.file.display())
         })
     }
-}
-
-/// The file of a SQLite database.
-pub(crate) fn sqlite_path(database: &Database) -> Option<&Path> {
-    let path = database.url.expose().strip_prefix("sqlite:")?;
-    Some(Path::new(path.strip_prefix("//").unwrap_or(path)))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "as map_err gives it")]

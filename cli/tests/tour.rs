@@ -4,12 +4,14 @@
 mod stack;
 
 use std::{
-    io::BufRead as _,
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::Stdio,
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
-use stack::{Stack, freshline, interrupt, sqlite, text};
+use stack::{Stack, freshline, interrupt, query, sqlite, text};
 
 #[test]
 fn the_tour_shows_all_that_it_promises() {
@@ -185,6 +187,76 @@ fn a_stack_on_an_own_catalog_follows_an_own_file() {
     while get()["value"]["text"] != "new" {
         assert!(Instant::now() < late, "the change never arrived");
     }
+}
+
+/// What a file holds of ours, and how it is journalled.
+fn traces(file: &Path) -> (Vec<String>, String) {
+    let names = "SELECT name FROM sqlite_master WHERE name LIKE '\\_freshline%' ESCAPE '\\' ORDER BY name";
+    (query(file, names), query(file, "PRAGMA journal_mode").remove(0))
+}
+
+#[test]
+fn a_database_of_your_own_is_left_as_it_was_also_by_one_that_was_killed_before() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(dir.path().join("mine")).unwrap();
+    let file = dir.path().join("mine/own.db");
+    sqlite(
+        &file,
+        "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT); INSERT INTO notes VALUES (12, 'old')",
+    );
+    let script = "[database]\nurl = \"sqlite:own.db\"\n[[group]]\nname = \"note\"\nkey = \"note:{id:u64}\"\n\
+                  query = \"SELECT id, text FROM app.notes WHERE id = {id}\"\n";
+    std::fs::write(dir.path().join("mine/own.toml"), script).unwrap();
+    let before = traces(&file);
+    assert_eq!(before, (vec![], "delete".to_owned()));
+
+    // Killed: it can take nothing back. Its path is from the folder of the configuration, not from here.
+    let mut stack = Stack::with(dir.path(), &["--config", "mine/own.toml"]);
+    assert!(traces(&file).0.contains(&"_freshline_changes".to_owned()), "{:?}", traces(&file));
+    stack.child().kill().unwrap();
+    stack.child().wait().unwrap();
+    assert!(!traces(&file).0.is_empty(), "a killed one leaves what it has put in");
+
+    let mut child = freshline(dir.path())
+        .args(["dev", "--port-base", "0", "--config", "mine/own.toml"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let tried: Vec<String> = BufReader::new(child.stdout.take().unwrap())
+        .lines()
+        .map(Result::unwrap)
+        .take_while(|line| !line.starts_with("Removals"))
+        .collect();
+    for line in
+        ["get note:12 -v", "sql \"UPDATE app.notes SET text = text || '.' WHERE id = 12\"", "explain note:12"]
+    {
+        assert!(tried.iter().any(|tried| tried.ends_with(line)), "no {line} in {tried:#?}");
+    }
+    interrupt(&child);
+    let output = child.wait_with_output().unwrap();
+    let (_, said) = text(&output);
+    assert!(output.status.success(), "{said}");
+    let first = said.lines().next().unwrap_or_default();
+    assert!(["own.db", "_freshline_", "taken back"].iter().all(|word| first.contains(word)), "{said}");
+    assert!(said.contains("as it was"), "{said}");
+    assert_eq!(traces(&file), before);
+    let rows = query(&file, "SELECT text FROM notes");
+    assert_eq!(rows, ["old"], "and nothing else is touched");
+}
+
+#[test]
+fn a_start_that_fails_leaves_nothing_behind_either() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("own.db");
+    sqlite(&file, "CREATE TABLE notes (id INTEGER PRIMARY KEY)");
+    let script = "[database]\nurl = \"sqlite:own.db\"\n[[group]]\nname = \"note\"\nkey = \"note:{id:u64}\"\n\
+                  query = \"SELECT id, text FROM app.notes WHERE id = {id}\"\n";
+    std::fs::write(dir.path().join("own.toml"), script).unwrap();
+    let output =
+        freshline(dir.path()).args(["dev", "--port-base", "0", "--config", "own.toml"]).output().unwrap();
+    assert!(!output.status.success() && text(&output).1.contains("text"), "{:?}", text(&output));
+    assert_eq!(traces(&file), (vec![], "delete".to_owned()));
 }
 
 #[test]

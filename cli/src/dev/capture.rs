@@ -142,6 +142,24 @@ pub(crate) async fn install(
     Ok(uncaptured)
 }
 
+/// Removes all triggers that are ours, the outbox, and these tables; in one transaction.
+pub(crate) async fn uninstall(connection: &mut SqliteConnection, tables: &[&str]) -> sqlx::Result<()> {
+    let triggers: Vec<String> = sqlx::query_scalar(
+        "SELECT name FROM sqlite_master WHERE type = 'trigger' AND name LIKE '\\_freshline\\_%' ESCAPE '\\'",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let triggers = triggers.iter().map(|name| format!("DROP TRIGGER IF EXISTS {};", quoted(name)));
+    let tables = tables.iter().chain([&OUTBOX]).map(|name| format!("DROP TABLE IF EXISTS {};", quoted(name)));
+    let script = format!("BEGIN IMMEDIATE;{}COMMIT;", triggers.chain(tables).collect::<String>());
+    if let Err(error) = sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut *connection).await {
+        // Without a transaction this is an error of its own, which says nothing new.
+        let _ = sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await;
+        return Err(error);
+    }
+    Ok(())
+}
+
 /// The triggers of one table: name and statement.
 ///
 /// `REPLACE` deletes the rows that stand in the way without firing their DELETE triggers, so what is about to collide is

@@ -19,6 +19,17 @@ pub(crate) async fn open(file: &Path) -> anyhow::Result<SqliteConnection> {
         .with_context(|| format!("open the database {}", file.display()))
 }
 
+/// Opens the file without a change of its settings.
+pub(crate) async fn open_untouched(file: &Path) -> anyhow::Result<SqliteConnection> {
+    SqliteConnectOptions::new()
+        .busy_timeout(Duration::from_secs(5))
+        .filename(file)
+        .create_if_missing(false)
+        .connect()
+        .await
+        .with_context(|| format!("open the database {}", file.display()))
+}
+
 /// Opens the file under the name of its schema, so that `users` and `shop.users` are the same table, as in MySQL.
 pub(crate) async fn open_as(file: &Path, schema: &str) -> anyhow::Result<SqliteConnection> {
     let mut connection = options().filename(":memory:").connect().await.context("open SQLite")?;

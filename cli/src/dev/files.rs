@@ -7,6 +7,7 @@ use daemon::config::{Database, Layers, Problems};
 use tempfile::TempDir;
 
 use super::{database, shop};
+use crate::sqlite::{self, folder};
 
 const CATALOG: &str = "freshline.toml";
 const DATABASE: &str = "shop.db";
@@ -75,17 +76,15 @@ impl Files {
         let section: Database = layers.section("database", &mut problems);
         problems.into_result().map_err(|problems| read(&problems))?;
         let url = section.url.expose();
-        let Some(path) = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:")) else {
+        let Some(database) = sqlite::file(url, folder(file)) else {
             bail!(
                 "use {}: `freshline dev` runs on SQLite, write [database] url = \"sqlite:FILE\"",
                 layers.place("database.url")
             );
         };
-        let path = Path::new(path.split('?').next().unwrap_or(path));
-        let database = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         ensure!(
             database.is_file(),
-            "use {}: there is no file {}; make it with sqlite3 first",
+            "use {}: there is no file {}; make it with sqlite3 first (a path is taken from the folder of the configuration)",
             layers.place("database.url"),
             database.display()
         );

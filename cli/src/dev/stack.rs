@@ -36,6 +36,7 @@ use super::{
     files::Files,
     state::State,
     tail::{Sent, Tail},
+    trial::{self, Trial},
 };
 
 const NODES: [&str; 3] = ["a", "b", "c"];
@@ -132,7 +133,8 @@ impl Settings {
 
 /// A running stack. [`stop`](Self::stop) it before dropping it.
 pub(crate) struct Stack {
-    pub(crate) files: Files,
+    pub(crate) files: Arc<Files>,
+    catalog: Arc<Catalog>,
     /// What the catalog's queries call the database; Canal's messages say the same.
     pub(crate) schema: String,
     /// As they are known to the ring.
@@ -157,7 +159,7 @@ pub(crate) struct Stack {
 
 impl Stack {
     /// Starts everything; [`ready`](Self::ready) waits until it serves.
-    pub(crate) async fn start(files: Files, ports: Ports) -> anyhow::Result<Self> {
+    pub(crate) async fn start(files: Arc<Files>, ports: Ports) -> anyhow::Result<Self> {
         let settings = Settings::load(&files.catalog)?;
         // Every port is held before any work.
         let mut servers = Vec::new();
@@ -193,6 +195,7 @@ impl Stack {
         let watch = watch(&settings, &files.database, &membership, &registry)?;
         let mut stack = Self {
             files,
+            catalog: settings.catalog.clone(),
             schema,
             nodes: Vec::new(),
             sync_http: format!("http://{}", sync_listener.local_addr().context("read the bound port")?),
@@ -341,6 +344,14 @@ impl Stack {
             Ok(reason) => anyhow::anyhow!("{}", reason.as_deref().unwrap_or_default()),
             Err(_) => std::future::pending().await,
         }
+    }
+
+    /// What to try first.
+    pub(crate) async fn trial(&self) -> Option<Trial> {
+        if self.files.sample {
+            return Some(Trial::of_the_sample());
+        }
+        trial::find(&self.catalog, &self.files.database, &self.schema).await
     }
 
     /// What other commands must know.

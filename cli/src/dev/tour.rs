@@ -36,7 +36,7 @@ const NOBODY: &str = "user:4242";
 pub(crate) async fn run(keep: bool, output: &Output) -> anyhow::Result<Ended> {
     let began = Instant::now();
     let files = Files::prepare(Place::Temporary { keep }).await?;
-    let stack = Stack::start(files, Ports::Free).await?;
+    let stack = Stack::start(std::sync::Arc::new(files), Ports::Free).await?;
     let toured = timeout(BOUND, async {
         stack.ready().await.context("start the stack")?;
         Tour::new(&stack, output, began).await?.walk().await

@@ -58,6 +58,19 @@ pub(crate) fn sqlite(file: &Path, script: &'static str) {
     });
 }
 
+/// The first column of a query's rows.
+pub(crate) fn query(file: &Path, sql: &'static str) -> Vec<String> {
+    use sqlx::{ConnectOptions as _, Connection as _};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut connection =
+            sqlx::sqlite::SqliteConnectOptions::new().filename(file).connect().await.unwrap();
+        let rows = sqlx::query_scalar(sql).fetch_all(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        rows
+    })
+}
+
 /// A stack that runs until it is dropped.
 pub(crate) struct Stack {
     child: Child,

@@ -1,5 +1,7 @@
 //! Keys from a query's rows, as they come: the result is never in memory as a whole.
 
+use std::path::Path;
+
 use anyhow::Context;
 use catalog::Column;
 use daemon::config::Database;
@@ -12,7 +14,7 @@ use sqlx::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{KeyMaker, Record, Records};
-use crate::{dev::database, setup::sqlite_path};
+use crate::{dev::database, sqlite};
 
 /// Runs the query in a read-only session; returns when its first row is there or it has failed.
 pub(super) async fn read(
@@ -24,8 +26,8 @@ pub(super) async fn read(
     let (records, taken) = mpsc::channel(1024);
     let (begun, begins) = oneshot::channel();
     let sql = sql.to_owned();
-    if let Some(path) = sqlite_path(database) {
-        let mut connection = open_sqlite(path, &maker).await?;
+    if let Some(path) = sqlite::file(database.url.expose(), Path::new("")) {
+        let mut connection = open_sqlite(&path, &maker).await?;
         tokio::spawn(async move {
             let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch(&mut connection).boxed();
             send(rows, sqlite_cells, &maker, skip, &records, begun).await;
@@ -43,7 +45,7 @@ pub(super) async fn read(
     Ok(taken)
 }
 
-async fn open_sqlite(path: &std::path::Path, maker: &KeyMaker) -> anyhow::Result<SqliteConnection> {
+async fn open_sqlite(path: &Path, maker: &KeyMaker) -> anyhow::Result<SqliteConnection> {
     let mut connection = database::open_as(path, maker.schema()).await?;
     connection.execute("PRAGMA query_only = ON").await.context("make the session read-only")?;
     Ok(connection)
