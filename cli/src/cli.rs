@@ -391,7 +391,9 @@ pub(crate) async fn run(command: Command, output: &Output) -> anyhow::Result<End
         Command::Check(args) => commands::check(&args, output).await,
         Command::Sql { sql, dir } => commands::sql(&sql, dir.as_deref(), output).await,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "freshline", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "freshline", &mut script);
+            output.bytes(&script)?;
             Ok(Ended::Done)
         }
         Command::Man { dir } => commands::man(dir.as_deref(), output),

@@ -1,5 +1,7 @@
 //! How the node commands find the nodes.
 
+mod wrong_port;
+
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -15,6 +17,8 @@ use ring::etcd::EtcdMembership;
 use crate::dev::state::State;
 
 const DEFAULT_NODE: &str = "http://127.0.0.1:7400";
+/// A node's gRPC port, where none is named.
+const PORT: u16 = 7400;
 
 /// Where the nodes are.
 #[derive(Debug, Clone, Default, Args)]
@@ -35,6 +39,9 @@ pub(crate) struct Connect {
     /// A client that the shell has for these nodes already.
     #[arg(skip)]
     known: Option<Client>,
+    /// Whether it is a line of the shell, which outlives its commands.
+    #[arg(skip)]
+    in_shell: bool,
 }
 
 const NODES: &str = "FRESHLINE_NODES";
@@ -57,7 +64,14 @@ impl Connect {
         let seeds = self.seeds();
         let named = seeds.join(", ");
         let config = client::Config { deadline: DEADLINE, silence: SILENCE, ..client::Config::default() };
-        Client::from_seeds(seeds, config).await.with_context(|| {
+        let reached = Client::from_seeds(seeds.clone(), config).await;
+        let Err(error) = reached else { return Ok(reached?) };
+        for seed in &seeds {
+            if let Some(wrong) = wrong_port::explain(seed).await {
+                return Err(anyhow::anyhow!("{wrong}").context(format!("reach a node at {seed}")));
+            }
+        }
+        Err(error).with_context(|| {
             format!("reach a node at {named}; start one with `freshline dev`, or name one with --node")
         })
     }
@@ -69,7 +83,7 @@ impl Connect {
         let written = self.names_nodes() && self.node.iter().map(String::as_str).ne(environment.split(','));
         let inherits = !written && self.config.is_none();
         if inherits {
-            *self = shell.clone();
+            *self = Self { in_shell: self.in_shell, ..shell.clone() };
         }
         inherits
     }
@@ -77,6 +91,32 @@ impl Connect {
     /// Uses this client.
     pub(crate) fn know(&mut self, client: Client) {
         self.known = Some(client);
+    }
+
+    /// Notes that this is a line of the shell.
+    pub(crate) fn enter_shell(&mut self) {
+        self.in_shell = true;
+    }
+
+    /// Waits until the command is asked to end. On the command line a second signal then ends the process at once; the shell goes on.
+    pub(crate) async fn interrupted(&self) {
+        if self.in_shell { daemon::shutdown::asked().await } else { daemon::shutdown::signal().await }
+    }
+
+    /// Which nodes are meant, in a word: for the prompt.
+    pub(crate) fn name(&self) -> String {
+        let short = |url: &str| url.rsplit("://").next().unwrap_or(url).to_owned();
+        if self.names_nodes() {
+            return self.seeds().first().map_or_else(String::new, |url| short(url));
+        }
+        if let Some(file) = &self.config {
+            let cluster: Option<Cluster> = Layers::load(Some(file))
+                .ok()
+                .filter(|layers| layers.has("cluster.name"))
+                .map(|layers| layers.section("cluster", &mut Problems::default()));
+            return cluster.map_or_else(|| file.display().to_string(), |cluster| cluster.name);
+        }
+        if State::running().is_some() { "dev".to_owned() } else { short(DEFAULT_NODE) }
     }
 
     /// Whether nodes are named, by the command line or the environment.
@@ -97,7 +137,7 @@ impl Connect {
 
     fn seeds(&self) -> Vec<String> {
         let named: Vec<String> =
-            self.node.iter().map(|url| url.trim()).filter(|url| !url.is_empty()).map(with_scheme).collect();
+            self.node.iter().map(|url| url.trim()).filter(|url| !url.is_empty()).map(whole).collect();
         if !named.is_empty() {
             return named;
         }
@@ -108,9 +148,23 @@ impl Connect {
     }
 }
 
-/// `node-1:7400` means `http://node-1:7400`.
-fn with_scheme(url: &str) -> String {
-    if url.contains("://") { url.to_owned() } else { format!("http://{url}") }
+/// `node-1` means `http://node-1:7400`. With `https://` the port is left to the scheme.
+fn whole(url: &str) -> String {
+    let (scheme, authority) = url.split_once("://").unwrap_or(("http", url));
+    let authority = authority.trim_end_matches('/');
+    // `[::1]` ends with a bracket, and `::1` is no port of `:`.
+    let bare = authority.rsplit_once(':').is_none_or(|(host, port)| {
+        port.ends_with(']') || port.is_empty() || (host.contains(':') && !host.ends_with(']'))
+    });
+    if !bare || scheme != "http" {
+        return format!("{scheme}://{authority}");
+    }
+    let authority = authority.trim_end_matches(':');
+    // An IPv6 address without its brackets.
+    if authority.contains(':') && !authority.starts_with('[') {
+        return format!("{scheme}://[{authority}]:{PORT}");
+    }
+    format!("{scheme}://{authority}:{PORT}")
 }
 
 async fn by_config(file: &Path) -> anyhow::Result<Client> {
@@ -169,6 +223,17 @@ mod tests {
         let connect =
             Connect { node: vec!["a:7400".into(), " ".into(), "https://b".into()], ..Connect::default() };
         assert_eq!(connect.seeds(), ["http://a:7400", "https://b"]);
+        for (written, meant) in [
+            ("node-1", "http://node-1:7400"),
+            ("http://node-1", "http://node-1:7400"),
+            ("http://node-1/", "http://node-1:7400"),
+            ("10.0.0.1:7410", "http://10.0.0.1:7410"),
+            ("[::1]", "http://[::1]:7400"),
+            ("::1", "http://[::1]:7400"),
+            ("[::1]:1", "http://[::1]:1"),
+        ] {
+            assert_eq!(whole(written), meant);
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
 
-use crate::{cli::Ended, output::Output};
+use crate::{cli::Ended, output::Output, progress};
 
 use files::{Files, Place};
 use guest::Guest;
@@ -86,7 +86,7 @@ pub(crate) async fn run(args: DevArgs, output: &Output) -> anyhow::Result<Ended>
 
 /// Says what runs where, then follows what happens. Ends only with an error.
 async fn serve(stack: &Stack, output: &Output) -> anyhow::Result<()> {
-    stack.ready().await?;
+    progress::during(output, None, || (0, stack.waits().join(", ")), stack.ready()).await?;
     stack.log()?;
     stack.state().write()?;
     if output.json {

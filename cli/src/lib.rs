@@ -8,6 +8,7 @@ mod connect;
 mod dev;
 mod lines;
 mod output;
+mod progress;
 mod rows;
 mod setup;
 mod shell;

@@ -1,9 +1,10 @@
 //! What the command prints: text for people, JSON for programs.
 
+mod table;
+
 use std::io::{self, IsTerminal, Write};
 
 use anyhow::Context;
-use comfy_table::{Table, presets};
 use serde::Serialize;
 
 /// Where a command's answers go. Data on standard output, all else on standard error.
@@ -56,15 +57,8 @@ impl Output {
         heading: &[&str],
         rows: impl IntoIterator<Item = Vec<String>>,
     ) -> anyhow::Result<()> {
-        let mut table = Table::new();
-        table.load_preset(presets::NOTHING).set_header(heading.iter().map(|h| self.dim(h)));
-        for row in rows {
-            table.add_row(row);
-        }
-        for column in table.column_iter_mut() {
-            column.set_padding((0, 2));
-        }
-        self.line(trimmed(&table))
+        let rows: Vec<Vec<String>> = rows.into_iter().collect();
+        self.line(table::laid_out(heading, &rows, table::terminal(), self.colour))
     }
 
     /// Prints names and values below each other.
@@ -177,10 +171,6 @@ pub(crate) fn indented(json: &[u8]) -> String {
         }
     }
     out
-}
-
-fn trimmed(table: &Table) -> String {
-    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }
 
 /// A reader that has seen enough, such as `head`, is no failure.

@@ -86,7 +86,7 @@ impl Shell {
         let _interrupts = signal(SignalKind::interrupt()).context("listen for Ctrl-C")?;
         let mut editor = Editor::new(&self.knowledge, output);
         loop {
-            let (line, back) = editor.read().await?;
+            let (line, back) = editor.read(self.connect.name()).await?;
             editor = back;
             match line {
                 Typed::Line(line) => {
@@ -160,6 +160,9 @@ impl Shell {
         if let Command::Dev(_) | Command::Shell(_) = command {
             output.error("this runs until it is ended: start it in another terminal");
             return After::Next(Ended::Failed);
+        }
+        if let Some(connect) = command.connect() {
+            connect.enter_shell();
         }
         let inherits = command.connect().is_some_and(|connect| connect.inherit(&self.connect));
         let output = output.with_json(json || self.json);

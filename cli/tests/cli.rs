@@ -1,5 +1,8 @@
 //! The command line without any node: what it refuses, and how it says so.
 
+#[path = "common/stack.rs"]
+mod stack;
+
 use std::process::{Command, Output};
 
 fn freshline(arguments: &[&str]) -> Output {
@@ -216,4 +219,48 @@ groups = ["orders"]
     let products = &json["groups"][1]["tables"][1];
     assert_eq!((&products["effect"], &products["tags"]), (&"tags".into(), &"shop.products.id={id}".into()));
     assert_eq!(products["flush_when_joined"], serde_json::json!(["id"]));
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("shop.toml");
+    std::fs::write(&file, include_str!("../src/dev/shop.toml")).unwrap();
+    let file = file.to_str().unwrap();
+    for arguments in [
+        &["completions", "bash"][..],
+        &["completions", "zsh"],
+        &["man"],
+        &["check", "--config", file],
+        &["check", "--json", "--config", file],
+        &["--help"],
+        &["get", "--help"],
+    ] {
+        // Nobody reads: the first byte is refused.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_freshline")).args(arguments).stdout(writer).output().unwrap();
+        assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_port_that_speaks_something_else_is_named_with_the_right_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let stack = stack::Stack::start(dir.path());
+    let state = stack.state();
+    let grpc = state["nodes"][0].as_str().unwrap();
+    let told = stack::freshline(dir.path()).args(["ring", "--json"]).output().unwrap();
+    let ring: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
+    let member = ring["members"].as_array().unwrap().iter().find(|member| member["grpc"] == grpc).unwrap();
+    let http = member["http"].as_str().unwrap();
+    let error = stderr(&freshline(&["get", "user:1", "--node", http]));
+    assert!(
+        error.contains("is an HTTP port") && error.contains(grpc) && error.lines().count() == 1,
+        "{error}"
+    );
+    let resp = state["resp"][0].as_str().unwrap();
+    let error = stderr(&freshline(&["get", "user:1", "--node", resp]));
+    assert!(error.contains("port for Redis clients") && error.contains("7400"), "{error}");
 }

@@ -142,7 +142,7 @@ fn a_person_completes_cancels_and_leaves() {
     let dir = tempfile::tempdir().unwrap();
     let _stack = Stack::start(dir.path());
     let mut terminal = Terminal::start(&mut shell(dir.path()));
-    terminal.wait_for("freshline> ");
+    terminal.wait_for("freshline dev> ");
     // A command, then the beginning of its keys, by the catalog.
     terminal.press("expl\t");
     terminal.wait_for("explain ");
@@ -150,17 +150,17 @@ fn a_person_completes_cancels_and_leaves() {
     terminal.wait_for("product:");
     terminal.press("7\r");
     terminal.wait_for("verdict");
-    terminal.wait_for("freshline> ");
+    terminal.wait_for("freshline dev> ");
     // Keys that are in memory by now.
     terminal.press("get-many user:42 user:43\r");
     terminal.wait_for("\"id\":43");
-    terminal.wait_for("freshline> ");
+    terminal.wait_for("freshline dev> ");
     // Nodes that are slow to answer are asked again by the next Tab. Ctrl-C drops the line, and the shell goes on.
     for attempt in 0.. {
         terminal.press("get user:4\t");
         let offered = terminal.wait_for_one(&["user:43", "NO RECORDS FOUND"]) == "user:43";
         terminal.press("\x03");
-        terminal.wait_for("freshline> ");
+        terminal.wait_for("freshline dev> ");
         if offered {
             break;
         }
@@ -173,10 +173,20 @@ fn a_person_completes_cancels_and_leaves() {
     interrupt(&terminal.child);
     terminal.wait_for("cancelled");
     drop(connection);
-    terminal.wait_for("freshline> ");
+    terminal.wait_for("freshline dev> ");
+    // What ends in order by itself is interrupted as often as there are such lines: the shell goes on.
+    for _ in 0..2 {
+        terminal.press("bench --time 60s --readers 1\r");
+        terminal.wait_for("Ctrl-C ends it early");
+        // Its progress is shown, and gone with it.
+        terminal.wait_for("reading user");
+        interrupt(&terminal.child);
+        terminal.wait_for("hit ratio");
+        terminal.wait_for("freshline dev> ");
+    }
     terminal.press("ring\r");
     terminal.wait_for("epoch");
-    terminal.wait_for("freshline> ");
+    terminal.wait_for("freshline dev> ");
     terminal.press("\x04");
     terminal.wait_for("[end]");
     assert!(terminal.child.wait().unwrap().success());

@@ -24,6 +24,7 @@ use crate::{
     connect::Connect,
     lines,
     output::{self, Output},
+    progress,
     setup::Setup,
 };
 
@@ -148,11 +149,11 @@ pub(crate) async fn bench(args: BenchArgs, output: &Output) -> anyhow::Result<En
     ));
     let stop = CancellationToken::new();
     let ends = {
-        let (stop, time) = (stop.clone(), args.time);
+        let (stop, time, connect) = (stop.clone(), args.time, args.connect.clone());
         tokio::spawn(async move {
             tokio::select! {
                 () = tokio::time::sleep(time) => {}
-                () = daemon::shutdown::signal() => {}
+                () = connect.interrupted() => {}
             }
             stop.cancel();
         })
@@ -167,10 +168,16 @@ pub(crate) async fn bench(args: BenchArgs, output: &Output) -> anyhow::Result<En
             tokio::spawn(measure::read(client.clone(), keys.clone(), choice.clone(), batch, stop.clone()))
         })
         .collect();
-    let mut measured = Measured::new();
-    for reader in readers {
-        measured.add(&reader.await.context("read")?);
-    }
+    let all = async {
+        let mut measured = Measured::new();
+        for reader in readers {
+            measured.add(&reader.await.context("read")?);
+        }
+        anyhow::Ok(measured)
+    };
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let told = || (millis(began.elapsed()), format!("reading {}", group.name));
+    let measured = progress::during(output, Some(millis(args.time)), told, all).await?;
     let took = began.elapsed();
     stop.cancel();
     let written = match writer {

@@ -1,17 +1,18 @@
 //! `verify`: is what is cached what the database says?
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
-use sync_service::verify::{self, AtAge, Checker, Plan, Report, Stale, nines};
+use sync_service::verify::{self, AtAge, Checker, Plan, Report, Seen, Stale, nines};
 
 use super::explain::timeline;
 use crate::{
     cli::Ended,
     connect::Connect,
     output::{self, Output},
+    progress,
     rows::RowsArgs,
 };
 
@@ -81,10 +82,25 @@ struct Told<'a> {
 }
 
 async fn compare(checker: &Checker, plan: &Plan, database: &str, output: &Output) -> anyhow::Result<Ended> {
-    let announce = |stale: &Stale| {
-        output.note(&format!("{} on {} is stale", stale.key, stale.node));
+    let looked_at = Cell::new(0);
+    let announce = |seen: Seen<'_>| match seen {
+        Seen::Stale(stale) => output.note(&format!("{} on {} is stale", stale.key, stale.node)),
+        Seen::Counted(tally) => looked_at.set(tally.checked),
     };
-    let report = verify::run(checker, plan, announce).await.context("sample the nodes' memories")?;
+    let most = plan.sample.map_or_else(String::new, |most| format!(" of at most {most}"));
+    let told = || {
+        (
+            0,
+            format!(
+                "{} entries compared{most}; what differs is looked at again for a while",
+                looked_at.get()
+            ),
+        )
+    };
+    // Boxed, since it follows many entries at a time.
+    let run = Box::pin(verify::run(checker, plan, announce));
+    let report = progress::during(output, None, told, run).await;
+    let report = report.context("sample the nodes' memories")?;
     let ok = report.is_well();
     if output.json {
         output.value(&Told { ok, report: &report })?;

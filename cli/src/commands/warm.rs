@@ -130,8 +130,9 @@ pub(crate) async fn warm(args: WarmArgs, output: &Output) -> anyhow::Result<Ende
     let stop = CancellationToken::new();
     let signal = {
         let stop = stop.clone();
+        let connect = args.connect.clone();
         tokio::spawn(async move {
-            daemon::shutdown::signal().await;
+            connect.interrupted().await;
             stop.cancel();
         })
     };

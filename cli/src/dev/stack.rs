@@ -317,15 +317,22 @@ impl Stack {
             () = all => Ok(()),
             error = self.failed() => Err(error),
             () = tokio::time::sleep(START) => {
-                let mut waits: Vec<String> = self.readiness.iter()
-                    .flat_map(|(part, r)| r.reasons().into_values().map(move |reason| format!("{part}: {reason}")))
-                    .collect();
-                if waits.is_empty() {
-                    waits.push("sync service: the flush of the first start is not acknowledged".to_owned());
-                }
-                anyhow::bail!("start within {START:?}; still waiting for {}", waits.join(", "))
+                anyhow::bail!("start within {START:?}; still waiting for {}", self.waits().join(", "))
             }
         }
+    }
+
+    /// What is waited for until all is ready.
+    pub(crate) fn waits(&self) -> Vec<String> {
+        let mut waits: Vec<String> = self
+            .readiness
+            .iter()
+            .flat_map(|(part, r)| r.reasons().into_values().map(move |reason| format!("{part}: {reason}")))
+            .collect();
+        if waits.is_empty() {
+            waits.push("sync service: the flush of the first start is not acknowledged".to_owned());
+        }
+        waits
     }
 
     /// Logs what a person should act on, where neither the file nor the environment says what to log.

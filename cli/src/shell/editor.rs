@@ -56,10 +56,10 @@ impl Editor {
         Self(editor)
     }
 
-    /// Waits for a line, on a thread that may.
-    pub(super) async fn read(mut self) -> anyhow::Result<(Typed, Self)> {
+    /// Waits for a line for this cluster, on a thread that may.
+    pub(super) async fn read(mut self, cluster: String) -> anyhow::Result<(Typed, Self)> {
         let read = tokio::task::spawn_blocking(move || {
-            let read = self.0.read_line(&Plain);
+            let read = self.0.read_line(&Named(cluster));
             // Written at once: a shell that is killed has not forgotten.
             let _ = self.0.sync_history();
             (read, self)
@@ -83,12 +83,12 @@ fn history() -> anyhow::Result<FileBackedHistory> {
     FileBackedHistory::with_file(REMEMBERED, file.clone()).with_context(|| format!("open {}", file.display()))
 }
 
-/// `freshline> `.
-struct Plain;
+/// `freshline dev> `: which nodes the lines go to.
+struct Named(String);
 
-impl Prompt for Plain {
+impl Prompt for Named {
     fn render_prompt_left(&self) -> Cow<'_, str> {
-        "freshline".into()
+        format!("freshline {}", self.0).into()
     }
 
     fn render_prompt_right(&self) -> Cow<'_, str> {

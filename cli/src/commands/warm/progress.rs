@@ -1,15 +1,14 @@
-//! How far it is: a bar on a terminal, a line now and then elsewhere; always on standard error.
+//! How far it is: a bar on a terminal, a line now and then elsewhere; always on standard error, and never with `--json`.
 
 use std::{
     cell::Cell,
-    io::{self, IsTerminal as _},
     time::{Duration, Instant},
 };
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 
 use super::tally::Tally;
-use crate::output::Output;
+use crate::{output::Output, progress};
 
 /// How often a line is printed where there is no terminal.
 const LINE: Duration = Duration::from_secs(5);
@@ -24,18 +23,7 @@ pub(super) struct Progress {
 impl Progress {
     /// `size` is that of the file, where there is one.
     pub(super) fn start(size: Option<u64>, output: &Output) -> Self {
-        let bar = io::stderr().is_terminal().then(|| {
-            let bar = size.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
-            let template = match size {
-                Some(_) => "{bar:30} {percent:>3} %  {msg}  {eta} left",
-                None => "{spinner} {elapsed}  {msg}",
-            };
-            if let Ok(style) = ProgressStyle::with_template(template) {
-                bar.set_style(style.progress_chars("=> "));
-            }
-            bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
-            bar
-        });
+        let bar = progress::is_seen(output).then(|| progress::bar(size));
         Self { bar, said: Cell::new(Instant::now()), output: output.clone() }
     }
 
@@ -43,10 +31,11 @@ impl Progress {
     pub(super) fn note(&self, end: u64, tally: &Tally) {
         match &self.bar {
             Some(bar) => {
+                progress::show(bar);
                 bar.set_position(end);
                 bar.set_message(told(tally));
             }
-            None if self.said.get().elapsed() >= LINE => {
+            None if !self.output.json && self.said.get().elapsed() >= LINE => {
                 self.said.set(Instant::now());
                 self.output.note(&told(tally));
             }
