@@ -15,7 +15,7 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-${FRESHLINE_CACHE:-$HOME/.cache/fres
 
 folder=${FRESHLINE_BIN_DIR:-$CARGO_TARGET_DIR/$([ "$profile" = dev ] && echo debug || echo "$profile")}
 if [ -z "${FRESHLINE_BIN_DIR:-}" ]; then
-    cargo build --locked --profile "$profile" -p freshline -p cache-node -p sync-service --bins
+    cargo build --locked --profile "$profile" -p freshline-cli -p freshline-cache-node -p freshline-sync-service --bins
 fi
 context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT

@@ -1,7 +1,7 @@
 //! A cache node: keeps values in memory, fills misses from the database, and drops what a change made stale.
 //!
-//! [`Node`] answers keys; [`Server`] puts it on the network; [`run`] is the whole process. An application can embed a
-//! node: give it its [`Parts`] and ask it.
+//! [`Node`] answers keys; [`Server`] puts it on the network; [`run`] is the whole process. An application embeds one by
+//! [`Settings::start`], or gives it its [`Parts`] by itself.
 //!
 //! The path of a request: `node` looks into the [`store`] through the [`gate`]; on a miss of a slot that it holds
 //! ([`slots`]) it fills (`fill`, `flight`), on one that it does not hold it asks the owner (`forward`). The gate is the
@@ -40,6 +40,7 @@ mod node;
 mod pull;
 mod replies;
 mod run;
+mod running;
 mod scan;
 mod serve;
 mod stale;
@@ -53,5 +54,6 @@ pub use error::Error;
 pub use metrics::Cause;
 pub use node::{Hop, Node, Parts};
 pub use run::{Settings, run};
+pub use running::Running;
 pub use serve::{Server, serve_connections};
 pub use store::Eviction;

@@ -1,6 +1,6 @@
 //! The whole process: configuration, ports, database, membership, node.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use anyhow::{Context as _, bail};
 use catalog::Catalog;
@@ -11,12 +11,13 @@ use daemon::{
     config::{ClientSection, Cluster, Database, Effective, FixedMember, Layers, Problems, Telemetry},
 };
 use loader::{Limits, Loader};
-use ring::{Member, MemberState, Membership, NodeId, Registration, etcd::EtcdMembership, fixed::Fixed};
+use ring::{Member, MemberState, Membership, NodeId, Registration, fixed::Fixed};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Config,
     node::{Node, Parts},
+    running::Running,
     serve::Server,
 };
 
@@ -104,8 +105,34 @@ pub async fn run(layers: &Layers, stop: CancellationToken) -> anyhow::Result<()>
 }
 
 impl Settings {
+    /// Reads `freshline.toml`, or whatever the file is called, and `FRESHLINE__SECTION__FIELD` of the environment over it.
+    pub fn read(file: impl AsRef<Path>) -> Result<Self, Problems> {
+        Self::load(&Layers::load(Some(file.as_ref()))?)
+    }
+
+    /// The same from a text, without the environment. Messages call it `name`.
+    pub fn parse(name: &str, text: &str) -> Result<Self, Problems> {
+        Self::load(&Layers::from_text(name, text, std::iter::empty())?)
+    }
+
     /// Runs a cache node with these settings until `stop`; see [`run`].
-    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut running = self.start()?;
+        tokio::select! {
+            ended = running.ended() => return ended,
+            () = stop.cancelled() => {}
+        }
+        running.stop().await
+    }
+
+    /// Starts a cache node in this process: holds its ports, and goes on by itself to open the database, to join the ring and to serve.
+    ///
+    /// Must be called in a tokio runtime. See [`Running`].
+    ///
+    /// # Errors
+    ///
+    /// A port that is taken, a database or an etcd that can't be meant. One that is down is waited for.
+    pub fn start(mut self) -> anyhow::Result<Running> {
         self.node.fit(daemon::files::raise());
         let registry = daemon::metrics::shared();
         let mut server = Server::bind(self.node.grpc, self.node.http)?;
@@ -157,14 +184,17 @@ impl Settings {
 
         let readiness = Readiness::new();
         readiness.wait("database", format!("waiting for {}", self.database.url));
-        let prepared = async {
-            if let Err(report) = source.ready().await {
-                bail!("run the catalog's queries against the database:\n{report}");
+        let prepared = {
+            let readiness = readiness.clone();
+            async move {
+                if let Err(report) = source.ready().await {
+                    bail!("run the catalog's queries against the database:\n{report}");
+                }
+                readiness.done("database");
+                Ok(())
             }
-            readiness.done("database");
-            Ok(())
         };
-        Box::pin(server.serve_when(prepared, node, registry, readiness.clone(), stop)).await
+        Ok(Running::begin(server, prepared, node, registry, readiness))
     }
 }
 
@@ -174,10 +204,7 @@ fn membership(
     member: Member,
 ) -> anyhow::Result<(Arc<dyn Membership>, Arc<dyn Registration>)> {
     if !cluster.etcd.is_empty() {
-        let options = ring::etcd::Options::new(cluster.etcd.clone(), &cluster.name, cluster.replicas);
-        let membership = EtcdMembership::connect(options).context("follow the members in etcd")?;
-        let registration = membership.register(member, cluster.lease);
-        return Ok((membership, registration));
+        return in_etcd(cluster, member);
     }
     let id = member.id.clone();
     let members = if cluster.members.is_empty() {
@@ -189,6 +216,25 @@ fn membership(
     let fixed = Fixed::new(members, cluster.replicas);
     let registration = fixed.registration(&id).context("find this node in cluster.members")?;
     Ok((Arc::new(fixed), Arc::new(registration)))
+}
+
+#[cfg(feature = "etcd")]
+fn in_etcd(
+    cluster: &Cluster,
+    member: Member,
+) -> anyhow::Result<(Arc<dyn Membership>, Arc<dyn Registration>)> {
+    use ring::etcd::{EtcdMembership, Options};
+    let options = Options::new(cluster.etcd.clone(), &cluster.name, cluster.replicas);
+    let membership = EtcdMembership::connect(options).context("follow the members in etcd")?;
+    let registration = membership.register(member, cluster.lease);
+    Ok((membership, registration))
+}
+
+#[cfg(not(feature = "etcd"))]
+fn in_etcd(_: &Cluster, _: Member) -> anyhow::Result<(Arc<dyn Membership>, Arc<dyn Registration>)> {
+    bail!(
+        "use cluster.etcd: this build has no etcd in it; build with the feature `etcd`, or list cluster.members"
+    )
 }
 
 fn listed(member: &FixedMember) -> Member {

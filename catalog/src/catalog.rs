@@ -9,7 +9,7 @@ use crate::digest;
 use crate::group::{Group, GroupId};
 use crate::key::{DEFAULT_MAX_KEY, Key, KeyError};
 use crate::query::TableName;
-use crate::report::{Problem, Report};
+use crate::report::{Problem, Report, distance};
 use crate::rules::pattern::Pattern;
 use crate::rules::{Rule, TableRules};
 use crate::schema::Stream;
@@ -232,8 +232,14 @@ impl Catalog {
                 error,
             };
         }
-        let common = |text: &str| text.bytes().zip(key.bytes()).take_while(|(a, b)| a == b).count();
-        let nearest = self.groups.iter().map(|group| group.template.text()).max_by_key(|text| common(text));
+        // Of groups that begin alike, the one whose key has as many parts.
+        let parts = |text: &str| text.matches(':').count();
+        let nearest = self.groups.iter().map(|group| &group.template).min_by_key(|template| {
+            let prefix = template.prefix().trim_end_matches(':');
+            let beginning = shown.split(':').take(parts(prefix) + 1).collect::<Vec<_>>().join(":");
+            (distance(prefix, &beginning), parts(&template.literals()).abs_diff(parts(&shown)))
+        });
+        let nearest = nearest.map(Template::text);
         KeyError::NoGroup { key: shown, nearest: nearest.unwrap_or("none, the catalog has no group").into() }
     }
 

@@ -137,6 +137,15 @@ impl Template {
         }
     }
 
+    /// All that its keys have in common.
+    pub(crate) fn literals(&self) -> String {
+        let literals = self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Literal(text) => Some(&**text),
+            Piece::Param(_) => None,
+        });
+        literals.collect()
+    }
+
     /// The values of a canonical key of this template, or `None`. No regex, one pass.
     pub(crate) fn matches(&self, key: &str) -> Option<Vec<Value>> {
         let mut rest = key;

@@ -1,6 +1,11 @@
 //! What the `main` of every long-running binary does: configuration, telemetry, runtime, exit code.
 
-use std::{fmt, future::Future, process::ExitCode};
+use std::{
+    fmt,
+    future::Future,
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use tokio_util::sync::CancellationToken;
 
@@ -41,12 +46,10 @@ pub fn main<P: Program>(args: &ConfigArgs) -> ExitCode {
         }
     };
     if args.print_config {
-        print!("{}", program.effective());
-        return ExitCode::SUCCESS;
+        return said(&program.effective().to_string());
     }
     if args.check_config {
-        println!("the configuration is fit to run on");
-        return ExitCode::SUCCESS;
+        return said("the configuration is fit to run on\n");
     }
     match start(program) {
         Ok(()) => ExitCode::SUCCESS,
@@ -54,6 +57,17 @@ pub fn main<P: Program>(args: &ConfigArgs) -> ExitCode {
             eprintln!("{}: failed to {error:#}", P::NAME);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Prints to standard output. A reader that has seen enough, such as `head`, is no failure, and no panic.
+fn said(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            eprintln!("failed to write to standard output: {error}");
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
     }
 }
 

@@ -14,7 +14,7 @@ pub async fn signal() {
         Ok(signals) => signals,
         Err(error) => {
             warn!(%error, "can't listen for signals, only a kill will stop this process");
-            return std::future::pending().await;
+            return std::future::pending::<()>().await;
         }
     };
     let name = signals.next().await;
@@ -24,6 +24,19 @@ pub async fn signal() {
         warn!(signal = name, "second signal, exiting");
         std::process::exit(130);
     });
+}
+
+/// Ends when the process is asked to stop, as [`signal`] does; what a second signal means is left to whoever asks again.
+pub async fn asked() {
+    match Signals::listen() {
+        Ok(mut signals) => {
+            signals.next().await;
+        }
+        Err(error) => {
+            warn!(%error, "can't listen for signals, only a kill will stop this process");
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// A token that is cancelled by [`signal`]. Must be called in a tokio runtime.

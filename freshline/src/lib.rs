@@ -1,46 +1,60 @@
-//! The `freshline` command: the embedded stack, and tools that talk to running nodes.
+//! Freshline for applications: a cache that is kept true to its MySQL database.
 //!
-//! [`main`] is all that the binary does; the crate is a library so that its parts are tested where they stand.
+//! [`Client`] reads keys from the nodes. It knows who owns which key, asks another node when one fails, and tells how old an answer can be:
+//!
+//! ```no_run
+//! # async fn read() -> Result<(), freshline::Error> {
+//! let seeds = vec!["http://localhost:7400".to_owned()];
+//! let client = freshline::Client::from_seeds(seeds, freshline::Config::default()).await?;
+//! let answer = client.get("user:42").await?;
+//! match answer.value {
+//!     Some(json) => println!("{} bytes from {}", json.len(), answer.node),
+//!     None => println!("no such row"),
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! With the feature `node` a cache node runs inside the application (`freshline::node`), with `etcd` clients and nodes find each other there
+//! (`freshline::etcd`). [`catalog`] reads and checks what is declared to be cached.
 
-mod cli;
-mod commands;
-mod connect;
-mod dev;
-mod lines;
-mod output;
-mod rows;
-mod setup;
-mod shell;
+pub use catalog;
+pub use client::{
+    Answer, Client, Config, Error, LoadError, MAX_MESSAGE, Metrics, Outcome, ReadFrom, ReadOptions, Set,
+};
 
-use std::process::ExitCode;
+/// Who the members of a cluster are, and who holds which key.
+pub mod ring {
+    pub use ring::{Member, Membership, NodeId, Ring, fixed::Fixed, slot_of};
+}
 
-use clap::CommandFactory;
+/// A cluster's members, followed in etcd: hand it to [`Client::from_membership`].
+#[cfg(feature = "etcd")]
+pub mod etcd {
+    pub use ring::etcd::{EtcdMembership, Options};
+}
 
-/// Runs the command line and returns what the process exits with: 0 done, 1 failed, 2 not understood.
-pub fn main() -> ExitCode {
-    daemon::tasks::end_on_panic();
-    let cli = match cli::parse(cli::Cli::command(), std::env::args_os()) {
-        Ok(cli) => cli,
-        // Help and version too.
-        Err(error) => error.exit(),
+/// A cache node inside the application.
+///
+/// Call [`end_on_panic`](node::end_on_panic) first: a node that went on without a part of itself might serve what nobody removes any more.
+///
+/// It is configured as the `cache-node` binary is, by a text or a file, and is the same code:
+///
+/// ```no_run
+/// # async fn embed() -> Result<(), Box<dyn std::error::Error>> {
+/// freshline::node::end_on_panic();
+/// let mut node = freshline::node::Settings::read("freshline.toml")?.start()?;
+/// node.ready().await?;
+/// let answer = node.get("user:42").await?;
+/// # node.stop().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[cfg(feature = "node")]
+pub mod node {
+    pub use cache_node::{Config, Error, Hop, Node, Running, Settings};
+    pub use daemon::{
+        config::{Layers, Problems},
+        tasks::end_on_panic,
     };
-    let output = output::Output::new(cli.json);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            output.error(&format!("failed to start the runtime: {error}"));
-            return ExitCode::FAILURE;
-        }
-    };
-    let ended = runtime.block_on(cli::run(cli.command, &output));
-    // A blocking call may still wait for a socket or a file; nothing that it does matters any more.
-    runtime.shutdown_background();
-    match ended {
-        Ok(cli::Ended::Done) => ExitCode::SUCCESS,
-        Ok(cli::Ended::Failed) => ExitCode::FAILURE,
-        Err(error) => {
-            output.error(&format!("failed to {error:#}"));
-            ExitCode::FAILURE
-        }
-    }
 }

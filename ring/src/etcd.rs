@@ -36,11 +36,6 @@ use tokio_util::task::TaskTracker;
 pub use claim::{Claim, Held};
 pub use registration::EtcdRegistration;
 
-/// This moment by the host's clocks.
-pub(crate) fn host_moment() -> crate::Moment {
-    lease::Alive::new().moment()
-}
-
 use crate::{Epoch, Error, Member, Membership, Ring};
 use link::Link;
 use reads::SharedRead;

@@ -2,11 +2,13 @@
 //!
 //! A key hashes to one of [`SLOTS`] slots ([`slot_of`]); a [`Ring`] says which member owns each slot and who else holds it. A ring is a
 //! pure function of the members, so everybody who knows the same members has the same ring. A [`Membership`] tells which members there
-//! are ([`etcd`], a [`fixed`] list, or [`memory`] for many nodes in one process), and a [`Registration`] is a node's own place among them,
+//! are (`etcd`, with the feature of that name, a [`fixed`] list, or [`memory`] for many nodes in one process), and a [`Registration`] is a node's own place among them,
 //! with the lease that lets it serve from memory. [`plan`] says who must acknowledge a removal, and in which order.
 
+mod clocks;
 mod epoch;
 mod error;
+#[cfg(feature = "etcd")]
 pub mod etcd;
 pub mod fixed;
 mod member;

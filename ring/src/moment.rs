@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::clocks::{Clocks, HostClocks};
+
 /// A moment on the monotonic clock and on two that go on when that one may stand still: see [`passed_since`](Self::passed_since).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
@@ -15,6 +17,16 @@ pub struct Moment {
 }
 
 impl Moment {
+    /// This moment by the host's clocks.
+    pub(crate) fn now() -> Self {
+        Self::by(&HostClocks)
+    }
+
+    /// This moment by these clocks.
+    pub(crate) fn by(clocks: &impl Clocks) -> Self {
+        Self { monotonic: Instant::now(), boot: clocks.boot(), wall: clocks.wall() }
+    }
+
     /// A moment of the monotonic clock alone.
     pub fn monotonic(now: Instant) -> Self {
         Self { monotonic: now, boot: 0, wall: 0 }

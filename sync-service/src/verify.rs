@@ -90,6 +90,15 @@ pub struct Stale {
 /// Errors that a report names; more of them say the same.
 const NAMED_ERRORS: usize = 10;
 
+/// What is told of a run while it goes on.
+#[derive(Debug, Clone, Copy)]
+pub enum Seen<'a> {
+    /// One more entry has been followed to its end.
+    Counted(&'a Tally),
+    /// An entry is stale.
+    Stale(&'a Stale),
+}
+
 /// Compares entries once, as `plan` says; `told` hears of each stale entry as soon as it is known.
 ///
 /// Safe to drop.
@@ -97,7 +106,7 @@ const NAMED_ERRORS: usize = 10;
 /// # Errors
 ///
 /// Only if nothing could be sampled at all; what goes wrong with single entries is counted.
-pub async fn run(checker: &Checker, plan: &Plan, mut told: impl FnMut(&Stale)) -> Result<Report, Error> {
+pub async fn run(checker: &Checker, plan: &Plan, mut told: impl FnMut(Seen<'_>)) -> Result<Report, Error> {
     let mut sampler = Sampler::once(checker.client().clone(), plan.groups.clone(), plan.sample).await?;
     let mut report = Report {
         tally: Tally::new(&plan.ages),
@@ -110,6 +119,7 @@ pub async fn run(checker: &Checker, plan: &Plan, mut told: impl FnMut(&Stale)) -
         let mut done = std::pin::pin!(done);
         while let Some((followed, stale)) = done.next().await {
             report.tally.count(&followed);
+            told(Seen::Counted(&report.tally));
             if let Followed::Failed { error, .. } = &followed {
                 let error = error.to_string();
                 if report.errors.len() < NAMED_ERRORS && !report.errors.contains(&error) {
@@ -117,7 +127,7 @@ pub async fn run(checker: &Checker, plan: &Plan, mut told: impl FnMut(&Stale)) -
                 }
             }
             if let Some(stale) = stale {
-                told(&stale);
+                told(Seen::Stale(&stale));
                 report.stale.push(stale);
             }
         }

@@ -5,29 +5,30 @@ use std::{collections::BTreeSet, process::Command};
 use serde_json::Value;
 
 /// The rooms from top to bottom: a room may use only rooms below it.
-const ROOMS: [&str; 11] = [
+const ROOMS: [&str; 12] = [
     "freshline-bench",
     "tests",
+    "freshline-cli",
     "freshline",
-    "cache-node",
-    "sync-service",
-    "client",
-    "loader",
+    "freshline-cache-node",
+    "freshline-sync-service",
+    "freshline-client",
+    "freshline-loader",
     "freshline-ring",
-    "catalog",
-    "daemon",
-    "proto",
+    "freshline-catalog",
+    "freshline-daemon",
+    "freshline-proto",
 ];
 
 /// Heavy dependencies and the only rooms that may name them.
 const OWNERS: [(&str, &[&str]); 7] = [
-    ("rdkafka", &["sync-service", "freshline", "tests", "freshline-bench"]),
-    ("mysql_async", &["sync-service"]),
-    ("sqlx", &["loader", "freshline", "tests", "freshline-bench"]),
+    ("rdkafka", &["freshline-sync-service", "freshline-cli", "tests", "freshline-bench"]),
+    ("mysql_async", &["freshline-sync-service"]),
+    ("sqlx", &["freshline-loader", "freshline-cli", "freshline", "tests", "freshline-bench"]),
     ("etcd-client", &["freshline-ring", "tests"]),
-    ("proto", &["client", "cache-node", "tests", "freshline-bench"]),
-    ("testcontainers", &["loader", "tests", "freshline-bench"]),
-    ("cache-node", &["freshline", "tests", "freshline-bench"]),
+    ("freshline-proto", &["freshline-client", "freshline-cache-node", "tests", "freshline-bench"]),
+    ("testcontainers", &["freshline-loader", "tests", "freshline-bench"]),
+    ("freshline-cache-node", &["freshline-cli", "freshline", "tests", "freshline-bench"]),
 ];
 
 fn packages() -> Vec<Value> {
@@ -74,8 +75,11 @@ fn arrows_only_go_down() {
 #[test]
 fn binaries_do_not_depend_on_each_other() {
     for package in &packages() {
-        if name(package) == "cache-node" {
-            assert!(!dependencies(package).any(|to| to == "sync-service"), "cache-node uses sync-service");
+        if name(package) == "freshline-cache-node" {
+            assert!(
+                !dependencies(package).any(|to| to == "freshline-sync-service"),
+                "cache-node uses sync-service"
+            );
         }
     }
 }

@@ -1,8 +1,12 @@
 //! Real Redis clients, unmodified, against the embedded stack: `freshline dev` with three nodes, and changes made by SQL through it.
 //!
+//! The programs of `docs/applications.md` are run as well, as they stand on the page.
+//!
 //! `./test.sh clients` installs them (`clients/install.sh`). Without them the suite says so and skips; `FRESHLINE_CLIENTS=required` makes that a
 //! failure, `off` switches it off.
 
+#[path = "clients/page.rs"]
+mod page;
 #[path = "clients/stack.rs"]
 mod stack;
 
@@ -128,6 +132,7 @@ fn main() -> ExitCode {
     }
     let dev: Arc<OnceLock<Dev>> = Arc::default();
     let versions = documented();
+    let ignored = why.is_some();
     let mut trials = vec![Trial::test("the table of docs/redis.md", table_is_true)];
     trials.extend(CLIENTS.map(|(name, command)| {
         let (dev, installed) = (dev.clone(), installed.clone());
@@ -150,7 +155,14 @@ fn main() -> ExitCode {
             }
             Err(format!("{name}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr)).into())
         })
-        .with_ignored_flag(why.is_some())
+        .with_ignored_flag(ignored)
+    }));
+    trials.extend(page::LANGUAGES.map(|language| {
+        let (dev, installed) = (dev.clone(), installed.clone());
+        Trial::test(format!("page_{language}"), move || {
+            Ok(page::run(language, dev.get_or_init(Dev::start), &installed)?)
+        })
+        .with_ignored_flag(ignored)
     }));
     // One after the other: each is to see its own change.
     let arguments = Arguments { test_threads: Some(1), ..arguments };

@@ -11,8 +11,8 @@ use std::{
 };
 
 /// The rooms whose code runs in the binaries.
-const ROOMS: [&str; 8] =
-    ["cache-node", "sync-service", "client", "loader", "ring", "catalog", "daemon", "freshline"];
+const ROOMS: [&str; 9] =
+    ["cache-node", "sync-service", "client", "loader", "ring", "catalog", "daemon", "freshline", "cli"];
 
 /// Files that spawn, how often, and who looks at the end.
 const SPAWNS: &[(&str, usize, &str)] = &[
@@ -26,22 +26,19 @@ const SPAWNS: &[(&str, usize, &str)] = &[
     ),
     ("cache-node/src/mirror.rs", 1, "one request to another node"),
     ("cache-node/src/resp.rs", 1, "one connection"),
+    ("cache-node/src/running.rs", 1, "the node's serving: `run` waits for its end"),
     ("client/src/routes.rs", 2, "both end with their router, which has the handles"),
     ("daemon/src/http.rs", 1, "one connection"),
     ("daemon/src/shutdown.rs", 2, "the signals: they end the process"),
-    ("freshline/src/commands/bench.rs", 3, "joined by the command"),
-    ("freshline/src/commands/replay.rs", 1, "its channel's end is the command's"),
-    ("freshline/src/commands/replay/kafka.rs", 1, "its channel's end is the command's"),
-    ("freshline/src/commands/warm.rs", 2, "joined, or their channels' ends are the command's"),
-    ("freshline/src/commands/warm/query.rs", 2, "its channel's end is the command's"),
-    ("freshline/src/dev/broker.rs", 1, "a thread that is joined when the broker is dropped"),
-    (
-        "freshline/src/dev/stack.rs",
-        6,
-        "each tells the stack of its failure, which ends the process; the stop",
-    ),
-    ("freshline/src/lines.rs", 1, "its channel's end is the input's"),
-    ("freshline/src/shell/editor.rs", 1, "joined"),
+    ("cli/src/commands/bench.rs", 3, "joined by the command"),
+    ("cli/src/commands/replay.rs", 1, "its channel's end is the command's"),
+    ("cli/src/commands/replay/kafka.rs", 1, "its channel's end is the command's"),
+    ("cli/src/commands/warm.rs", 2, "joined, or their channels' ends are the command's"),
+    ("cli/src/commands/warm/query.rs", 2, "its channel's end is the command's"),
+    ("cli/src/dev/broker.rs", 1, "a thread that is joined when the broker is dropped"),
+    ("cli/src/dev/stack.rs", 6, "each tells the stack of its failure, which ends the process; the stop"),
+    ("cli/src/lines.rs", 1, "its channel's end is the input's"),
+    ("cli/src/shell/editor.rs", 1, "joined"),
     ("loader/src/fills.rs", 2, "one batch: its waiters get an error when their senders are dropped"),
     ("loader/src/mysql/pool.rs", 2, "one probe, and one connection's end"),
     ("ring/src/etcd.rs", 1, "follows the membership until it is stopped; it has no way to end but a panic"),
@@ -151,11 +148,11 @@ fn every_task_has_somebody_who_looks_at_its_end() {
 fn every_binary_ends_when_a_part_of_it_panics() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace has a root");
     let text = |file: &str| fs::read_to_string(root.join(file)).expect("a source is text");
-    for file in ["daemon/src/program.rs", "freshline/src/lib.rs"] {
+    for file in ["daemon/src/program.rs", "cli/src/lib.rs"] {
         assert!(text(file).contains("tasks::end_on_panic();"), "{file}");
     }
     for file in ["cache-node/src/main.rs", "sync-service/src/main.rs"] {
         assert!(text(file).contains("daemon::program::main::<"), "{file}");
     }
-    assert!(text("freshline/src/main.rs").contains("freshline::main()"));
+    assert!(text("cli/src/main.rs").contains("freshline_cli::main()"));
 }

@@ -190,7 +190,7 @@ proptest! {
     }
 }
 
-/// Long runs, which stand in for a fuzzer: `STEPS=1000000 cargo test --release -p cache-node long_runs -- --ignored`.
+/// Long runs, which stand in for a fuzzer: `STEPS=1000000 cargo test --release -p freshline-cache-node long_runs -- --ignored`.
 #[test]
 #[ignore = "takes as long as it is given"]
 fn long_runs_of_any_operations() {

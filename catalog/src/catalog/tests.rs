@@ -278,3 +278,21 @@ proptest! {
         let _ = Catalog::parse("x", &text);
     }
 }
+
+#[test]
+fn a_key_that_nothing_matches_is_told_the_template_that_begins_most_like_it() {
+    let catalog = shop();
+    for (key, nearest) in [
+        ("usr:42", "user:{id:u64}"),
+        ("usr:42:orders", "user:{user_id:u64}:orders"),
+        ("user42", "user:{id:u64}"),
+        ("ordre:1", "order:{id:u64}"),
+        ("logn:a@b.c", "login:{email:str|lower}"),
+    ] {
+        let error = catalog.resolve(key).unwrap_err();
+        assert!(
+            matches!(&error, KeyError::NoGroup { nearest: told, .. } if &**told == nearest),
+            "{key}: {error}"
+        );
+    }
+}

@@ -6,55 +6,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::Moment;
+use crate::clocks::{Clocks, HostClocks};
 
 /// Not alive, and may be again.
 const ENDED: u64 = 0;
 /// Not alive, and never again.
 const LEFT: u64 = u64::MAX;
-
-/// The clocks that bear witness beside tokio's monotonic one, which stands still while the host is suspended.
-pub(super) trait Clocks: Send + Sync + 'static {
-    /// Milliseconds of a clock that also counts while the host is suspended.
-    fn boot(&self) -> u64;
-
-    /// Milliseconds of the wall clock. After a virtual machine was frozen from outside it may be the only one that jumps.
-    fn wall(&self) -> u64;
-}
-
-/// The host's own clocks.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct HostClocks;
-
-#[cfg(target_os = "linux")]
-impl Clocks for HostClocks {
-    fn boot(&self) -> u64 {
-        millis_of(rustix::time::ClockId::Boottime)
-    }
-
-    fn wall(&self) -> u64 {
-        // As of the last timer tick, at most 10 ms ago, which the margin covers: half the price of the exact one.
-        millis_of(rustix::time::ClockId::RealtimeCoarse)
-    }
-}
-
-#[cfg(target_os = "linux")]
-fn millis_of(clock: rustix::time::ClockId) -> u64 {
-    let time = rustix::time::clock_gettime(clock);
-    time.tv_sec.cast_unsigned().wrapping_mul(1000).wrapping_add(time.tv_nsec.cast_unsigned() / 1_000_000)
-}
-
-/// Elsewhere the wall clock alone, which goes on while a host is suspended, stands beside the monotonic one.
-#[cfg(not(target_os = "linux"))]
-impl Clocks for HostClocks {
-    fn boot(&self) -> u64 {
-        self.wall()
-    }
-
-    fn wall(&self) -> u64 {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    }
-}
 
 /// A deadline that readers check at the price of three atomic loads and two readings of the clock.
 ///
@@ -96,7 +53,7 @@ impl<C: Clocks> Alive<C> {
 
     /// This moment; to be taken before a keep-alive is sent.
     pub(super) fn moment(&self) -> Moment {
-        Moment { monotonic: Instant::now(), boot: self.clocks.boot(), wall: self.clocks.wall() }
+        Moment::by(&self.clocks)
     }
 
     /// Whether the lease is provably alive at `now`, and by the other clocks at the time of the call.

@@ -68,7 +68,8 @@ impl Serialize for AtAge {
 
 /// How many nines a share has: 3 for 0.999; `None` for a whole.
 pub fn nines(share: f64) -> Option<f64> {
-    (share < 1.0).then(|| -(1.0 - share).log10())
+    // None at all would be -0.
+    (share < 1.0).then(|| (-(1.0 - share).log10()).max(0.0) + 0.0)
 }
 
 impl Tally {
@@ -130,6 +131,7 @@ mod tests {
         let counts: Vec<_> = tally.ages.iter().map(|age| (age.consistent, age.inconsistent)).collect();
         assert_eq!(counts, [(8, 2), (9, 1), (10, 0)]);
         assert_eq!((tally.checked, tally.gone), (10, 1));
+        assert_eq!(nines(0.0).map(|nines| format!("{nines:.1}")).as_deref(), Some("0.0"), "not -0.0");
         let mut cut_off = tally.clone();
         cut_off.count(&Followed::Failed { after: 1, error: error() });
         assert_eq!((cut_off.checked, cut_off.unsettled, cut_off.ages[0].inconsistent), (11, 1, 3));

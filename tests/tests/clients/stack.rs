@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader},
+    net::{Ipv4Addr, TcpListener},
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -16,7 +17,21 @@ pub(crate) struct Dev {
     pub(crate) resp: Vec<String>,
     /// A program that runs its argument as SQL.
     pub(crate) sql: PathBuf,
+    /// Where the first node serves gRPC.
+    grpc: String,
     _dir: tempfile::TempDir,
+}
+
+/// The first port of `freshline dev`, which the pages name.
+const PORT: u16 = 7400;
+
+/// Whether `freshline dev` finds its ports free.
+fn are_free() -> bool {
+    let ports = (0..3).flat_map(|node| (0..4).map(move |port| PORT + 10 * node + port));
+    // Held until all are.
+    let held: Result<Vec<TcpListener>, _> =
+        ports.map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port))).collect();
+    held.is_ok()
 }
 
 /// The command's binary.
@@ -38,7 +53,7 @@ impl Dev {
         let dir = tempfile::tempdir().expect("a directory");
         let stack = dir.path().join("stack");
         let mut child = Command::new(&binary)
-            .args(["--json", "dev", "--port-base", "0", "--dir"])
+            .args(["--json", "dev", "--port-base", if are_free() { "7400" } else { "0" }, "--dir"])
             .arg(&stack)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -60,12 +75,23 @@ impl Dev {
         let resp = state["resp"].as_array().expect("nodes serve Redis clients");
         let resp =
             resp.iter().map(|address| address.as_str().expect("an address is text").to_owned()).collect();
+        let grpc = state["nodes"][0].as_str().expect("nodes serve gRPC").to_owned();
         let sql = dir.path().join("sql");
         let script = format!("#!/bin/sh\nexec {} sql --dir {} \"$1\"\n", binary.display(), stack.display());
         std::fs::write(&sql, script).expect("the directory can be written");
         std::fs::set_permissions(&sql, std::fs::Permissions::from_mode(0o755))
             .expect("a file can be made a program");
-        Self { child, resp, sql, _dir: dir }
+        Self { child, resp, sql, grpc, _dir: dir }
+    }
+
+    /// A page's program as it is, or with this stack's ports if those of the page are in use here.
+    pub(crate) fn ported(&self, code: &str) -> String {
+        let port = |address: &str| address.rsplit(':').next().unwrap_or_default().to_owned();
+        let (grpc, resp) = (port(&self.grpc), port(&self.resp[0]));
+        if grpc != PORT.to_string() {
+            println!("port {PORT} is in use: the page's programs are run with {grpc} and {resp}");
+        }
+        code.replace("7403", &resp).replace("7400", &grpc)
     }
 }
 

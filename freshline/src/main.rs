@@ -1,7 +1,0 @@
-//! The `freshline` binary.
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    freshline::main()
-}
