@@ -49,7 +49,7 @@ mod transaction;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use daemon::Paced;
+use daemon::{Paced, connections::Connections};
 use prometheus_client::registry::Registry;
 use tokio::{net::TcpListener, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -64,8 +64,6 @@ use crate::{config::Config, node::Node};
 /// How often the lease is looked at for clients that hold values, and a part of the table for what has expired. Far less than the
 /// margin that a lease is counted with.
 const TICK: Duration = Duration::from_millis(32);
-/// Pause after a connection that could not be taken, as when there are no more file descriptors.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// In which so many lines of a kind are logged.
 const PACE: Duration = Duration::from_secs(10);
@@ -182,6 +180,7 @@ impl Resp {
 /// Dropping the future takes no new connections; those that are open are served on until `close`.
 pub(crate) async fn serve(
     listener: TcpListener,
+    taken: Connections,
     node: Arc<Node>,
     close: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -190,15 +189,8 @@ pub(crate) async fn serve(
     let watch = watch(&node);
     let accept = async {
         loop {
-            match listener.accept().await {
-                Ok((stream, address)) => {
-                    connections.spawn(connection::run(node.clone(), stream, address, close.clone()));
-                }
-                Err(error) => {
-                    tracing::warn!(node = %node.id, %error, "a Redis client's connection was not taken");
-                    tokio::time::sleep(PAUSE).await;
-                }
-            }
+            let (stream, address) = taken.accept_any(&listener).await;
+            connections.spawn(connection::run(node.clone(), stream, address, close.clone()));
         }
     };
     tokio::select! { // what is dropped takes no more connections

@@ -150,7 +150,10 @@ impl Server {
         let taken =
             Connections::new("http", limits(config.http_connections, "node.http_connections", 0), &metrics);
         let http = daemon::http::serve(self.http, taken, router, config.caller_timeout, close.clone());
-        let resp = self.resp.map(|(listener, _)| crate::resp::serve(listener, node.clone(), close.clone()));
+        let taken =
+            Connections::new("resp", limits(config.resp_connections, "node.resp_connections", 0), &metrics);
+        let resp =
+            self.resp.map(|(listener, _)| crate::resp::serve(listener, taken, node.clone(), close.clone()));
         // Fenced by its own clock, it serves nothing from memory; what it goes by can't be known any more.
         let broken = ring::until_broken(&*node.membership, BROKEN, |broken| match broken {
             Some(error) => readiness.wait("etcd", error.to_string()),

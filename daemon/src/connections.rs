@@ -125,15 +125,24 @@ impl Connections {
 
     /// Takes the next connection; tries for ever. Dropping the future loses none.
     pub async fn accept(&self, listener: &TcpListener) -> (Connection, SocketAddr) {
+        loop {
+            let (stream, address) = self.accept_any(listener).await;
+            if let Some(connection) = self.admit(stream) {
+                return (connection, address);
+            }
+        }
+    }
+
+    /// Takes the next connection without a place for it, for a port that refuses what is too much in its own words; tries for ever, with
+    /// pauses. Dropping the future loses none.
+    pub async fn accept_any(&self, listener: &TcpListener) -> (TcpStream, SocketAddr) {
         let shared = &self.0;
         let mut pause = PAUSES.0;
         loop {
             match listener.accept().await {
                 Ok((stream, address)) => {
-                    pause = PAUSES.0;
-                    if let Some(connection) = self.admit(stream) {
-                        return (connection, address);
-                    }
+                    prepare(&stream);
+                    return (stream, address);
                 }
                 Err(error) if is_of_one(&error) => {}
                 Err(error) => {
@@ -167,13 +176,6 @@ impl Connections {
             shared.crowded.inc();
             self.tell_crowded("the one that was silent for longest ends for each new one");
         }
-        let keep = socket2::TcpKeepalive::new()
-            .with_time(KEEPALIVE.0)
-            .with_interval(KEEPALIVE.1)
-            .with_retries(KEEPALIVE.2);
-        // A socket that takes no option still works.
-        let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&keep);
-        let _ = stream.set_nodelay(true);
         shared.accepted.inc();
         shared.open.inc();
         Some(Connection::new(stream, seat, shared.clone()))
@@ -190,6 +192,16 @@ impl Connections {
             );
         }
     }
+}
+
+fn prepare(stream: &TcpStream) {
+    let keep = socket2::TcpKeepalive::new()
+        .with_time(KEEPALIVE.0)
+        .with_interval(KEEPALIVE.1)
+        .with_retries(KEEPALIVE.2);
+    // A socket that takes no option still works.
+    let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keep);
+    let _ = stream.set_nodelay(true);
 }
 
 /// Whether an error of accepting is of the one connection alone: its peer had gone.

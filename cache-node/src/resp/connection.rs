@@ -11,7 +11,7 @@ use futures_util::{StreamExt as _, stream::FuturesOrdered};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    time::{sleep_until, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -102,12 +102,22 @@ impl Connection {
         let client = self.session.client.clone();
         let (mut closed, mut killed) =
             (std::pin::pin!(close.cancelled()), std::pin::pin!(client.close.cancelled()));
+        let patience = self.session.node.config.caller_timeout;
+        let mut begun = None;
         loop {
-            Box::pin(self.answer()).await?;
+            let whole = Box::pin(self.answer()).await?;
             self.write()?;
             if self.session.ends {
                 return self.part().await;
             }
+            // The beginning of a request that is still to come as a whole.
+            if self.buffer.is_empty() || whole > 0 {
+                begun = None;
+            }
+            if !self.buffer.is_empty() {
+                begun.get_or_insert_with(Instant::now);
+            }
+            let late = begun.map(|begun| begun + patience);
             self.make_room();
             self.count();
             let waits = !self.session.reply.bytes.is_empty();
@@ -117,6 +127,10 @@ impl Connection {
                 () = &mut killed => return Err(killed_error()),
                 () = &mut closed => return self.part().await,
                 () = client.mail.notified() => {}
+                () = sleep_until(late.unwrap_or_else(Instant::now)), if late.is_some() => {
+                    self.session.node.resp.metrics.late.inc();
+                    return Err(io::Error::other("closed: half a request, and the rest did not come (node.caller_timeout)"));
+                }
                 ready = writer.writable(), if waits => ready?,
                 read = reader.read_buf(&mut self.buffer) => match read? {
                     0 => return self.part().await,
@@ -126,8 +140,8 @@ impl Connection {
         }
     }
 
-    /// Answers all requests that are there as a whole.
-    async fn answer(&mut self) -> io::Result<()> {
+    /// Answers all requests that are there as a whole; returns their bytes.
+    async fn answer(&mut self) -> io::Result<usize> {
         let mut used = 0;
         while !self.session.ends {
             let rest = &self.buffer[used..];
@@ -162,7 +176,8 @@ impl Connection {
             self.make_way().await?;
         }
         self.buffer.advance(used);
-        self.settle().await
+        self.settle().await?;
+        Ok(used)
     }
 
     /// Waits for what a request waits for, with nothing waiting before it.

@@ -31,6 +31,7 @@ pub(crate) struct Metrics {
     pub(crate) accepted: Counter,
     pub(crate) refused: Counter,
     pub(crate) cross_protocol: Counter,
+    pub(crate) late: Counter,
     pub(crate) output_overflows: Counter,
     pub(crate) memory: Gauge<u64, AtomicU64>,
     pub(crate) memory_evictions: Counter,
@@ -60,6 +61,7 @@ impl Metrics {
             accepted: Counter::default(),
             refused: Counter::default(),
             cross_protocol: Counter::default(),
+            late: Counter::default(),
             output_overflows: Counter::default(),
             memory: Gauge::default(),
             memory_evictions: Counter::default(),
@@ -73,6 +75,11 @@ impl Metrics {
         registry.register("connections", "Redis clients connected now", metrics.connections.clone());
         registry.register("accepted", "Connections of Redis clients", metrics.accepted.clone());
         registry.register("refused", "Connections refused: too many clients", metrics.refused.clone());
+        registry.register(
+            "late",
+            "Connections closed because the rest of a request did not come within node.caller_timeout",
+            metrics.late.clone(),
+        );
         registry.register(
             "cross_protocol",
             "Connections closed because they sent HTTP to the port of Redis clients",

@@ -65,6 +65,28 @@ async fn half_a_request_ends_with_its_connection_or_an_answer() {
     assert_eq!(node.metric("freshline_node_requests_late_total").to_string(), "1");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_command_of_a_redis_client_ends_and_an_idle_client_stays() {
+    let (_stack, node) = patient(|_| {}).await;
+    let mut idle = TcpStream::connect(&node.member.resp).await.unwrap();
+    for sent in [&b"*3\r\n$3\r\nSET\r\n"[..], b"PING\r\n*1\r\n$4", b"GET user"] {
+        let mut peer = TcpStream::connect(&node.member.resp).await.unwrap();
+        peer.write_all(sent).await.unwrap();
+        let mut all = Vec::new();
+        let _ = timeout(WAIT, peer.read_to_end(&mut all)).await.expect("it ends");
+        assert_eq!(all.starts_with(b"+PONG"), sent.starts_with(b"PING"));
+    }
+    assert_eq!(node.metric("freshline_node_resp_late_total").to_string(), "3");
+    // Requests that come in parts, and whole in time, are no matter.
+    let mut pong = [0; 7];
+    for part in ["*1\r\n", "$4\r\n", "PING\r\n"] {
+        tokio::time::sleep(PATIENCE / 6).await;
+        idle.write_all(part.as_bytes()).await.unwrap();
+    }
+    timeout(WAIT, idle.read_exact(&mut pong)).await.unwrap().unwrap();
+    assert_eq!(&pong, b"+PONG\r\n");
+}
+
 /// A connection of HTTP/2 with a call of which the message does not come to its end; frames as RFC 9113 has them.
 async fn half_a_message(node: &Running, sent: usize) -> TcpStream {
     let mut peer = TcpStream::connect(grpc(node)).await.unwrap();
