@@ -41,6 +41,10 @@ pub struct Config {
     pub http_connections: usize,
     /// Names under which browsers may reach the HTTP port, beside addresses, `localhost`, the host name and that of `advertise_http`. Default: none.
     pub http_hosts: Vec<String>,
+    /// How long a connection of HTTP may be silent between requests, or take for the head of one. Longer than load balancers keep theirs, which
+    /// else send requests into closed ones. Default: 75 s.
+    #[serde(with = "daemon::config::duration")]
+    pub http_idle: Duration,
     /// How long a caller may take to begin, to send a request as a whole, and to take any part of a reply. Default: 30 s.
     #[serde(with = "daemon::config::duration")]
     pub caller_timeout: Duration,
@@ -161,6 +165,7 @@ impl Default for Config {
             grpc_connections: 10_000,
             http_connections: 1024,
             http_hosts: Vec::new(),
+            http_idle: Duration::from_secs(75),
             caller_timeout: Duration::from_secs(30),
             resp_password: Secret::default(),
             resp_forward: false,
@@ -343,6 +348,7 @@ impl Config {
         for (field, value) in [
             ("sweep", self.sweep),
             ("caller_timeout", self.caller_timeout),
+            ("http_idle", self.http_idle),
             ("catch_up", self.catch_up),
             ("spread", self.spread),
             ("token_ttl", self.token_ttl),
@@ -403,10 +409,10 @@ mod tests {
             ..Config::default()
         };
         bad.check(&layers, &mut problems);
-        assert_eq!(problems.len(), 7, "{problems}");
+        assert_eq!(problems.len(), 8, "{problems}");
         let bad = Config { resp_output_limit: ByteSize(1), ..Config::default() };
         bad.check(&layers, &mut problems);
-        assert_eq!(problems.len(), 8, "{problems}");
+        assert_eq!(problems.len(), 9, "{problems}");
     }
 
     #[test]

@@ -39,6 +39,9 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether members can be found in etcd: whether this was built with the feature `etcd`.
+    pub const HAS_ETCD: bool = cfg!(feature = "etcd");
+
     /// Takes everything from the layers. All mistakes of all sections and the catalog come at once.
     pub fn load(layers: &Layers) -> Result<Self, Problems> {
         let mut problems = Problems::default();

@@ -149,7 +149,7 @@ impl Server {
         // The head of a request has its own time, in which a connection must begin as well.
         let taken =
             Connections::new("http", limits(config.http_connections, "node.http_connections", 0), &metrics);
-        let http = daemon::http::serve(self.http, taken, router, config.caller_timeout, close.clone());
+        let http = daemon::http::serve(self.http, taken, router, config.http_idle, close.clone());
         let taken =
             Connections::new("resp", limits(config.resp_connections, "node.resp_connections", 0), &metrics);
         let resp =

@@ -27,7 +27,7 @@ fn grpc(node: &Running) -> SocketAddr {
 
 async fn patient(change: impl FnOnce(&mut cache_node::Config)) -> (Stack, Running) {
     let mut stack = Stack::new();
-    stack.config.caller_timeout = PATIENCE;
+    (stack.config.caller_timeout, stack.config.http_idle) = (PATIENCE, PATIENCE);
     change(&mut stack.config);
     let node = stack.start("a").await;
     (stack, node)
@@ -163,7 +163,7 @@ async fn what_is_received_is_bounded_over_all_callers_and_the_caller_is_told() {
 async fn idle_connections_make_room_for_those_that_ask() {
     let (stack, node) = patient(|config| {
         (config.http_connections, config.grpc_connections) = (8, 8);
-        config.caller_timeout = WAIT;
+        (config.caller_timeout, config.http_idle) = (WAIT, WAIT);
     })
     .await;
     let key = node.key();
