@@ -1,6 +1,7 @@
 //! A group's query: SQL with `{param}` in the place of values.
 
 mod batch;
+mod clocks;
 mod derive;
 mod joins;
 mod scan;
@@ -48,6 +49,7 @@ pub struct Query {
     batched: Option<BatchedQuery>,
     tables: Vec<TableName>,
     compared: Vec<Vec<TableColumn>>,
+    clocks: Vec<String>,
     columns: Option<Vec<Box<str>>>,
     projected: Vec<(Box<str>, String)>,
     /// Where FROM begins in `rendered`; what is selected beside the written columns goes before it.
@@ -118,6 +120,7 @@ impl Query {
             batched,
             tables,
             compared,
+            clocks: clocks::clocks(&analysis.query),
             columns: analysis.columns,
             projected: analysis.projected,
             from,
@@ -139,6 +142,11 @@ impl Query {
     /// The same query for many keys at once, or `None` where one statement can't answer for many keys.
     pub fn batched(&self) -> Option<&BatchedQuery> {
         self.batched.as_ref()
+    }
+
+    /// The functions in it whose answers change with time, or at each call.
+    pub(crate) fn clocks(&self) -> &[String] {
+        &self.clocks
     }
 
     /// The tables that it reads, each once.

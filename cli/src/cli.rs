@@ -267,7 +267,7 @@ Examples:
     /// Check a catalog, and with --database whether the live schema bears it
     #[command(after_help = "\
 Examples:
-  freshline check                               ./freshline.toml
+  freshline check                               the running `freshline dev`, or ./freshline.toml
   freshline check --config shop.toml
   freshline check --config shop.toml --database mysql://app:secret@127.0.0.1:3306/shop
   freshline check --config shop.toml --database sqlite:shop.db
@@ -342,7 +342,7 @@ impl Command {
 /// What `check` is asked.
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// The file with the catalog; without it ./freshline.toml
+    /// The file with the catalog; without it that of the running `freshline dev`, or ./freshline.toml
     #[arg(long, short, value_name = "FILE", env = "FRESHLINE__CONFIG")]
     pub(crate) config: Option<PathBuf>,
     /// A live database to check against

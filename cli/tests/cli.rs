@@ -107,6 +107,14 @@ query = \"SELEKT id FROM shop.orders WHERE id = {id}\"
     for line in ["bad.toml:2:", "bad.toml:5:", "bad.toml:10:"] {
         assert!(error.contains(line), "no {line} in:\n{error}");
     }
+    // What is right beside them is shown all the same.
+    let good = "[[group]]\nname = \"item\"\nkey = \"item:{id:u64}\"\nquery = \"SELECT id FROM shop.items WHERE id = {id}\"\n";
+    std::fs::write(&file, format!("{text}{good}")).unwrap();
+    let output = freshline(&["check", "--config", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stdout(&output).contains("shop.items -> removes item:{id}"), "{}", stdout(&output));
+    assert!(stderr(&output).contains("left out above"), "{}", stderr(&output));
+    std::fs::write(&file, text).unwrap();
     let json = freshline(&["check", "--json", "--config", file.to_str().unwrap()]);
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(json["ok"], false);

@@ -131,6 +131,8 @@ fn a_stack_serves_every_command_and_ends_by_a_signal() {
     assert_eq!(json(&["verify", "--all", "--ages", "100ms", "--json"])["ok"], true);
 
     let catalog = dir.path().join("shop/freshline.toml");
+    let own = json(&["check", "--json"]);
+    assert_eq!(own["file"], catalog.to_str().unwrap(), "without --config it is that of the running stack");
     let database = format!("sqlite:{}", dir.path().join("shop/shop.db").display());
     let check = json(&["check", "--json", "--config", catalog.to_str().unwrap(), "--database", &database]);
     assert_eq!(check["ok"], true, "{check}");

@@ -18,6 +18,8 @@
 //! With the feature `node` a cache node runs inside the application (`freshline::node`), with `etcd` clients and nodes find each other there
 //! (`freshline::etcd`). [`catalog`] reads and checks what is declared to be cached.
 
+/// What values and tokens are made of.
+pub use bytes::Bytes;
 pub use catalog;
 pub use client::{
     Answer, Client, Config, Error, LoadError, MAX_MESSAGE, Metrics, Outcome, ReadFrom, ReadOptions, Set,

@@ -27,6 +27,19 @@ const MAX_TTL: Duration = Duration::from_hours(366 * 24);
 /// Each tag of an entry takes 8 bytes, and a moment at each hit.
 const MOST_TAGS: usize = 10_000;
 
+/// What no change of a row tells.
+fn warn_of_clocks(title: &str, query: &Query, at: &Range<usize>, problems: &mut Collector<'_>) {
+    if query.clocks().is_empty() {
+        return;
+    }
+    let calls = query.clocks().iter().map(|name| format!("{name}()")).collect::<Vec<_>>().join(", ");
+    problems.warn(
+        at,
+        format!("{title}: the query asks {calls}, whose answer changes without any row: an entry keeps what it said until its ttl"),
+        "read the column and compare in the application, or give the group a ttl that you can bear",
+    );
+}
+
 /// A group as far as it could be read.
 pub(super) struct Draft {
     pub(super) id: GroupId,
@@ -89,6 +102,7 @@ impl Draft {
         if let (Some((sql, at)), Some((template, _))) = (sql, &template) {
             match Query::parse(&sql, template, database) {
                 Ok((parsed, read)) => {
+                    warn_of_clocks(&title, &parsed, &at, problems);
                     query = Some((parsed, at));
                     places = read;
                 }

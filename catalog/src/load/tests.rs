@@ -386,3 +386,20 @@ fn what_a_change_does_and_how_far_ahead_hot_keys_are_filled_is_read_and_checked(
         "{found}"
     );
 }
+
+#[test]
+fn a_query_that_asks_the_clock_is_warned_of_once() {
+    let told = |condition: &str| {
+        problems(&format!(
+            "[[group]]\nname = \"sale\"\nkey = \"sale:{{id:u64}}\"\n\
+             query = \"SELECT id FROM shop.sales WHERE id = {{id}} {condition}\"\n"
+        ))
+    };
+    let text = told("AND begins_at < NOW() AND ends_at > NOW() AND day = CURRENT_DATE");
+    assert!(
+        text.contains("group sale: the query asks NOW(), CURRENT_DATE(), whose answer changes"),
+        "{text}"
+    );
+    assert_eq!(text.matches("whose answer changes").count(), 1, "{text}");
+    assert_eq!(told("AND begins_at < '2026-01-01'"), "no problem: []");
+}

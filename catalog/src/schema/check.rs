@@ -235,31 +235,43 @@ impl Check<'_> {
     ) {
         let collation = collation.to_ascii_lowercase();
         let folds = filters.iter().any(|filter| matches!(filter, Filter::Lower | Filter::Upper));
+        let labels = matches!(kind, Kind::Enum | Kind::Set);
+        let accents = collation.contains("_ai_") || collation.ends_with("_ci") && !collation.contains("_as_");
         if collation.ends_with("_ci") && !folds {
-            let message =
-                format!("{who}: column {name} has the collation {collation}, which does not tell A from a");
+            let accents = if accents && !labels { ", and may not tell é from e" } else { "" };
+            let message = format!(
+                "{who}: column {name} has the collation {collation}, which does not tell A from a{accents}"
+            );
             self.error(
                 line,
                 message,
                 "write the parameter as str|lower, or give the column a _bin or _cs collation",
             );
+            return;
         }
-        let labels = matches!(kind, Kind::Enum | Kind::Set);
-        if (collation.contains("_ai_") || collation.ends_with("_ci") && !collation.contains("_as_"))
-            && !labels
-        {
-            let message =
-                format!("{who}: column {name} has the collation {collation}, which may not tell é from e");
-            self.warn(line, message, "give the column a _bin or _as_cs collation if such values occur");
+        // All that it equates in one warning: there is one column to look at.
+        if labels {
+            return;
         }
-        // Collations before UCA 9.0.0 compare as if values were padded with spaces.
-        let pads = !collation.contains("_0900_") && collation != "binary";
-        if pads && !filters.contains(&Filter::TrimEnd) && !labels {
-            let message = format!(
-                "{who}: column {name} has the collation {collation}, which ignores spaces at the end"
-            );
-            self.warn(line, message, "add the filter trim_end to the parameter if values may end in spaces");
-        }
+        // Collations before UCA 9.0.0 compare as if values were padded with spaces, also by bytes.
+        let pads =
+            !collation.contains("_0900_") && collation != "binary" && !filters.contains(&Filter::TrimEnd);
+        let (equates, remedy) = match (accents, pads) {
+            (true, true) => (
+                "may not tell é from e, and ignores spaces at the end",
+                "give the column a _0900_as_cs or _0900_bin collation if such values occur",
+            ),
+            (true, false) => {
+                ("may not tell é from e", "give the column a _bin or _as_cs collation if such values occur")
+            }
+            (false, true) => (
+                "ignores spaces at the end",
+                "add the filter trim_end to the parameter if values may end in spaces",
+            ),
+            (false, false) => return,
+        };
+        let message = format!("{who}: column {name} has the collation {collation}, which {equates}");
+        self.warn(line, message, remedy);
     }
 
     fn row_image(&mut self) {

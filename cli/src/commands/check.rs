@@ -1,6 +1,12 @@
 //! `check`: the configuration and its catalog, and whether a live schema bears it.
 
-use std::{path::Path, sync::Arc, time::Duration};
+mod part;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
 use catalog::{Catalog, Group, Origin, Problem, Report, Severity, TableUse, Use, schema::Stream};
@@ -12,6 +18,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cli::{CheckArgs, Ended},
+    dev::state::State,
     output::Output,
 };
 
@@ -20,10 +27,19 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const DEFAULT_FILE: &str = "freshline.toml";
 
 pub(crate) async fn check(args: &CheckArgs, output: &Output) -> anyhow::Result<Ended> {
-    let file = args.config.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
+    let file = match &args.config {
+        Some(file) => file.clone(),
+        // As for the other commands: that of the running `freshline dev` comes before the file that is here.
+        None => State::running()
+            .map(|dev| dev.catalog)
+            .filter(|catalog| catalog.is_file())
+            .unwrap_or_else(|| PathBuf::from(DEFAULT_FILE)),
+    };
+    let file = file.as_path();
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("read {}: name the file with --config", file.display()))?;
     let mut findings = sections(file);
+    let mut part = None;
     let catalog = match Catalog::parse(&file.display().to_string(), &text) {
         Ok(catalog) => {
             findings.report(&Report { problems: catalog.warnings().to_vec() });
@@ -31,14 +47,16 @@ pub(crate) async fn check(args: &CheckArgs, output: &Output) -> anyhow::Result<E
         }
         Err(report) => {
             findings.report(&report);
+            part = part::without_mistakes(&file.display().to_string(), &text, &report);
             None
         }
     };
     if let (Some(url), Some(catalog)) = (&args.database, &catalog) {
         findings.report(&live(url, catalog).await?);
     }
-    let uses = catalog.as_ref().map(|catalog| catalog.tables()).unwrap_or_default();
-    let groups = catalog.as_ref().map(|catalog| catalog.groups()).unwrap_or_default();
+    let shown = catalog.as_deref().or(part.as_ref());
+    let uses = shown.map(Catalog::tables).unwrap_or_default();
+    let groups = shown.map(Catalog::groups).unwrap_or_default();
     if output.json {
         output.value(&json!({
             "file": file.display().to_string(),
@@ -50,6 +68,9 @@ pub(crate) async fn check(args: &CheckArgs, output: &Output) -> anyhow::Result<E
     } else {
         for group in groups {
             describe(group, &uses, output)?;
+        }
+        if part.is_some() {
+            output.note("groups and rules with errors are left out above, and rules that name such groups");
         }
         for warning in &findings.warnings {
             output.note(warning);
