@@ -264,6 +264,8 @@ impl Connection {
         self.write()?;
         self.flow.limit(limit);
         if !self.flow.is_full(self.session.reply.bytes.len()) {
+            // So much was answered in one go: others have their turn.
+            tokio::task::yield_now().await;
             return Ok(());
         }
         self.flow.wait();

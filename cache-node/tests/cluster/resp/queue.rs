@@ -9,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Redis, Value, WAIT, bulk};
+use super::{Redis, Value, WAIT, bulk, invalidated};
 use crate::stack::{Running, Stack};
 
 /// A node with a value of so many bytes under `user:1`, in memory.
@@ -225,4 +225,30 @@ async fn what_a_client_has_kept_for_it_by_name_is_bounded() {
     }
     let Value::Bulk(list) = redis.ask("CLIENT LIST").await else { panic!("a list is text") };
     assert!(list.len() < 1000, "{list}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_is_told_comes_behind_the_replies_that_wait_for_it() {
+    let stack = Stack::new();
+    let (a, value) = with_value(&stack, 1000).await;
+    let mut redis = Redis::tracking(&a, "").await;
+    let count = 20_000;
+    // It reads nothing: most of this waits in the node, and so does the value that it may keep.
+    redis.send_in_time(&request(&["ECHO", &value], count)).await.unwrap();
+    redis.request("GET user:1").await;
+    let answered = async {
+        while a.metric("freshline_node_resp_commands_total{command=\"get\"}") < 2.0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(WAIT, answered).await.expect("the node reads on");
+    Redis::to(&a).await.ask("DEL user:1").await;
+    for _ in 0..=count {
+        assert_eq!(redis.next().await, bulk(&*value));
+    }
+    assert_eq!(redis.next().await, invalidated(&["user:1"]));
+    // It has taken all: it is told at once again.
+    redis.ask("GET user:1").await;
+    Redis::to(&a).await.ask("DEL user:1").await;
+    assert_eq!(redis.next().await, invalidated(&["user:1"]));
 }

@@ -22,6 +22,27 @@ fn redis_crate(nodes: &[String]) -> redis::RedisResult<()> {
     while !get(19)?.unwrap().contains("Crateville") {
         assert!(began.elapsed().as_secs() < 30, "the change was not read in time");
     }
+    // One node, which fetches foreign keys; pipelines, which are written whole before they are read.
+    let mut one = redis::Client::open(format!("redis://{}", nodes[0]))?.get_connection()?;
+    redis::cmd("READONLY").exec(&mut one)?;
+    for atomic in [false, true] {
+        let mut pipe = redis::pipe();
+        if atomic {
+            pipe.atomic();
+        }
+        for id in 1..60 {
+            pipe.cmd("GET").arg(format!("user:{id}"));
+        }
+        let values: Vec<String> = pipe.query(&mut one)?;
+        assert!(values.iter().zip(1..60).all(|(value, id)| value.contains(&format!("\"id\":{id},"))));
+    }
+    let long = "x".repeat(1000);
+    let mut pipe = redis::pipe();
+    for _ in 0..40_000 {
+        pipe.cmd("ECHO").arg(&long);
+    }
+    let values: Vec<String> = pipe.query(&mut one)?;
+    assert!(values.len() == 40_000 && values.iter().all(|value| *value == long));
     Ok(())
 }
 
