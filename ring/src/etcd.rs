@@ -18,6 +18,7 @@ mod claim;
 mod lease;
 mod link;
 mod outage;
+mod pulse;
 mod reads;
 mod registration;
 mod view;
@@ -52,12 +53,14 @@ pub struct Options {
     pub replicas: usize,
     /// User name and password, where etcd has authentication switched on.
     pub user: Option<(String, String)>,
+    /// How long the runtime that a registration was made in may do nothing at all before its lease is kept no longer.
+    pub hung_after: Duration,
 }
 
 impl Options {
     /// Options without a user.
     pub fn new(endpoints: Vec<String>, cluster: impl Into<String>, replicas: usize) -> Self {
-        Self { endpoints, cluster: cluster.into(), replicas, user: None }
+        Self { endpoints, cluster: cluster.into(), replicas, user: None, hung_after: Duration::from_mins(1) }
     }
 }
 
@@ -194,16 +197,15 @@ impl Shared {
         Ok(self.update(|view| view.read(revision, entries)))
     }
 
-    /// Notes whether etcd, at the revision that it was just found at, is behind what was known before.
+    /// Notes whether etcd, at the revision that it was just found at, is behind what was known before it was asked; or ever was.
     fn check_history(&self, known: u64, found: u64) -> Result<(), Error> {
         let mut went_back = self.went_back.lock();
-        if found >= known {
-            *went_back = None;
-            return Ok(());
+        if found < known {
+            let error = Error::WentBack { known: Epoch(known), found: Epoch(found) };
+            went_back.get_or_insert_with(|| (error, Instant::now()));
         }
-        let error = Error::WentBack { known: Epoch(known), found: Epoch(found) };
-        went_back.get_or_insert_with(|| (error.clone(), Instant::now()));
-        Err(error)
+        // For good: what is written since brings the revision past what was known, and its history stays another one.
+        went_back.as_ref().map_or(Ok(()), |(error, _)| Err(error.clone()))
     }
 
     /// A ring at `epoch` or later. Reads the members as of that very revision, so that a list that has not changed since gets the epoch that

@@ -47,6 +47,7 @@ const SPAWNS: &[(&str, usize, &str)] = &[
         1,
         "the thread that the next ones run on: it has no way to end but by a panic of its own",
     ),
+    ("ring/src/etcd/pulse.rs", 1, "says that the runtime works: without it the lease ends"),
     ("ring/src/etcd/link.rs", 1, "the making of the connection, which is waited for"),
     ("ring/src/etcd/claim.rs", 1, "keeps a lease: its end is told by `lost`"),
     (

@@ -2,9 +2,9 @@
 //!
 //! *A node gets a request that keeps its threads busy for longer than its lease lasts: nothing keeps the lease alive meanwhile, the node comes back
 //! in a new life, and its memory is empty.* The system shares the processors between threads; a runtime does not between tasks that
-//! don't wait.
+//! don't wait. What a lease proves then is told by a [`Pulse`](super::pulse::Pulse) of the runtime that it stands for.
 
-use std::{io, thread};
+use std::{io, sync::mpsc, thread};
 
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::CancellationToken;
@@ -20,13 +20,21 @@ impl Apart {
     ///
     /// The system's, which has no thread to give.
     pub(super) fn begin() -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let (handle, stop) = (runtime.handle().clone(), CancellationToken::new());
+        let stop = CancellationToken::new();
         let stopped = stop.clone();
-        // Ends with its tasks; nobody waits for it, since what is dropped may be dropped by one of them.
-        thread::Builder::new()
-            .name("etcd".to_owned())
-            .spawn(move || runtime.block_on(stopped.cancelled()))?;
+        let (tell, told) = mpsc::channel();
+        // Ends with its tasks; nobody waits for it, since what is dropped may be dropped by one of them. The runtime is made and dropped
+        // there: not in a caller's, which forbids it.
+        thread::Builder::new().name("etcd".to_owned()).spawn(move || {
+            match Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => {
+                    let _ = tell.send(Ok(runtime.handle().clone()));
+                    runtime.block_on(stopped.cancelled());
+                }
+                Err(error) => drop(tell.send(Err(error))),
+            }
+        })?;
+        let handle = told.recv().map_err(io::Error::other)??;
         Ok(Self { handle, stop })
     }
 

@@ -56,6 +56,10 @@ impl Link {
         self.apart.handle()
     }
 
+    pub(super) fn hung_after(&self) -> Duration {
+        self.options.hung_after
+    }
+
     /// Where etcd is, for logs.
     pub(super) fn endpoints(&self) -> &str {
         &self.endpoints

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::Shared;
 use super::lease::Alive;
 use super::link;
+use super::pulse::Pulse;
 use super::view::encode;
 use crate::{Epoch, Error, Member, MemberState, Moment, Registration};
 
@@ -39,6 +40,8 @@ struct Own {
     key: String,
     lease: Duration,
     alive: Alive,
+    /// Of the runtime that the node works in.
+    pulse: Option<Arc<Pulse>>,
     incarnation: AtomicU64,
     incarnations: watch::Sender<u64>,
     held: Mutex<Option<Held>>,
@@ -72,6 +75,7 @@ impl EtcdRegistration {
             member,
             lease,
             alive: Alive::new(),
+            pulse: Pulse::of_this_runtime(stop.clone()),
             incarnation: AtomicU64::new(0),
             incarnations: watch::Sender::new(0),
             held: Mutex::default(),

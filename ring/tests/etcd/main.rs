@@ -336,6 +336,15 @@ async fn an_etcd_that_lost_its_history_is_noticed() {
     });
     assert!(matches!(within(broken).await, Error::WentBack { .. }));
     assert!(told > 0, "and said before it is acted upon");
+
+    // What the recovery itself writes brings the revision past what was known.
+    let mut client = Client::connect([etcd.endpoint()], None).await.unwrap();
+    let revision = async |client: &mut Client| {
+        client.put("/other", "x", None).await.unwrap().header().unwrap().revision()
+    };
+    while u64::try_from(revision(&mut client).await).unwrap() <= known.0 {}
+    assert!(matches!(observer.read().await, Err(Error::WentBack { .. })));
+    assert!(observer.broken().is_some(), "its history is another one all the same");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -406,4 +415,28 @@ async fn a_lease_is_kept_while_every_thread_of_the_runtime_is_busy() {
     }
     busy.await.unwrap();
     assert_eq!(registration.incarnation(), incarnation);
+}
+
+/// *All threads of a node hang for ever; its lease is kept by a thread of its own, and every commit waits for the node.*
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_is_not_kept_for_a_runtime_that_does_nothing() {
+    let Some(etcd) = Etcd::start().await else { return };
+    let others = observer(etcd.endpoint()).await;
+    let endpoint = etcd.endpoint();
+    let (hang, hung) = std::sync::mpsc::channel::<()>();
+    let node = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let options = Options { hung_after: LEASE, ..Options::new(vec![endpoint], "shop", 1) };
+        let membership = EtcdMembership::connect(options).unwrap();
+        let registration = runtime.block_on(registered(&membership, "a"));
+        let incarnation = registration.incarnation();
+        hung.recv().unwrap(); // nothing of it runs meanwhile
+        assert!(!registration.live(Instant::now()));
+        // It comes back as any node whose lease has ended.
+        runtime.block_on(within(registration.incarnations().wait_for(|now| *now > incarnation))).unwrap();
+    });
+    sees(&others, |ring| ring.member(&"a".into()).is_some()).await;
+    sees(&others, |ring| ring.member(&"a".into()).is_none()).await;
+    hang.send(()).unwrap();
+    tokio::task::spawn_blocking(|| node.join().unwrap()).await.unwrap();
 }

@@ -7,7 +7,7 @@ use etcd_client::{
     Client, Compare, CompareOp, KeyValue, LeaseKeepAliveStream, LeaseKeeper, PutOptions, Txn, TxnOp,
 };
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::super::link::{self, CALL, CallError, unsigned};
 use super::super::outage::Outage;
@@ -191,12 +191,23 @@ async fn keep_alive(own: &Own, granted: &Granted) {
     let mut stream = None;
     let third = granted.ttl / 3;
     let mut next = granted.sent.monotonic + third;
-    let mut fenced = false;
+    let (mut fenced, mut hung) = (false, false);
+    let hung_after = own.shared.link.hung_after();
     loop {
         tokio::select! {
             () = sleep_until(next) => {}
             () = own.leave.cancelled() => return,
         }
+        if let Some(silence) =
+            own.pulse.as_ref().map(|pulse| pulse.silence()).filter(|silence| *silence > hung_after)
+        {
+            if !std::mem::replace(&mut hung, true) {
+                error!(node = %own.member.id, ?silence, "nothing of this node has run for long: its lease is kept no longer, so that nobody waits for it");
+            }
+            next = Instant::now() + third;
+            continue;
+        }
+        hung = false;
         let sent = own.alive.moment();
         let attempt = tokio::select! {
             attempt = keep_alive_once(own, granted, &mut stream, third.min(CALL)) => attempt,
