@@ -14,11 +14,9 @@ use crate::{
     node::{Hop, Node},
 };
 
-/// Lets others have the thread now and then: a request may have many names, and leases are kept meanwhile.
-async fn breathe(index: usize) {
-    if index % 1024 == 1023 {
-        tokio::task::yield_now().await;
-    }
+/// Whether others are to have the thread before the name at `index`: a request may have many.
+fn is_to_breathe(index: usize) -> bool {
+    index % 1024 == 1023
 }
 
 impl Node {
@@ -157,7 +155,9 @@ impl Node {
     async fn remove_here(&self, keys: &[String], origin: &Arc<str>) -> u64 {
         let mut removed = 0;
         for (index, key) in keys.iter().enumerate() {
-            breathe(index).await;
+            if is_to_breathe(index) {
+                tokio::task::yield_now().await;
+            }
             // First the log, then the sharing: a fill that begins in between knows of the removal, and is detached
             // without need; one that began before is detached (R3).
             let found = self.gate.remove(key, origin);
@@ -179,7 +179,10 @@ impl Node {
     async fn remove_tags_here(&self, tags: &[String], origin: &Arc<str>) {
         let mut carriers = BTreeSet::new();
         for (index, tag) in tags.iter().enumerate() {
-            breathe(index).await;
+            if is_to_breathe(index) {
+                self.tell_carriers(&mut carriers); // this may be dropped while it waits
+                tokio::task::yield_now().await;
+            }
             let groups: Vec<u16> = self.catalog.carriers(tag).into_iter().map(|group| group.0).collect();
             if groups.is_empty() {
                 tracing::debug!(node = %self.id, tag, "asked to remove a tag that no group of the catalog has");
@@ -188,11 +191,15 @@ impl Node {
                 carriers.extend(groups);
             }
         }
-        // Whose entries carry them is not known: Redis clients that hold entries of these groups are told to drop them, once for all.
-        for group in carriers {
+        self.tell_carriers(&mut carriers);
+        self.metrics.tag_removes.inc_by(tags.len() as u64);
+    }
+
+    /// Whose entries carry a tag is not known: Redis clients that hold entries of its groups are told to drop them, once for many tags.
+    fn tell_carriers(&self, groups: &mut BTreeSet<u16>) {
+        for group in std::mem::take(groups) {
             self.resp.invalidated_group(group);
         }
-        self.metrics.tag_removes.inc_by(tags.len() as u64);
     }
 
     /// Waits until no other node serves these keys, or keys of these groups, from a mirror, so that what is acknowledged holds there too.

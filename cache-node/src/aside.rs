@@ -97,7 +97,10 @@ impl Node {
             return Ok(None);
         }
         let owner = self.owner_elsewhere(ring, key).filter(|_| self.slots.owned(place.slot).is_none());
-        let (Some(owner), Some((token, _))) = (owner, self.gate.token(place)) else { return Ok(None) };
+        let Some(owner) = owner else { return Ok(None) };
+        let _turn = self.aside_asks.acquire().await.ok();
+        // Before the asking, and after the turn: a token is to be young.
+        let Some((token, _)) = self.gate.token(place) else { return Ok(None) };
         if let Some(read) = self.warm.ask_memory_of(key, place, &token, owner).await {
             let outcome = read.elsewhere.unwrap_or(Outcome::Hit);
             self.metrics.group(key.group.id).ended(outcome);

@@ -19,7 +19,10 @@ use loader::Loader;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use ring::{Epoch, Membership, NodeId, Registration, Ring, slot_of};
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -44,6 +47,9 @@ use crate::{
     warm::{Reach, Warm},
     watermarks::Watermarks,
 };
+
+/// Far below what one connection carries at a time.
+const ASIDE_ASKS: usize = 64;
 
 /// What a node is made of.
 pub struct Parts {
@@ -98,6 +104,8 @@ pub struct Node {
     pub(crate) seal: Seal,
     /// The bytes of replies that are under way.
     pub(crate) replies: Arc<Replies>,
+    /// Look-aside misses of a replica that ask their owner at once: of a batch, each key asks by itself.
+    pub(crate) aside_asks: Semaphore,
     /// The bytes of requests that are received.
     pub(crate) requests: Arc<Requests>,
     /// What Redis clients need: who they are, what they hold.
@@ -186,6 +194,7 @@ impl Node {
             seal: Seal::new(&parts.id, started),
             replies: Replies::register(&config, registry),
             requests: Requests::register(&config, registry),
+            aside_asks: Semaphore::new(ASIDE_ASKS),
             resp: Resp::register(&config, registry),
             id: parts.id,
             config,

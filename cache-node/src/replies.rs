@@ -123,12 +123,16 @@ pub(crate) struct Filling {
     most: u64,
     /// Keys that have a value or an answer without one.
     answered: u64,
+    /// And those that have an error.
+    ended: u64,
+    /// Whether others take all memory for replies: then nothing more is looked for.
+    crowded: bool,
 }
 
 impl Filling {
     pub(crate) fn new(of: &Arc<Replies>, keys: usize, most: u64) -> Self {
         let results = std::iter::repeat_with(|| None).take(keys).collect();
-        Self { results, reserved: of.begin(), most, answered: 0 }
+        Self { results, reserved: of.begin(), most, answered: 0, ended: 0, crowded: false }
     }
 
     /// What a value takes.
@@ -143,13 +147,14 @@ impl Filling {
 
     /// Whether a value that takes so much beside what is `coming` has its place; the first always has.
     pub(crate) fn has_room(&self, coming: u64, cost: u64) -> bool {
-        self.answered + coming == 0 || coming + cost <= self.left()
+        !self.crowded && (self.answered + coming == 0 || coming + cost <= self.left())
     }
 
     /// How many of the keys that wait are asked for at once, so that what comes is not much more than there is room for.
     pub(crate) fn wave(&self, waiting: usize) -> usize {
         const FIRST: usize = 64;
-        let average = self.reserved.bytes.checked_div(self.answered);
+        // Errors take little: where all fail, the rest is to fail together.
+        let average = self.reserved.bytes.checked_div(self.ended);
         let fitting = average
             .map_or(FIRST, |average| usize::try_from(self.left() / average.max(1)).unwrap_or(usize::MAX));
         waiting.min(fitting.max(1))
@@ -157,6 +162,7 @@ impl Filling {
 
     /// Takes the result of the key at `index`; an answer that has no place is left out.
     pub(crate) fn put(&mut self, index: usize, result: Result<Answer, Error>) {
+        self.ended += 1;
         let result = match result {
             Ok(answer) => {
                 let cost = Self::cost(answer.value.as_ref().map_or(0, bytes::Bytes::len));
@@ -170,7 +176,10 @@ impl Filling {
                     }
                     // What is there is worth being sent; the rest may find room next time.
                     Err(_) if self.answered > 0 => return self.leave_out(index),
-                    Err(error) => Err(error),
+                    Err(error) => {
+                        self.crowded = true;
+                        Err(error)
+                    }
                 }
             }
             // Its text is in the reply too. It is short.

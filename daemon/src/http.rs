@@ -43,11 +43,14 @@ pub async fn serve(
             accepted = connections.accept(&listener) => accepted,
         };
         let (router, http, stop) = (router.clone(), http.clone(), stop.clone());
+        let lost = connection.lost();
         tasks.spawn(async move {
             let served = http.serve_connection(TokioIo::new(connection), TowerToHyperService::new(router));
             let mut served = std::pin::pin!(served);
             let ended = tokio::select! { // a connection that is served goes on below
                 ended = &mut served => ended,
+                // Its place is another's: also while a handler is at work, when nothing is read.
+                () = lost.cancelled() => return,
                 () = stop.cancelled() => {
                     served.as_mut().graceful_shutdown();
                     served.await

@@ -68,6 +68,39 @@ async fn a_service_without_nodes_halts_where_it_is_told_to() {
     assert!(error.contains("within 20s") && error.contains("sync.halt_without_members"), "{error}");
 }
 
+/// An etcd that can't be reached yet.
+struct Away;
+
+#[async_trait]
+impl Membership for Away {
+    fn ring(&self) -> Arc<Ring> {
+        Arc::new(Ring::empty(1))
+    }
+
+    fn watch(&self) -> watch::Receiver<Arc<Ring>> {
+        watch::Sender::new(self.ring()).subscribe()
+    }
+
+    async fn read(&self) -> Result<Arc<Ring>, Error> {
+        Err(Error::Closed)
+    }
+
+    async fn catch_up(&self, _: Epoch) -> Result<Arc<Ring>, Error> {
+        Err(Error::Closed)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_etcd_that_can_not_be_reached_is_waited_for_and_is_no_lack_of_nodes() {
+    let config = Sync { halt_without_members: Duration::from_secs(20), ..Sync::default() };
+    let log = Memory::new([partition()]);
+    let running = Running::among(CATALOG, config, |_| log, |service| service, |_| Arc::new(Away));
+    sleep(Duration::from_mins(2)).await;
+    assert!(!running.is_ended());
+    assert_eq!(running.readiness.reasons().get("members"), None);
+    running.stop().await.expect("a bounded end");
+}
+
 /// A membership whose etcd went back when a test says so.
 struct Restored {
     registry: Arc<Registry>,

@@ -75,7 +75,7 @@ fn what_others_take_refuses_a_request_that_has_nothing_and_cuts_one_that_has() {
     let mut filling = Filling::new(&replies, 2, replies.most(0));
     filling.put(0, Ok(answer(3_000)));
     filling.put(1, Ok(answer(100)));
-    assert_eq!(shape(&filling.end().0), "mv");
+    assert_eq!(shape(&filling.end().0), "ml", "nothing more is looked for");
     assert!(matches!(replies.reserve(501), Err(Error::ReplyMemory { limit: 12_000 })));
     drop((others, more));
     assert!(replies.reserve(12_000).is_ok());
@@ -90,4 +90,11 @@ fn keys_are_waited_for_in_waves_that_grow_with_small_values() {
     assert_eq!(filling.wave(10_000), ((1 << 20) - 1000) / 1000);
     filling.put(1, Ok(answer(600_000)));
     assert_eq!(filling.wave(10_000), 1);
+
+    // *A database that is away: 10 000 keys, 64 at a time, each time as long as a deadline.*
+    let mut filling = Filling::new(&replies, 10_000, replies.most(0));
+    for index in 0..64 {
+        filling.put(index, Err(Error::Abandoned));
+    }
+    assert_eq!(filling.wave(9_936), 9_936);
 }

@@ -67,8 +67,7 @@ async fn half_a_request_ends_with_its_connection_or_an_answer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn half_a_command_of_a_redis_client_ends_and_an_idle_client_stays() {
-    let (_stack, node) = patient(|_| {}).await;
-    let mut idle = TcpStream::connect(&node.member.resp).await.unwrap();
+    let (stack, node) = patient(|_| {}).await;
     for sent in [&b"*3\r\n$3\r\nSET\r\n"[..], b"PING\r\n*1\r\n$4", b"GET user"] {
         let mut peer = TcpStream::connect(&node.member.resp).await.unwrap();
         peer.write_all(sent).await.unwrap();
@@ -77,8 +76,15 @@ async fn half_a_command_of_a_redis_client_ends_and_an_idle_client_stays() {
         assert_eq!(all.starts_with(b"+PONG"), sent.starts_with(b"PING"));
     }
     assert_eq!(node.metric("freshline_node_resp_late_total").to_string(), "3");
-    // Requests that come in parts, and whole in time, are no matter.
+    // Silence between requests for longer, and a request that comes in parts and whole in time, are no matter.
+    let mut idle = TcpStream::connect(&node.member.resp).await.unwrap();
     let mut pong = [0; 7];
+    tokio::time::sleep(PATIENCE * 2).await;
+    idle.write_all(b"PING\r\n").await.unwrap();
+    timeout(WAIT, idle.read_exact(&mut pong)).await.unwrap().unwrap();
+    drop(stack);
+    let (_stack, node) = patient(|config| config.caller_timeout = WAIT).await;
+    let mut idle = TcpStream::connect(&node.member.resp).await.unwrap();
     for part in ["*1\r\n", "$4\r\n", "PING\r\n"] {
         tokio::time::sleep(PATIENCE / 6).await;
         idle.write_all(part.as_bytes()).await.unwrap();

@@ -13,7 +13,7 @@ use tokio::{
     net::TcpStream,
     time::{Sleep, sleep},
 };
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{Shared, seats::Seat};
 
@@ -56,6 +56,11 @@ impl Connection {
     /// The system's.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.stream.peer_addr()
+    }
+
+    /// Cancelled when another connection has this one's place. For who holds the connection where nothing reads from it for a while.
+    pub fn lost(&self) -> CancellationToken {
+        self.seat.lost.clone()
     }
 
     /// Why the connection is to end, if it is.

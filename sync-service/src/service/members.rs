@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use anyhow::anyhow;
+use ring::Epoch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -41,7 +42,8 @@ impl<S: Source> Service<S> {
     async fn attend_number(&self) -> anyhow::Error {
         let (mut none_since, mut told): (Option<Instant>, Option<Instant>) = (None, None);
         loop {
-            let members = self.membership.ring().members().len();
+            let ring = self.membership.ring();
+            let members = ring.members().len();
             self.deliver.members.set(i64::try_from(members).unwrap_or(i64::MAX));
             if members > 0 {
                 if told.take().is_some() {
@@ -49,6 +51,9 @@ impl<S: Source> Service<S> {
                 }
                 none_since = None;
                 self.readiness.done("members");
+            } else if ring.epoch() == Epoch::default() || self.deliver.membership_down.get() > 0 {
+                // An etcd that can't be asked is waited for, and says nothing of members.
+                none_since = None;
             } else {
                 let since = *none_since.get_or_insert_with(Instant::now);
                 let halt = self.config.halt_without_members;

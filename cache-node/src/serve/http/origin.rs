@@ -3,7 +3,8 @@
 //! A browser sends a form or a `fetch` of any page to any address that it reaches, and only keeps the answer from the page: *a page that
 //! somebody reads at work flushes everything.* And a name that its owner points at this machine's address makes that page one of this node's own.
 //! So a request that a browser marks (`Origin`, `Sec-Fetch-Site`) must be for a name that this node goes by, and one that changes
-//! anything must come from there as well. Programs send neither header and aren't asked. See the Fetch standard,
+//! anything must come from there as well. Programs send neither header and aren't asked. What is left: over plain HTTP browsers mark no GET of
+//! a page's own name, so a name that was pointed here can read. See the Fetch standard,
 //! [`Origin`](https://fetch.spec.whatwg.org/#origin-header).
 
 use std::{net::IpAddr, sync::Arc};
