@@ -423,7 +423,7 @@ async fn a_lease_is_not_kept_for_a_runtime_that_does_nothing() {
     let Some(etcd) = Etcd::start().await else { return };
     let others = observer(etcd.endpoint()).await;
     let endpoint = etcd.endpoint();
-    let (hang, hung) = std::sync::mpsc::channel::<()>();
+    let (release, hung) = std::sync::mpsc::channel::<()>();
     let node = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let options = Options { hung_after: LEASE, ..Options::new(vec![endpoint], "shop", 1) };
@@ -437,6 +437,6 @@ async fn a_lease_is_not_kept_for_a_runtime_that_does_nothing() {
     });
     sees(&others, |ring| ring.member(&"a".into()).is_some()).await;
     sees(&others, |ring| ring.member(&"a".into()).is_none()).await;
-    hang.send(()).unwrap();
+    release.send(()).unwrap();
     tokio::task::spawn_blocking(|| node.join().unwrap()).await.unwrap();
 }
