@@ -39,6 +39,7 @@ impl Running {
     ) -> Self {
         let stop = CancellationToken::new();
         let (grpc, http, resp) = (server.grpc_addr(), server.http_addr(), server.resp_addr());
+        node.set_starting(true); // not only from when it is polled
         let serving = server.serve_when(prepared, node.clone(), registry, readiness.clone(), stop.clone());
         Self {
             node,

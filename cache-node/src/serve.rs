@@ -118,7 +118,7 @@ impl Server {
         readiness: Readiness,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
-        Box::pin(self.serve_when(async { Ok(()) }, node, registry, readiness, stop)).await
+        Box::pin(self.serve_ports(async { Ok(()) }, node, registry, readiness, stop)).await
     }
 
     /// Like [`serve`](Self::serve), but answers keys and joins the ring only after `prepared`; its error ends the serving.
@@ -130,8 +130,19 @@ impl Server {
         readiness: Readiness,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
-        let close = CancellationToken::new();
         node.set_starting(true);
+        Box::pin(self.serve_ports(prepared, node, registry, readiness, stop)).await
+    }
+
+    async fn serve_ports(
+        self,
+        prepared: impl Future<Output = anyhow::Result<()>>,
+        node: Arc<Node>,
+        registry: SharedRegistry,
+        readiness: Readiness,
+        stop: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let close = CancellationToken::new();
         let readiness = readiness.with_warnings(node.warnings()).with_warnings(&node.database_warnings());
         let router =
             http::router(node.clone(), admin::router(registry.clone(), readiness.clone(), admin::healthy()));
