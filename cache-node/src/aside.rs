@@ -111,7 +111,7 @@ impl Node {
         }
         match self.peers.get(owner, &key.text, options).await {
             Ok(answer) => Ok(Some(self.forwarded(ring, answer))),
-            Err(error) if error.is_transient() || matches!(error, client::Error::Deadline { .. }) => Ok(None),
+            Err(error) if error.is_unanswered() => Ok(None),
             Err(error) => Err(Error::Peer { node: owner.id.to_string(), error: Box::new(error) }),
         }
     }

@@ -58,7 +58,7 @@ impl Node {
         let ring = self.current_ring();
         let (mut waiting, again) = self.look_up(&ring, keys, hop, options, &mut filling);
         while !(waiting.here.is_empty() && waiting.away.is_empty()) {
-            if !filling.has_room(0, Filling::cost(0)) {
+            if !filling.has_room(0, Filling::cost(None)) {
                 let rest = waiting.here.into_iter().chain(waiting.away.into_values().flatten());
                 rest.for_each(|(index, _)| filling.leave_out(index));
                 break;
@@ -105,14 +105,14 @@ impl Node {
                     continue;
                 }
             };
-            if !filling.has_room(coming, Filling::cost(0)) {
+            if !filling.has_room(coming, Filling::cost(None)) {
                 filling.leave_out(index);
                 continue;
             }
             let place = place(&key);
             // Hits are answered at once; only what must wait costs a future.
             if let Some(fresh) = self.look(glance, &key, place, strictest(&key, options), &mut Keep) {
-                coming += Filling::cost(fresh.entry.value.as_ref().map_or(0, bytes::Bytes::len));
+                coming += Filling::cost(fresh.entry.value.as_ref());
                 hits.push((index, key, fresh));
             } else if hop == Hop::First
                 && !self.holds(place)

@@ -8,6 +8,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use bytes::Bytes;
 use client::Answer;
 use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge},
@@ -136,8 +137,8 @@ impl Filling {
     }
 
     /// What a value takes.
-    pub(crate) fn cost(value: usize) -> u64 {
-        value as u64 + BESIDE
+    pub(crate) fn cost(value: Option<&Bytes>) -> u64 {
+        value.map_or(0, Bytes::len) as u64 + BESIDE
     }
 
     /// The bytes that are left for values.
@@ -165,7 +166,7 @@ impl Filling {
         self.ended += 1;
         let result = match result {
             Ok(answer) => {
-                let cost = Self::cost(answer.value.as_ref().map_or(0, bytes::Bytes::len));
+                let cost = Self::cost(answer.value.as_ref());
                 if !self.has_room(0, cost) {
                     return self.leave_out(index);
                 }

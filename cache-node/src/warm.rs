@@ -240,7 +240,7 @@ impl Warm {
         let asked = Instant::now();
         let (answer, digest) = match self.peers.copy(owner, &key.text, ReadOptions::default()).await {
             Ok(copied) => copied,
-            Err(error) if error.is_transient() || matches!(error, client::Error::Deadline { .. }) => {
+            Err(error) if error.is_unanswered() => {
                 tracing::debug!(node = %self.node, owner = %owner.id, %error, "owner not reached, filling here");
                 self.metrics.pulls.ask_failed.inc();
                 return Ok(None);

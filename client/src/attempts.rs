@@ -98,7 +98,7 @@ impl<'a> Attempts<'a> {
     /// Notes that a node failed, so that the next attempt goes elsewhere.
     pub(crate) fn failed(&mut self, link: &Link, error: &Error) {
         self.tried.insert(link.id().clone());
-        if error.is_transient() || matches!(error, Error::Deadline { .. }) {
+        if error.is_unanswered() {
             self.client.routes().lost();
         }
     }

@@ -74,6 +74,12 @@ impl Error {
         matches!(self, Self::Unavailable { .. } | Self::NoNodes { .. })
     }
 
+    /// Whether the node has not answered the question, in time or at all, and another one may be asked it: [transient](Self::is_transient) or
+    /// too late.
+    pub fn is_unanswered(&self) -> bool {
+        self.is_transient() || matches!(self, Self::Deadline { .. })
+    }
+
     /// A node's answer, or what the connection to it ended with.
     pub(crate) fn from_status(node: &str, status: &Status, waited: Duration) -> Self {
         if is_local(status) {

@@ -158,9 +158,7 @@ impl Cache for Service {
             reply.group_digest = self.0.group_digest(&request.key);
         }
         let mut response = Response::new(reply);
-        if let Some(reserved) = reserved {
-            hold::until_sent(response.extensions_mut(), reserved);
-        }
+        hold::until_sent(response.extensions_mut(), reserved);
         Ok(response)
     }
 
@@ -175,7 +173,7 @@ impl Cache for Service {
             self.0.get_within(&request.keys, hop, options, request.max_reply_bytes).await?;
         let results = results.into_iter().map(key_result).collect();
         let mut response = Response::new(v1::GetManyReply { results, epoch: self.0.epoch().0 });
-        hold::until_sent(response.extensions_mut(), reserved);
+        hold::until_sent(response.extensions_mut(), Some(reserved));
         Ok(response)
     }
 

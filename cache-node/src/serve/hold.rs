@@ -27,9 +27,11 @@ impl AsRef<[u8]> for Waiting {
     }
 }
 
-/// Says in a response what it takes.
-pub(super) fn until_sent(response: &mut Extensions, reserved: Reserved) {
-    response.insert(Until(Arc::new(reserved)));
+/// Says in a response what it takes, if that is counted.
+pub(super) fn until_sent(response: &mut Extensions, reserved: Option<Reserved>) {
+    if let Some(reserved) = reserved {
+        response.insert(Until(Arc::new(reserved)));
+    }
 }
 
 /// The layer of the gRPC port.

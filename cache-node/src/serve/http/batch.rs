@@ -105,7 +105,7 @@ pub(super) async fn get(
         Err(error) => KeyResult::Error { key, error: Problem::from(error).to_json() },
     });
     let mut response = Json(Results { results: results.collect(), epoch: node.epoch().0 }).into_response();
-    hold::until_sent(response.extensions_mut(), reserved);
+    hold::until_sent(response.extensions_mut(), Some(reserved));
     Ok(response)
 }
 

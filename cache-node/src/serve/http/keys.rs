@@ -74,9 +74,7 @@ pub(super) async fn get(
         None => nothing(&key, &answer).into_response(),
     };
     freshness::tell(&answer, &mut response);
-    if let Some(reserved) = reserved {
-        hold::until_sent(response.extensions_mut(), reserved);
-    }
+    hold::until_sent(response.extensions_mut(), reserved);
     Ok(response)
 }
 

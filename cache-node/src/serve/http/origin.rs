@@ -76,9 +76,9 @@ fn is_own(node: &Node, host: &str) -> bool {
         || host == "localhost"
         || host.ends_with(".localhost")
         || node.config().http_hosts.iter().any(|own| own.eq_ignore_ascii_case(host))
-        || host == crate::run::host_name().to_ascii_lowercase()
         || node.ring().member(node.id()).and_then(|member| of(&member.http)).is_some_and(|own| own == host)
         || of(&node.config().advertise_http).is_some_and(|own| own == host)
+        || host == crate::run::host_name().to_ascii_lowercase() // last: it reads a file
 }
 
 #[cfg(test)]
