@@ -57,13 +57,12 @@ public final class LettuceClient {
         client.shutdown();
     }
 
+    /** A row whose key the node of this connection keeps: it fetches those of others and keeps nothing of them. */
     private static int own(RedisCommands<String, String> commands) {
         for (int id = 30; id < 60; id++) {
-            try {
-                commands.get("user:" + id);
+            commands.get("user:" + id);
+            if (commands.pttl("user:" + id) > 0) {
                 return id;
-            } catch (io.lettuce.core.RedisCommandExecutionException moved) {
-                Rows.check(moved.getMessage().startsWith("MOVED"), moved.getMessage());
             }
         }
         throw new AssertionError("a node has keys");
