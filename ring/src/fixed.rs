@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::{Epoch, Error, Member, MemberState, Membership, Moment, NodeId, Registration, Ring};
+use crate::{
+    Epoch, Error, Member, MemberState, Membership, Moment, NodeId, Registration, Ring, terms::PROTOCOL,
+};
 
 /// Which life of its node every listed member is in: nobody counts them, and all who read the list must say the same.
 const INCARNATION: u64 = 1;
@@ -17,7 +19,7 @@ const INCARNATION: u64 = 1;
 /// A member that is down is still asked to acknowledge every removal, for nobody can tell whether it is gone: the sync service commits
 /// nothing until it is back. Use etcd where nodes come and go.
 ///
-/// Its epoch is a digest of the ids, the weights and the number of replicas: whoever is handed an epoch of another list refuses it
+/// Its epoch is a digest of the ids, the weights, the number of replicas and the protocol: whoever is handed an epoch of another list refuses it
 /// ([`Error::OtherList`]). Addresses are not in it, since a node may be reached by several.
 #[derive(Clone, Debug)]
 pub struct Fixed {
@@ -29,7 +31,7 @@ impl Fixed {
     pub fn new(members: Vec<Member>, replicas: usize) -> Self {
         let listed = |member| Member { incarnation: INCARNATION, state: MemberState::Active, ..member };
         let members: Vec<_> = members.into_iter().map(listed).collect();
-        let epoch = Epoch::of_list(digest(&members, replicas));
+        let epoch = Epoch::of_list(digest(&members, replicas, PROTOCOL));
         Self { ring: watch::Sender::new(Arc::new(Ring::build(epoch, members, replicas))) }
     }
 
@@ -77,11 +79,11 @@ impl Membership for Fixed {
     }
 }
 
-/// What makes two lists the same: the same members with the same weights in any order, and the same number of replicas.
-fn digest(members: &[Member], replicas: usize) -> u64 {
+/// What makes two rings of lists the same: the same members with the same weights in any order, the same number of replicas, and the same placement.
+fn digest(members: &[Member], replicas: usize, protocol: u32) -> u64 {
     let mut lines: Vec<_> = members.iter().map(|member| format!("{} {}", member.id, member.weight)).collect();
     lines.sort_unstable();
-    lines.push(format!("replicas {}", replicas.max(1)));
+    lines.push(format!("replicas {}, protocol {protocol}", replicas.max(1)));
     xxhash_rust::xxh3::xxh3_64(lines.join("\n").as_bytes())
 }
 
@@ -187,6 +189,13 @@ mod tests {
             assert!(matches!(other.catch_up(ours_epoch).await, Err(Error::OtherList { .. })));
         }
         assert!(ours.catch_up(Epoch(0)).await.is_ok(), "who knows nothing yet asks for nothing");
+    }
+
+    #[test]
+    fn a_version_that_gives_slots_out_otherwise_has_another_list() {
+        // *Both have the same epoch, and one sends a removal to a node that does not hold the key in the other's eyes.*
+        let members = [member("a"), member("b")];
+        assert_ne!(digest(&members, 1, PROTOCOL), digest(&members, 1, PROTOCOL - 1));
     }
 
     #[test]

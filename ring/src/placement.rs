@@ -1,4 +1,4 @@
-//! Slots to nodes: weighted rendezvous hashing with bounded loads. Pure, and the same on every machine.
+//! Slots to nodes: weighted rendezvous hashing, of runs of slots, with bounded loads. Pure, and the same on every machine.
 
 mod balance;
 mod cost;
@@ -92,4 +92,48 @@ fn nearest(costs: &Costs, depth: usize) -> Vec<u16> {
         table.extend(best.iter().map(|&(_, seat)| seat));
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn seats(names: &[String]) -> Vec<Seat> {
+        let mut seats: Vec<_> =
+            names.iter().map(|name| Seat { id: name.as_str().into(), weight: 1 }).collect();
+        seats.sort_by(|a, b| a.id.cmp(&b.id));
+        seats
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Before the balance is looked at, movement is minimal to the slot: for owners and for replicas.
+        #[test]
+        fn a_leave_changes_only_the_slots_that_the_node_held(
+            names in proptest::collection::hash_set("[a-z]{1,8}", 2..30),
+            replicas in 1_usize..4,
+            leaver in any::<prop::sample::Index>(),
+        ) {
+            let mut names: Vec<_> = names.into_iter().collect();
+            let with = seats(&names);
+            let gone = names.remove(leaver.index(names.len()));
+            let rest = seats(&names);
+            let (depth, left) = (replicas.min(with.len()), replicas.min(rest.len()));
+            let (before, after) = (nearest(&Costs::new(&with), depth), nearest(&Costs::new(&rest), left));
+            for (before, after) in before.chunks(depth).zip(after.chunks(left)) {
+                let mut before: Vec<_> = before.iter().map(|seat| &with[usize::from(*seat)].id).collect();
+                let after: Vec<_> = after.iter().map(|seat| &rest[usize::from(*seat)].id).collect();
+                if let Some(at) = before.iter().position(|id| id.as_str() == gone) {
+                    // The others keep their order and move up; one newcomer may come last.
+                    before.remove(at);
+                    prop_assert_eq!(&after[..before.len()], before.as_slice());
+                } else {
+                    prop_assert_eq!(after, before);
+                }
+            }
+        }
+    }
 }

@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Member, NodeId, Ring, SLOTS};
 
-/// The version of what nodes and the sync service say to each other. Another number means: no values and no claims between the two.
-pub const PROTOCOL: u32 = 1;
+/// The version of what nodes and the sync service say to each other, and of how slots are given to nodes. Another number means: no values and no
+/// claims between the two.
+pub const PROTOCOL: u32 = 2;
 
 /// What a member goes by. The default is that of a member of this version that tells nothing of its settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -222,7 +223,7 @@ mod tests {
     fn another_protocol_keeps_a_node_out_and_an_older_version_does_not() {
         let other = Terms { protocol: PROTOCOL + 1, ..Terms::default() };
         let found = conflict(&ring(&[("a", Terms::default()), ("b", other.clone())]), &"a".into()).unwrap();
-        assert!(found.to_string().contains("node b is a member and goes by protocol 2"), "{found}");
+        assert!(found.to_string().contains("node b is a member and goes by protocol 3"), "{found}");
         assert_eq!(conflict(&ring(&[("a", Terms::default()), ("b", Terms::untold())]), &"a".into()), None);
         assert_eq!(conflict(&ring(&[("b", other)]), &"b".into()), None, "its own record from before");
     }

@@ -1,6 +1,6 @@
 //! What placement promises: the same ring everywhere, balance, little movement.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
 use ring::{Epoch, Member, MemberState, NodeId, Ring, SLOTS, Slot};
@@ -57,15 +57,33 @@ fn every_node_owns_its_share_within_ten_percent_at_3_to_100_nodes() {
     }
 }
 
-/// Slots that changed their owner although they had to change nothing, and those that had to, when `node` joins `rest`.
-fn moved(rest: &Ring, with: &Ring, node: &NodeId) -> (usize, usize) {
+#[test]
+fn every_node_owns_at_most_64_runs_of_slots_at_3_to_100_nodes() {
+    for count in 3..=100 {
+        let ring = ring(nodes(count, count), 2);
+        let mut runs: HashMap<&NodeId, usize> = HashMap::new();
+        let mut before = None;
+        for slot in Slot::all() {
+            let owner = &ring.owner(slot).unwrap().id;
+            *runs.entry(owner).or_default() += usize::from(before.replace(owner) != Some(owner));
+        }
+        let most = runs.values().max().unwrap();
+        assert!(*most <= 64, "{count} nodes: one owns {most} runs");
+    }
+}
+
+/// When a node joins `rest`: slots that it gained a hold on, and slots that another gained a hold on although nobody had to. Of the first `level`
+/// holders.
+fn moved(rest: &Ring, with: &Ring, node: &NodeId, level: usize) -> (usize, usize) {
     let (mut extra, mut needed) = (0, 0);
     for slot in Slot::all() {
-        let (before, after) = (&rest.owner(slot).unwrap().id, &with.owner(slot).unwrap().id);
-        if after == node {
-            needed += 1;
-        } else if before != after {
-            extra += 1;
+        let before = holders(rest, slot);
+        for holder in &holders(with, slot)[..level] {
+            if *holder == node.as_str() {
+                needed += 1;
+            } else if !before[..level].contains(holder) {
+                extra += 1;
+            }
         }
     }
     (extra, needed)
@@ -73,28 +91,44 @@ fn moved(rest: &Ring, with: &Ring, node: &NodeId) -> (usize, usize) {
 
 #[test]
 fn a_join_or_leave_moves_little_more_than_the_slots_of_that_node() {
-    // A join read backwards is a leave, so one figure serves both.
-    for (count, clusters, most) in [(3, 4, 0.0), (10, 4, 0.0), (20, 4, 0.05), (50, 4, 0.25), (100, 4, 0.60)] {
-        let mut worst: f64 = 0.0;
-        let (mut all_extra, mut all_needed) = (0, 0);
-        for cluster in 0..clusters {
-            let with = nodes(cluster, count);
-            let after = ring(with.clone(), 1);
-            for leaver in (0..count).step_by(count.div_ceil(5)) {
-                let mut rest = with.clone();
-                let gone = rest.remove(leaver);
-                let (extra, needed) = moved(&ring(rest, 1), &after, &gone.id);
-                worst = worst.max(extra as f64 / needed as f64);
-                all_extra += extra;
-                all_needed += needed;
+    // A join read backwards is a leave, so one figure serves both. The bounds are what was measured, rounded up.
+    for (count, clusters, mean, most) in [
+        (3, 30, 0.01, 0.05),
+        (5, 20, 0.02, 0.12),
+        (10, 10, 0.08, 0.20),
+        (20, 4, 0.15, 0.30),
+        (50, 4, 0.30, 0.60),
+        (100, 4, 0.50, 0.70),
+    ] {
+        let replicas = 2;
+        for level in 1..=replicas {
+            let mut worst: f64 = 0.0;
+            let (mut all_extra, mut all_needed, mut all) = (0, 0, 0);
+            for cluster in 0..clusters {
+                let with = nodes(cluster, count);
+                let after = ring(with.clone(), replicas);
+                for leaver in (0..count).step_by(count.div_ceil(5)) {
+                    let mut rest = with.clone();
+                    let gone = rest.remove(leaver);
+                    let (extra, needed) = moved(&ring(rest, replicas), &after, &gone.id, level);
+                    worst = worst.max(extra as f64 / needed as f64);
+                    all_extra += extra;
+                    all_needed += needed;
+                    all += level * usize::from(SLOTS);
+                }
             }
+            let extra = all_extra as f64 / all_needed as f64;
+            println!(
+                "{count} nodes, {level} holders: {:.1} % more slots than needed, {:.1} % at worst; {:.2} % of all",
+                100.0 * extra,
+                100.0 * worst,
+                100.0 * all_extra as f64 / all as f64
+            );
+            assert!(
+                extra <= mean && worst <= most,
+                "{count} nodes, {level}: {extra:.3}, {worst:.3} at worst"
+            );
         }
-        println!(
-            "{count} nodes: {:.1} % more slots than needed, {worst:.3} at worst; {:.2} % of all",
-            100.0 * all_extra as f64 / all_needed as f64,
-            100.0 * all_extra as f64 / all_needed as f64 / count as f64
-        );
-        assert!(worst <= most, "{count} nodes: {worst:.3} of the needed movement in addition");
     }
 }
 
@@ -117,29 +151,6 @@ proptest! {
         let (one, two) = (ring(members, replicas), ring(other, replicas));
         for slot in Slot::all() {
             prop_assert_eq!(holders(&one, slot), holders(&two, slot));
-        }
-    }
-
-    /// Up to ten nodes no correction is needed, so movement is minimal to the slot: for owners and for replicas.
-    #[test]
-    fn a_leave_changes_only_the_slots_that_the_node_held(
-        names in proptest::collection::hash_set("[a-z]{1,8}", 2..10),
-        replicas in 1_usize..4,
-        leaver in any::<prop::sample::Index>(),
-    ) {
-        let mut members: Vec<_> = names.iter().map(|name| member(name.as_str(), 1)).collect();
-        let with = ring(members.clone(), replicas);
-        let gone = members.remove(leaver.index(members.len()));
-        let rest = ring(members, replicas);
-        for slot in Slot::all() {
-            let (mut before, after) = (holders(&with, slot), holders(&rest, slot));
-            if let Some(at) = before.iter().position(|id| *id == gone.id.as_str()) {
-                // The others keep their order and move up; one newcomer may come last.
-                before.remove(at);
-                prop_assert_eq!(&after[..before.len()], before.as_slice());
-            } else {
-                prop_assert_eq!(after, before);
-            }
         }
     }
 
