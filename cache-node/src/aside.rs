@@ -168,6 +168,7 @@ impl Node {
         Ok(match self.set_here(&key, value, token, ttl) {
             Ok(()) => {
                 self.gate.recorder().record_at(hash, begun, What::Set);
+                self.copies.stored(&key.text);
                 self.metrics.set("stored");
                 // A client may hold that there was nothing.
                 self.resp.removed(&key.text);

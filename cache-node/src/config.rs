@@ -100,6 +100,8 @@ pub struct Config {
     pub removal_log: usize,
     /// Removals of tags that the node remembers. Default: 65536.
     pub tag_log: usize,
+    /// Keys that wait to be announced to replicas, and announced ones that wait to be copied; 0 copies what is read alone.
+    pub copy_queue: usize,
     /// Events of single keys that the flight recorder remembers for `explain`, 48 bytes each; 0 turns it off. Default: 65536.
     pub recorder_events: usize,
     /// How often expired, flushed and lost entries are swept out. Default: 10 s.
@@ -191,6 +193,7 @@ impl Default for Config {
             max_keys: 10_000,
             removal_log: crate::gate::LOG,
             tag_log: crate::gate::TAG_LOG,
+            copy_queue: 10_000,
             recorder_events: crate::recorder::EVENTS,
             sweep: Duration::from_secs(10),
             catch_up: Duration::from_secs(1),

@@ -10,6 +10,7 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    copies::Copies,
     error::Error,
     flight::{Boarded, Flight, Flights, Landing},
     gate::{self, Filled, Gate, Place, Refused},
@@ -60,6 +61,7 @@ pub(crate) struct Fills {
     watermarks: Arc<Watermarks>,
     tasks: TaskTracker,
     warm: Arc<Warm>,
+    copies: Arc<Copies>,
     max_value: u64,
 }
 
@@ -73,6 +75,7 @@ impl Fills {
         watermarks: Arc<Watermarks>,
         tasks: TaskTracker,
         warm: Arc<Warm>,
+        copies: Arc<Copies>,
         max_value: u64,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -84,6 +87,7 @@ impl Fills {
             watermarks,
             tasks,
             warm,
+            copies,
             max_value,
         })
     }
@@ -199,6 +203,7 @@ impl Fills {
             Ok(Inserted::Stored) => {
                 let took = read.saturating_duration_since(flight.token.started);
                 self.gate.recorder().record_at(place.hash, read, What::Filled { took });
+                self.copies.stored(&key.text);
                 Some(flight.token.started + ttl)
             }
             Ok(Inserted::TooLarge) => {

@@ -11,6 +11,7 @@
 //! values move: `departures` and `pull` give, `warm` takes.
 
 pub mod compress;
+mod copies;
 pub mod gate;
 pub mod protocol;
 pub mod recorder;

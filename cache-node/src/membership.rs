@@ -67,6 +67,8 @@ impl Node {
         until("sweeping the store", Box::pin(self.clone().sweep()));
         until("handing slots over", Box::pin(self.clone().hand_over()));
         until("warming slots up", Box::pin(self.clone().warm_up()));
+        until("announcing copies", Box::pin(self.clone().announce_copies()));
+        until("taking copies", Box::pin(self.clone().take_copies()));
         until("counting hot keys", Box::pin(self.clone().count_hot_keys()));
         until("filling in the background", Box::pin(self.clone().fill_in_background()));
         until("looking after the database's server", Box::pin(self.clone().follow_server()));
@@ -87,6 +89,7 @@ impl Node {
         }
         self.departures.take(&change, ring, &self.slots, &self.id, now);
         self.warm.take(&change, ring, now);
+        self.copies.take(ring, self.config.copy_queue);
         self.peers.retain(ring);
         self.agreement.compare(ring);
         tracing::info!(

@@ -29,6 +29,7 @@ use crate::{
     agreement::{Agreement, terms},
     aside::Seal,
     config::{Config, Fenced},
+    copies::{Copies, CopyMetrics},
     departures::Departures,
     error::Error,
     fill::{Fills, Miss},
@@ -86,6 +87,7 @@ pub struct Node {
     pub(crate) loader: Arc<Loader>,
     pub(crate) fills: Arc<Fills>,
     pub(crate) warm: Arc<Warm>,
+    pub(crate) copies: Arc<Copies>,
     pub(crate) departures: Departures,
     pub(crate) hot: Hot,
     pub(crate) background: Background,
@@ -163,6 +165,7 @@ impl Node {
             parts.peers.clone(),
             metrics.clone(),
         );
+        let copies = Copies::new(config.copy_queue, CopyMetrics::register(registry));
         let departures = Departures::new(config.handover);
         let hot = Hot::new(&config, &parts.catalog, registry);
         let mirrors = Mirrors::new(
@@ -183,6 +186,7 @@ impl Node {
             watermarks.clone(),
             tasks.clone(),
             warm.clone(),
+            copies.clone(),
             config.max_value.0,
         );
         let own = terms(&config, &parts.catalog, parts.membership.ring().configured_replicas());
@@ -204,6 +208,7 @@ impl Node {
             loader: parts.loader,
             fills,
             warm,
+            copies,
             departures,
             hot,
             background: Background::new(),

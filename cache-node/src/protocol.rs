@@ -106,7 +106,8 @@ pub fn may_take_pull(taker: Standing, asked: Epoch) -> Result<(), PullRefused> {
 }
 
 /// Whether an entry may be given to a node that pulls it (R10): one of a departing slot, or one of a slot that the answering node
-/// owns. A replica gives nothing away.
+/// owns. A replica gives nothing away, but for what it owned by the ring before, as long as it has not confirmed its epoch: until then removals
+/// reach it before the owner, and it takes nothing itself.
 ///
 /// *Values flow one way. The owner applies a removal; were it to pull from its replica, which gets the removal after it, it would
 /// bring the old value back.*
@@ -135,8 +136,8 @@ pub fn may_serve_mirror(live: bool, holds: bool, same_owner: bool) -> bool {
 }
 
 /// Whether a node keeps the values of what it has lost, to give them away, and so has not confirmed its epoch; else it drops them
-/// at once, and may take what others have lost. It can't do both (R10): it does what it has more of. `departing` counts all lost
-/// slots whose values it would keep, those of earlier rings too.
+/// at once, and may take what others have lost. It can't do both (R10): it does what it has more of. `departing` counts all slots that it would
+/// give the values of, lost ones and those that it is only a replica of now, of earlier rings too.
 pub fn gives(gained: usize, departing: usize) -> bool {
     departing > gained
 }

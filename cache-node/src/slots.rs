@@ -5,8 +5,9 @@
 //! swept yet (R5). Readers take no lock.
 //!
 //! A lost slot may *depart*: nobody reads or fills it here any more, but what was stored under its ended acquisition stays
-//! for a while, to answer pulls of the node that holds it now (R10). Until the last of them is dropped the node has not
-//! confirmed its epoch.
+//! for a while, to answer pulls of the node that holds it now (R10). A slot of which the node was the owner and is a replica now departs
+//! too: it is read and filled as before, and what it has is given to who owns it now. Until that is over the node has not confirmed its
+//! epoch, and so takes nothing from others.
 
 use std::{
     collections::BTreeSet,
@@ -48,7 +49,8 @@ pub struct Slots {
 struct Held {
     /// Nanoseconds since `base`; written before the acquisition is.
     at: AtomicU64,
-    /// The ended acquisition whose values are still given away; 0 if there is none.
+    /// The acquisition whose values are still given away, though this node does not own them: an ended one, or of what it holds as a replica
+    /// since; 0 if there is none.
     departing: AtomicU64,
     /// Whether this node is the owner, and no replica.
     owned: AtomicBool,
@@ -89,9 +91,11 @@ pub struct Change {
     pub previous: Option<Arc<Ring>>,
     /// Slots that this node did not hold before.
     pub gained: Vec<Slot>,
+    /// Slots that this node was a replica of, and owns now.
+    pub promoted: Vec<Slot>,
     /// Slots that this node no longer holds.
     pub lost: usize,
-    /// Of the lost slots, those that this change made depart.
+    /// The slots that this change made depart: lost ones, and those that this node owned and is a replica of now.
     pub departed: Vec<Slot>,
     /// Slots that depart now, of this change and of earlier ones.
     pub departing: u64,
@@ -129,7 +133,7 @@ impl Slots {
         Some((id, at))
     }
 
-    /// The ended acquisition under which values of the slot may still be given away, or `None`.
+    /// The acquisition under which values of the slot may still be given away though the node does not own it, or `None`.
     pub fn departs(&self, slot: u16) -> Option<u64> {
         match self.held(slot).departing.load(Acquire) {
             0 => None,
@@ -157,23 +161,33 @@ impl Slots {
         }
         let previous = last.ring.replace(ring.clone());
         let listed = last.lists(&self.node, ring);
-        let (mut gained, mut given_up, mut before, mut count) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        let (mut gained, mut promoted) = (Vec::new(), Vec::new());
+        let (mut given_up, mut demoted, mut before, mut count) = (Vec::new(), Vec::new(), Vec::new(), 0);
         for slot in Slot::all() {
             let held = &self.held[slot.index()];
             let holds = listed && ring.holds(&self.node, slot);
+            let owns = holds && ring.owner(slot).is_some_and(|owner| owner.id == self.node);
+            let (owned, departs) = (held.owned.load(Acquire), held.departing.load(Acquire) != 0);
             count += u64::from(holds);
             match (holds, self.acquisition(slot.get()).is_some()) {
                 (true, false) => gained.push(slot),
                 (false, true) => given_up.push(slot),
-                (false, false) if held.departing.load(Acquire) != 0 => before.push(slot),
+                (true, true) if owns => {
+                    if !owned {
+                        promoted.push(slot);
+                    }
+                    held.departing.store(0, Release); // an owner gives as such
+                }
+                (true, true) if owned => demoted.push(slot),
+                _ if departs => before.push(slot),
                 _ => {}
             }
         }
         let wanted = |slot: &Slot| ring.owner(*slot).is_some();
-        let departing = given_up.len() + before.len();
+        let departing = given_up.len() + demoted.len() + before.len();
         let gives = departure == Lost::Depart
             && protocol::gives(gained.len(), departing)
-            && given_up.iter().chain(&before).any(wanted);
+            && given_up.iter().chain(&demoted).chain(&before).any(wanted);
         if !gives {
             for slot in &before {
                 self.held[slot.index()].departing.store(0, Release);
@@ -181,12 +195,17 @@ impl Slots {
         }
         for slot in &given_up {
             let acquisition = &self.acquisitions[slot.index()];
-            if gives {
-                // Before the acquisition ends: a sweep in between must find one of the two.
-                self.held[slot.index()].departing.store(acquisition.load(Acquire), Release);
-            }
+            // Before the acquisition ends: a sweep in between must find one of the two.
+            let departing = if gives { acquisition.load(Acquire) } else { 0 };
+            self.held[slot.index()].departing.store(departing, Release);
             if rules::holds(Rule::Leaving) {
                 acquisition.store(0, Release);
+            }
+        }
+        if gives {
+            for slot in &demoted {
+                let acquisition = self.acquisitions[slot.index()].load(Acquire);
+                self.held[slot.index()].departing.store(acquisition, Release);
             }
         }
         for slot in &gained {
@@ -203,14 +222,21 @@ impl Slots {
         if given_up.is_empty() && departing == 0 && settled {
             self.confirm(ring.epoch());
         }
-        Some(Change {
+        let mut change = Change {
             epoch: ring.epoch(),
             previous,
             gained,
+            promoted,
             lost: given_up.len(),
-            departed: if gives { given_up } else { Vec::new() },
+            departed: Vec::new(),
             departing,
-        })
+        };
+        if gives {
+            change.departed = given_up;
+            change.departed.extend(demoted);
+            change.departed.sort_unstable();
+        }
+        Some(change)
     }
 
     /// Ends what departs: nothing of it can be reached when this returns, though it may still take memory.

@@ -308,13 +308,13 @@ impl Warm {
     }
 
     /// Whether a source declares a key's group as this node does, by the digests that it told; an older version tells none.
-    fn is_alike(key: &Key, told: &HashMap<String, u64>) -> bool {
+    pub(crate) fn is_alike(key: &Key, told: &HashMap<String, u64>) -> bool {
         told.get(&*key.group.name) == Some(&key.group.digest)
     }
 
     /// Times as this node's clock tells them, never too late: the reply was made after the asking, and whole milliseconds
     /// are rounded down. `alike`: whether the source declares the group as this node does.
-    fn offered(key: &Key, held: Held, asked: Instant, alike: bool) -> Offered {
+    pub(crate) fn offered(key: &Key, held: Held, asked: Instant, alike: bool) -> Offered {
         let age = held.age + Duration::from_millis(1);
         Offered {
             key: key.text.clone(),
@@ -331,7 +331,7 @@ impl Warm {
     }
 
     /// Stores what was pulled, if it may be.
-    fn store(
+    pub(crate) fn store(
         &self,
         token: &Token,
         place: Place,

@@ -51,7 +51,7 @@ pub use hot::{HotKey, HotKeys, Merged, Mirrored};
 pub use metrics::Metrics;
 pub use options::ReadOptions;
 pub use peers::{Ack, Apply, Peers};
-pub use pull::{Pull, Pulled, Wanted};
+pub use pull::{Announcement, Pull, Pulled, Wanted};
 pub use scan::{Held, Page, Scan};
 pub use stats::{GroupStats, NodeStats};
 pub use watermark::{Clock, Heartbeat, HeartbeatReply, PartitionName, Watermark, Watermarks};

@@ -9,8 +9,8 @@ use ring::{Epoch, Member, NodeId, Ring};
 use tokio::time::Instant;
 
 use crate::{
-    Answer, Clock, Config, Error, Explanation, Heartbeat, HeartbeatReply, HotKeys, Mirrored, NodeStats, Page,
-    Pull, Pulled, ReadOptions, Scan, Set, Watermarks, hot,
+    Announcement, Answer, Clock, Config, Error, Explanation, Heartbeat, HeartbeatReply, HotKeys, Mirrored,
+    NodeStats, Page, Pull, Pulled, ReadOptions, Scan, Set, Watermarks, hot,
     identity::{Callee, ClusterName},
     link::Link,
     options::whole_millis,
@@ -209,6 +209,23 @@ impl Peers {
             })
             .await?;
         Ok(reply.into())
+    }
+
+    /// Tells a replica which keys this node has stored. Waits at most `timeout`. Safe to drop and to repeat.
+    pub async fn announce(
+        &self,
+        to: &Member,
+        announcement: Announcement,
+        timeout: Duration,
+    ) -> Result<(), Error> {
+        let link = self.admitted(to)?;
+        let request = v1::AnnounceRequest::from(announcement);
+        let _: v1::AnnounceReply = link
+            .handover(Instant::now() + timeout, request, |mut client, request| async move {
+                client.announce(request).await
+            })
+            .await?;
+        Ok(())
     }
 
     /// Asks a member for the keys that it is asked for most.

@@ -37,6 +37,17 @@ pub enum Wanted {
     Done,
 }
 
+/// What an owner tells a replica: keys that it has stored, for the replica to [pull](Pull).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// The owner.
+    pub node: NodeId,
+    /// The keys.
+    pub keys: Vec<String>,
+    /// The version of the protocol that the owner speaks; 0: not told.
+    pub protocol: u32,
+}
+
 /// A node's answer to a [`Pull`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pulled {

@@ -7,9 +7,9 @@ use ring::{Epoch, Member, MemberState, NodeId, Ring};
 use tonic::Code;
 
 use crate::{
-    Ack, Answer, Apply, Clock, EntryState, Error, Event, Explanation, GroupStats, Heartbeat, HeartbeatReply,
-    Held, NodeStats, Outcome, Page, PartitionName, Pull, Pulled, Removal, Scan, Set, Wanted, Watermark,
-    Watermarks, answer::to_millis,
+    Ack, Announcement, Answer, Apply, Clock, EntryState, Error, Event, Explanation, GroupStats, Heartbeat,
+    HeartbeatReply, Held, NodeStats, Outcome, Page, PartitionName, Pull, Pulled, Removal, Scan, Set, Wanted,
+    Watermark, Watermarks, answer::to_millis,
 };
 
 /// A reply with its value; an outcome of a later version is refused, since it may change what the value means.
@@ -137,6 +137,18 @@ impl From<v1::PullRequest> for Pull {
             max_bytes: request.max_bytes,
             protocol: request.protocol,
         }
+    }
+}
+
+impl From<Announcement> for v1::AnnounceRequest {
+    fn from(Announcement { node, keys, protocol }: Announcement) -> Self {
+        Self { node: node.to_string(), keys, protocol }
+    }
+}
+
+impl From<v1::AnnounceRequest> for Announcement {
+    fn from(v1::AnnounceRequest { node, keys, protocol }: v1::AnnounceRequest) -> Self {
+        Self { node: NodeId::from(node), keys, protocol }
     }
 }
 

@@ -36,6 +36,10 @@ pub(crate) struct PullMetrics {
     pub(crate) ask_failed: Counter,
     /// Single keys that did not come within the wait.
     pub(crate) ask_late: Counter,
+    /// Replies with copies of what an owner announced.
+    pub(crate) copies: Counter,
+    /// Owners that were asked for copies in vain.
+    pub(crate) copies_failed: Counter,
     /// From the loss of slots until nothing of them was kept.
     pub(crate) handover_seconds: Histogram,
     departing: Gauge<u64, AtomicU64>,
@@ -74,6 +78,8 @@ impl PullMetrics {
             ask_missed: took("not_there"),
             ask_failed: took("failed"),
             ask_late: took("late"),
+            copies: took("copies"),
+            copies_failed: took("copies_failed"),
             handover_seconds,
             departing,
             pulls: pulls.clone(),

@@ -252,6 +252,14 @@ impl Handover for Service {
         let pulled = self.0.pull(&request.into_inner().into()).await?;
         Ok(Response::new(pulled.into()))
     }
+
+    async fn announce(
+        &self,
+        request: Request<v1::AnnounceRequest>,
+    ) -> Result<Response<v1::AnnounceReply>, Status> {
+        self.0.announced(request.into_inner().into())?;
+        Ok(Response::new(v1::AnnounceReply {}))
+    }
 }
 
 /// Refuses more partitions than a node remembers.

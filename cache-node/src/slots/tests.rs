@@ -25,6 +25,12 @@ fn ring_in_life(incarnation: u64, epoch: u64, members: &[&str]) -> Arc<Ring> {
     Arc::new(Ring::build(Epoch(epoch), members.iter().map(member).collect(), 1))
 }
 
+/// The same with two holders of each slot.
+fn ring_of_two(epoch: u64, members: &[&str]) -> Arc<Ring> {
+    let members = ring(epoch, members).members().to_vec();
+    Arc::new(Ring::build(Epoch(epoch), members, 2))
+}
+
 fn slots() -> Slots {
     Slots::new("a".into())
 }
@@ -53,6 +59,34 @@ async fn a_lost_slot_is_held_no_more_at_once_and_departs_under_its_ended_acquisi
     assert_eq!(slots.unconfirmed(), Some(Epoch(2)));
     slots.confirm(Epoch(2));
     assert_eq!((slots.unconfirmed(), slots.confirmed()), (None, Epoch(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_is_a_replica_now_serves_and_gives_until_it_is_over() {
+    let slots = slots();
+    turn(&slots, &ring_of_two(1, &["a", "c"]));
+    let before: Vec<_> = (0..SLOTS).map(|slot| (slots.acquisition(slot), slots.owned(slot))).collect();
+    let ring = ring_of_two(2, &["a", "b", "c"]);
+    let change = turn(&slots, &ring);
+    let demoted: Vec<_> = Slot::all()
+        .filter(|slot| before[slot.index()].1.is_some() && slots.acquisition(slot.get()).is_some())
+        .filter(|slot| slots.owned(slot.get()).is_none())
+        .collect();
+    assert!(demoted.len() > 1000 && change.promoted.is_empty(), "{}", demoted.len());
+    assert_eq!(change.departing, (change.lost + demoted.len()) as u64);
+    for slot in &demoted {
+        let (acquisition, _) = before[slot.index()];
+        assert_eq!((slots.acquisition(slot.get()), slots.departs(slot.get())), (acquisition, acquisition));
+    }
+    assert_eq!((slots.confirmed(), slots.unconfirmed()), (Epoch(1), None), "it takes nothing meanwhile");
+    slots.end_departing();
+    assert!(demoted.iter().all(|slot| slots.departs(slot.get()).is_none()));
+    slots.confirm(Epoch(2));
+    // What comes back is the owner's again, under the same acquisition.
+    let change = turn(&slots, &ring_of_two(3, &["a", "c"]));
+    assert!(demoted.iter().all(|slot| change.promoted.contains(slot)));
+    assert!(demoted.iter().all(|slot| slots.owned(slot.get()) == before[slot.index()].0));
+    assert_eq!(change.departing, 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -46,8 +46,8 @@ pub(crate) struct Source {
 impl Incoming {
     /// What is to be had after a change of the ring; `None` if nothing is handed over ever, or if there is no other member.
     ///
-    /// A slot's source is the node that held it before and has lost it; if there is none, for a replica, the owner that kept
-    /// it. What is still open of `before` stays so.
+    /// A slot's source is the node that owned it before, whatever it is of it now; if that is gone, another that held it and has lost it, or
+    /// the owner of now if it held it before. What is still open of `before` stays so.
     pub(crate) fn plan(
         node: &NodeId,
         before: Option<&Self>,
@@ -66,7 +66,8 @@ impl Incoming {
                 let Some(member) = same_life(ring, &source.member) else { continue };
                 let kept = source.slots.iter().copied().filter(|&slot| {
                     Slot::new(slot).is_some_and(|slot| {
-                        ring.holds(node, slot) && change.gained.binary_search(&slot).is_err()
+                        let anew = [&change.gained, &change.promoted];
+                        ring.holds(node, slot) && anew.iter().all(|slots| slots.binary_search(&slot).is_err())
                     })
                 });
                 slots.entry(&member.id).or_default().extend(kept);
@@ -74,7 +75,7 @@ impl Incoming {
             until = before.until;
         }
         if let Some(previous) = &change.previous {
-            for slot in &change.gained {
+            for slot in change.gained.iter().chain(&change.promoted) {
                 if let Some(member) = source(node, previous, ring, *slot) {
                     slots.entry(&member.id).or_default().push(slot.get());
                     until = now + window;
@@ -130,14 +131,15 @@ fn same_life<'a>(ring: &'a Ring, member: &Member) -> Option<&'a Member> {
 }
 
 fn source<'a>(node: &NodeId, previous: &Ring, ring: &'a Ring, slot: Slot) -> Option<&'a Member> {
-    let held = |member: &&Member| previous.holds(&member.id, slot);
-    let departing = previous
-        .holders(slot)
-        .filter(|member| member.id != *node)
-        .filter_map(|member| same_life(ring, member))
-        .find(|member| !ring.holds(&member.id, slot));
+    let still_there = |member: &Member| same_life(ring, member).filter(|member| member.id != *node);
+    // The former owner has most of what there is: a replica has copies alone.
+    if let Some(owner) = previous.owner(slot).and_then(still_there) {
+        return Some(owner);
+    }
+    let departing =
+        previous.holders(slot).filter_map(still_there).find(|member| !ring.holds(&member.id, slot));
     departing.or_else(|| {
-        let owner = ring.owner(slot).filter(|owner| owner.id != *node).filter(held)?;
-        previous.member(&owner.id).and_then(|before| same_life(ring, before))
+        let owner = ring.owner(slot).filter(|owner| previous.holds(&owner.id, slot))?;
+        previous.member(&owner.id).and_then(still_there)
     })
 }

@@ -5,6 +5,7 @@ mod answers;
 mod aside;
 mod batches;
 mod changes;
+mod copies;
 mod fencing;
 mod freshness;
 mod handover;

@@ -96,4 +96,8 @@ impl Handover for Service {
         let groups = source.groups.lock().clone();
         Ok(Response::new(v1::PullReply { node, incarnation: 1, epoch, entries, cursor: 0, groups }))
     }
+
+    async fn announce(&self, _: Request<v1::AnnounceRequest>) -> Result<Response<v1::AnnounceReply>, Status> {
+        Ok(Response::new(v1::AnnounceReply {}))
+    }
 }

@@ -179,6 +179,7 @@ impl Model for Cluster {
                 let own = &mut state.nodes[node];
                 own.entry = own.entry.filter(|entry| !entry.departing);
                 own.confirmed = own.view;
+                own.giving = false;
             }
             Step::Register { node } => {
                 see(Seen::CameBack);

@@ -65,9 +65,9 @@ const NEWCOMER: [Option<MemberState>; NODES] = [Some(Joining), Some(Active), Som
 const SETTLED: [Option<MemberState>; NODES] = [Some(Active); NODES];
 
 use Seen::{
-    CameBack, ConfirmAwaited, Delivered, DeliveredToEverybody, Departed, DepartingPullStored, EndedByTag,
-    FillRefused, FillStored, ForgottenTag, MirrorAwaited, MirrorKept, MirrorRefused, OwnersPullStored,
-    PlannedAgain, PullRefused, SourceRefused, SweptByTag, TargetLeft, TookOver,
+    CameBack, ConfirmAwaited, Delivered, DeliveredToEverybody, Demoted, Departed, DepartingPullStored,
+    EndedByTag, FillRefused, FillStored, ForgottenTag, MirrorAwaited, MirrorKept, MirrorRefused,
+    OwnersPullStored, PlannedAgain, PullRefused, SourceRefused, SweptByTag, TargetLeft, TookOver,
 };
 
 /// Searched at every run.
@@ -123,7 +123,7 @@ pub(crate) const NEWCOMERS: Configuration = Configuration {
     start: NEWCOMER,
     ends: false,
     takes_over: true,
-    sees: &[FillStored, OwnersPullStored, DepartingPullStored, Departed, TookOver],
+    sees: &[FillStored, OwnersPullStored, DepartingPullStored, Departed, Demoted, TookOver],
     ..BASE
 };
 

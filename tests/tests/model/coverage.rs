@@ -12,6 +12,7 @@ pub(crate) enum Seen {
     PullRefused,
     SourceRefused,
     Departed,
+    Demoted,
     Delivered,
     DeliveredToEverybody,
     PlannedAgain,
@@ -28,7 +29,7 @@ pub(crate) enum Seen {
 }
 
 impl Seen {
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::FillStored,
         Self::FillRefused,
         Self::OwnersPullStored,
@@ -36,6 +37,7 @@ impl Seen {
         Self::PullRefused,
         Self::SourceRefused,
         Self::Departed,
+        Self::Demoted,
         Self::Delivered,
         Self::DeliveredToEverybody,
         Self::PlannedAgain,

@@ -148,8 +148,9 @@ pub(crate) fn serves(node: &Node, holds: bool, entry: Entry) -> bool {
 }
 
 /// Whether the node may give the entry to one that pulls it.
-pub(crate) fn gives(owns: bool, entry: Entry) -> bool {
-    protocol::may_give(entry.departing.then_some(ENDED), owns.then_some(ACQUISITION), stored_under(entry))
+pub(crate) fn gives(node: &Node, owns: bool, entry: Entry) -> bool {
+    let departing_under = if node.giving { Some(ACQUISITION) } else { entry.departing.then_some(ENDED) };
+    protocol::may_give(departing_under, owns.then_some(ACQUISITION), stored_under(entry))
 }
 
 fn stored_under(entry: Entry) -> u64 {

@@ -37,6 +37,7 @@ pub(crate) enum Rule {
     TakerConfirmed,
     PullTokenFirst,
     OneWay,
+    DemotedUnconfirmed,
     TagsGoToAll,
     EndedByTagNotServed,
     EndedByTagNotGiven,
@@ -97,6 +98,9 @@ impl Rule {
             Self::TakerConfirmed => ("R10", "a node that has not confirmed takes"),
             Self::PullTokenFirst => ("R10", "a pull takes its token after the answer, not before it asks"),
             Self::OneWay => ("R10", "replicas give too"),
+            Self::DemotedUnconfirmed => {
+                ("R10", "a node confirms while it gives what it owned and is a replica of now")
+            }
             Self::TagsGoToAll => ("tags", "a removal of a tag goes to the holders of the tag's own slot"),
             Self::EndedByTagNotServed => ("tags", "an entry is served whose tag was removed since its token"),
             Self::EndedByTagNotGiven => {
@@ -170,6 +174,8 @@ pub(crate) const REMOVALS: &[Removal] = &[
     out(Rule::SourceLive, HANDOVER),
     out(Rule::PullTokenFirst, HANDOVER),
     out(Rule::OneWay, REPLICAS),
+    out(Rule::DemotedUnconfirmed, NEWCOMERS),
+    out(Rule::TakerConfirmed, NEWCOMERS),
     out(Rule::TagsGoToAll, TAGS),
     out(Rule::EndedByTagNotServed, TAGS),
     out(Rule::EndedByTagNotGiven, TAGS_HANDOVER),
@@ -193,7 +199,7 @@ pub(crate) const REMOVALS: &[Removal] = &[
 ];
 
 /// Rules that other rules imply as far as the promise goes: without them it still holds. `docs/proof.md` says why they stay.
-pub(crate) const IMPLIED: &[Rule] = &[Rule::DepartingNotServed, Rule::TakerUnmoved, Rule::TakerConfirmed];
+pub(crate) const IMPLIED: &[Rule] = &[Rule::DepartingNotServed, Rule::TakerUnmoved];
 
 /// The same of mirrors' rules, and where that is checked.
 pub(crate) const IMPLIED_OF_MIRRORS: &[(Rule, Configuration)] = &[

@@ -23,6 +23,7 @@ pub(crate) struct State {
 }
 
 /// A cache node.
+#[expect(clippy::struct_excessive_bools, reason = "each may be so without the others")]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) struct Node {
     /// Whether its lease is provably alive, as it believes, and its memory belongs to it.
@@ -33,6 +34,8 @@ pub(crate) struct Node {
     pub(crate) view: u8,
     /// The last epoch that it has confirmed.
     pub(crate) confirmed: u8,
+    /// Whether it gives what it owned, though it is only a replica by its ring now.
+    pub(crate) giving: bool,
     /// Changes that were logged and not visible when the key was last removed: its quarantine lasts until all of them are.
     pub(crate) removed_with: Set,
     /// The same, of when the slot was acquired.

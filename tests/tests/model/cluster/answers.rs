@@ -96,7 +96,8 @@ impl Cluster {
         }
         let owns = self.owner(state, source.view) == Some(from);
         let valid = self.stands(source, entry) || !self.holds_rule(Rule::EndedByTagNotGiven);
-        let gives = valid && decisions::gives(owns, entry) || (self.out == Some(Rule::OneWay) && serves);
+        let gives =
+            valid && decisions::gives(source, owns, entry) || (self.out == Some(Rule::OneWay) && serves);
         gives.then_some(Answer { value: entry.value, shared: false })
     }
 

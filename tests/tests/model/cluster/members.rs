@@ -11,6 +11,7 @@ use crate::model::state::{Entry, State};
 impl Cluster {
     pub(super) fn advance(&self, state: &mut State, node: usize, to: u8, keep: bool) {
         let (held, holds) = (self.holds(state, node), self.holds_at(state, to, node));
+        let giving = keep && self.is_demoted(state, node, to);
         let unseen = state.logged & !state.visible;
         let node = &mut state.nodes[node];
         if held && !holds {
@@ -25,6 +26,10 @@ impl Cluster {
             node.acquired_with = unseen;
         }
         node.view = to;
+        node.giving = giving;
+        if giving {
+            self.coverage.see(Seen::Demoted);
+        }
         let departs = node.entry.is_some_and(|entry| entry.departing);
         if departs {
             self.coverage.see(Seen::Departed);
@@ -33,7 +38,8 @@ impl Cluster {
         if mirrored {
             self.coverage.see(Seen::ConfirmAwaited);
         }
-        let at_once = !departs && !mirrored;
+        let gives = giving && self.holds_rule(Rule::DemotedUnconfirmed);
+        let at_once = !departs && !mirrored && !gives;
         if at_once || matches!(self.out, Some(Rule::DropBeforeConfirm | Rule::LostSlotsEnd)) {
             node.confirmed = to;
         }
@@ -46,7 +52,15 @@ impl Cluster {
         let was_held = self.holds(state, node);
         let wanted = !self.rings.holders(state.members(to)).is_empty();
         let lost = if back { !was_held && self.out == Some(Rule::TakerConfirmed) } else { wanted };
+        let lost = lost || self.is_demoted(state, node, to);
         self.configuration.pulls && lost && state.nodes[node].entry.is_some()
+    }
+
+    /// Whether the node owned the slot, or gives what it owned, and is only a replica by the ring of `to`.
+    fn is_demoted(&self, state: &State, node: usize, to: u8) -> bool {
+        let own = &state.nodes[node];
+        let owns = |epoch| self.holds_at(state, epoch, node) && self.owner(state, epoch) == Some(node);
+        (owns(own.view) || own.giving) && self.holds_at(state, to, node) && !owns(to)
     }
 
     pub(super) fn change_members(state: &mut State, node: usize, to: Option<MemberState>) {
@@ -60,6 +74,7 @@ impl Cluster {
         let (epoch, unseen) = (state.epoch, state.logged & !state.visible);
         let own = &mut state.nodes[node];
         own.live = true;
+        own.giving = false;
         // With one of these out the node still goes by its old ring: else nothing of its former life could be of any use.
         let old_ring = [Rule::ReturnByNewRing, Rule::EmptyReturn, Rule::FencedStoresNothing];
         if !self.out.is_some_and(|out| old_ring.contains(&out)) {
