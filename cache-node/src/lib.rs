@@ -19,6 +19,7 @@ pub mod resp;
 pub mod slots;
 pub mod store;
 
+mod account;
 mod agreement;
 mod apply;
 mod aside;

@@ -3,10 +3,7 @@
 //! A request of a few bytes can ask for gigabytes: one key of a megabyte, named a thousand times. So what is bounded is what a reply
 //! holds, counted before it is built, and not how many keys its request names.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use client::Answer;
@@ -15,7 +12,11 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{config::Config, error::Error};
+use crate::{
+    account::{Account, Share},
+    config::Config,
+    error::Error,
+};
 
 /// What a reply takes for each key beside its value: the key, numbers, the node's name.
 const BESIDE: u64 = 128;
@@ -28,12 +29,8 @@ pub(crate) const LARGE: usize = 64 << 10;
 pub(crate) struct Replies {
     /// Of one reply.
     most: u64,
-    /// Of all together.
-    memory: u64,
-    used: AtomicU64,
-    bytes: Gauge,
+    all: Arc<Account>,
     left_out: Counter,
-    refused: Counter,
 }
 
 impl Replies {
@@ -55,14 +52,8 @@ impl Replies {
             "Requests refused because other replies took node.reply_memory",
             refused.clone(),
         );
-        Arc::new(Self {
-            most: config.max_reply.0,
-            memory: config.reply_memory.0,
-            used: AtomicU64::new(0),
-            bytes,
-            left_out,
-            refused,
-        })
+        let all = Account::new(config.reply_memory.0, bytes, refused);
+        Arc::new(Self { most: config.max_reply.0, all, left_out })
     }
 
     /// The bytes that one reply may take, by this node and by its caller.
@@ -76,13 +67,13 @@ impl Replies {
     ///
     /// [`Error::ReplyMemory`] if others take too much.
     pub(crate) fn reserve(self: &Arc<Self>, bytes: u64) -> Result<Reserved, Error> {
-        let mut reserved = self.begin();
+        let reserved = self.begin();
         reserved.add(bytes).map(|()| reserved)
     }
 
     /// A reply that has no values yet.
     pub(crate) fn begin(self: &Arc<Self>) -> Reserved {
-        Reserved { of: self.clone(), bytes: 0 }
+        Reserved { of: self.clone(), share: self.all.share() }
     }
 }
 
@@ -90,29 +81,12 @@ impl Replies {
 #[derive(Debug)]
 pub(crate) struct Reserved {
     of: Arc<Replies>,
-    bytes: u64,
+    share: Share,
 }
 
 impl Reserved {
-    fn add(&mut self, bytes: u64) -> Result<(), Error> {
-        let used = self.of.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if used > self.of.memory {
-            self.of.used.fetch_sub(bytes, Ordering::Relaxed);
-            self.of.refused.inc();
-            return Err(Error::ReplyMemory { limit: self.of.memory });
-        }
-        self.bytes += bytes;
-        self.of.bytes.set(used.cast_signed());
-        Ok(())
-    }
-}
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        if self.bytes > 0 {
-            let used = self.of.used.fetch_sub(self.bytes, Ordering::Relaxed) - self.bytes;
-            self.of.bytes.set(used.cast_signed());
-        }
+    fn add(&self, bytes: u64) -> Result<(), Error> {
+        self.share.add(bytes).map_err(|_| Error::ReplyMemory { limit: self.of.all.limit() })
     }
 }
 
@@ -143,7 +117,7 @@ impl Filling {
 
     /// The bytes that are left for values.
     pub(crate) fn left(&self) -> u64 {
-        self.most.saturating_sub(self.reserved.bytes)
+        self.most.saturating_sub(self.reserved.share.bytes())
     }
 
     /// Whether a value that takes so much beside what is `coming` has its place; the first always has.
@@ -155,7 +129,7 @@ impl Filling {
     pub(crate) fn wave(&self, waiting: usize) -> usize {
         const FIRST: usize = 64;
         // Errors take little: where all fail, the rest is to fail together.
-        let average = self.reserved.bytes.checked_div(self.ended);
+        let average = self.reserved.share.bytes().checked_div(self.ended);
         let fitting = average
             .map_or(FIRST, |average| usize::try_from(self.left() / average.max(1)).unwrap_or(usize::MAX));
         waiting.min(fitting.max(1))

@@ -46,9 +46,9 @@ fn the_first_value_always_has_its_place_and_the_rest_as_far_as_there_is_room() {
     }
     let (results, reserved) = filling.end();
     assert_eq!(shape(&results), "vll");
-    assert_eq!(replies.used.load(Ordering::Relaxed), 20_000 + BESIDE);
+    assert_eq!(replies.all.used(), 20_000 + BESIDE);
     drop(reserved);
-    assert_eq!(replies.used.load(Ordering::Relaxed), 0);
+    assert_eq!(replies.all.used(), 0);
 
     let mut filling = Filling::new(&replies, 4, replies.most(0));
     for (index, bytes) in [4_000, 7_000, 4_000, 4_000].into_iter().enumerate() {

@@ -6,10 +6,7 @@
 use std::{
     error::Error,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -25,16 +22,16 @@ use tokio::time::{Sleep, sleep};
 use tonic::{Status, codegen::Service};
 use tower_layer::Layer;
 
-use crate::config::Config;
+use crate::{
+    account::{Account, Share},
+    config::Config,
+};
 
 /// All requests that are being received or worked on, of both protocols.
 #[derive(Debug)]
 pub(crate) struct Requests {
-    memory: u64,
+    all: Arc<Account>,
     patience: Duration,
-    used: AtomicU64,
-    bytes: Gauge,
-    refused: Counter,
     late: Counter,
 }
 
@@ -57,13 +54,13 @@ impl Requests {
             "Requests whose body was not there within node.caller_timeout",
             late.clone(),
         );
-        let (memory, patience) = (config.request_memory.0, config.caller_timeout);
-        Arc::new(Self { memory, patience, used: AtomicU64::new(0), bytes, refused, late })
+        let all = Account::new(config.request_memory.0, bytes, refused);
+        Arc::new(Self { all, patience: config.caller_timeout, late })
     }
 
     /// Counts the body of one request, as it comes.
     pub(super) fn begin(self: &Arc<Self>) -> Arc<Taken> {
-        Arc::new(Taken { of: self.clone(), bytes: AtomicU64::new(0) })
+        Arc::new(Taken { of: self.clone(), share: self.all.share() })
     }
 }
 
@@ -71,22 +68,17 @@ impl Requests {
 #[derive(Debug)]
 pub(super) struct Taken {
     of: Arc<Requests>,
-    bytes: AtomicU64,
+    share: Share,
 }
 
 impl Taken {
     fn add(&self, bytes: u64) -> Result<(), Status> {
-        let used = self.of.used.fetch_add(bytes, Relaxed) + bytes;
-        self.bytes.fetch_add(bytes, Relaxed);
-        self.of.bytes.set(used.cast_signed());
-        if used <= self.of.memory {
-            return Ok(());
-        }
-        self.of.refused.inc();
-        let limit = self.of.memory;
-        Err(Status::resource_exhausted(format!(
-            "requests that are received take {limit} bytes (node.request_memory); send less at once, or later"
-        )))
+        self.share.add(bytes).map_err(|_| {
+            let limit = self.of.all.limit();
+            Status::resource_exhausted(format!(
+                "requests that are received take {limit} bytes (node.request_memory); send less at once, or later"
+            ))
+        })
     }
 
     fn late(&self) -> Status {
@@ -95,16 +87,6 @@ impl Taken {
         Status::deadline_exceeded(format!(
             "the request was not sent as a whole within {patience:?} (node.caller_timeout)"
         ))
-    }
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        let bytes = self.bytes.load(Relaxed);
-        if bytes > 0 {
-            let used = self.of.used.fetch_sub(bytes, Relaxed) - bytes;
-            self.of.bytes.set(used.cast_signed());
-        }
     }
 }
 
