@@ -3,6 +3,7 @@
 //! Each sets up what it compares with, in the same run and on the same cores, bounds its time, and prints a Markdown table that ends in
 //! lines `ratio NAME VALUE`.
 
+mod abuse;
 mod catalog_file;
 mod codec;
 mod compression;
@@ -56,6 +57,8 @@ enum Measurement {
     Resp(resp::Options),
     /// Requests of Redis clients parsed by the node's parser, against the crate `redis-protocol`
     Codec(codec::Options),
+    /// What hostile callers do to a node: memory, open files and valid reads before, during and after each kind of input
+    Abuse(abuse::Options),
     /// The node's store beside `quick_cache`, moka and foyer: bytes for each entry, gets and inserts per second
     Store(store::Options),
     /// Hit ratio of each eviction policy by trace, beside moka, `quick_cache` and the optimum
@@ -115,6 +118,7 @@ fn measure(measurement: Measurement) -> anyhow::Result<Report> {
                     Measurement::Decode(options) => decode::measure(options).await,
                     Measurement::Resp(options) => resp::measure(options).await,
                     Measurement::Codec(options) => codec::measure(options).await,
+                    Measurement::Abuse(options) => abuse::measure(options).await,
                     Measurement::Store(options) => store::measure(&options),
                     Measurement::Hits(options) => hits::measure(&options),
                     Measurement::Compression(options) => compression::measure(&options),

@@ -35,6 +35,8 @@ pub(crate) struct Nodes {
     pub(crate) all: Vec<Arc<Node>>,
     /// Where each serves gRPC.
     pub(crate) addresses: Vec<SocketAddr>,
+    /// Where each serves HTTP.
+    pub(crate) http: Vec<SocketAddr>,
     /// Where each serves Redis clients.
     pub(crate) resp: Vec<SocketAddr>,
     stop: CancellationToken,
@@ -80,6 +82,7 @@ impl Nodes {
         let mut started = Self {
             all: Vec::new(),
             addresses: Vec::new(),
+            http: Vec::new(),
             resp: Vec::new(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -109,6 +112,7 @@ impl Nodes {
             let node = Node::start(config, parts, &mut registry.lock());
             let readiness = Readiness::new();
             started.addresses.push(server.grpc_addr());
+            started.http.push(server.http_addr());
             started.resp.extend(server.resp_addr());
             started.tasks.spawn(server.serve(
                 node.clone(),
