@@ -190,7 +190,9 @@ async fn live(url: &str, catalog: &Arc<Catalog>) -> anyhow::Result<Report> {
 
 fn describe(group: &Group, uses: &[TableUse], output: &Output) -> anyhow::Result<()> {
     output.line(format!("{}  {}", output.bold(&group.name), output.dim(&group.template.to_string())))?;
-    if group.is_look_aside() {
+    if group.is_plain() {
+        output.line("  plain: applications set, read and remove its values")?;
+    } else if group.is_look_aside() {
         output.line("  look-aside: applications set its values")?;
         if !uses.iter().any(|use_| use_.group == group.name) {
             output.line("  nothing makes it stale (rules = \"none\"): values go when their time is over")?;

@@ -98,11 +98,11 @@ pub(super) fn nothing(key: &str, answer: &Answer) -> Problem {
 
 /// What a query fills is JSON; what applications set is theirs to know.
 fn content_type(node: &Node, key: &str) -> &'static str {
-    if is_look_aside(node, key) { "application/octet-stream" } else { "application/json" }
+    if is_set_by_applications(node, key) { "application/octet-stream" } else { "application/json" }
 }
 
-pub(super) fn is_look_aside(node: &Node, key: &str) -> bool {
-    node.catalog().resolve(key).is_ok_and(|key| key.group.is_look_aside())
+pub(super) fn is_set_by_applications(node: &Node, key: &str) -> bool {
+    node.catalog().resolve(key).is_ok_and(|key| !key.group.is_filled())
 }
 
 /// What may stand behind the question mark of a set.
