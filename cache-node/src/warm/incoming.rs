@@ -47,7 +47,7 @@ impl Incoming {
     /// What is to be had after a change of the ring; `None` if nothing is handed over ever, or if there is no other member.
     ///
     /// A slot's source is the node that held it before and has lost it; if there is none, for a replica, the owner that kept
-    /// it. What is still open of `before` stays so.
+    /// it. With `plain` groups also, for the owner, a replica that kept it. What is still open of `before` stays so.
     pub(crate) fn plan(
         node: &NodeId,
         before: Option<&Self>,
@@ -55,6 +55,7 @@ impl Incoming {
         ring: &Ring,
         now: Instant,
         window: Duration,
+        plain: bool,
     ) -> Option<Self> {
         if window.is_zero() {
             return None;
@@ -75,7 +76,7 @@ impl Incoming {
         }
         if let Some(previous) = &change.previous {
             for slot in &change.gained {
-                if let Some(member) = source(node, previous, ring, *slot) {
+                if let Some(member) = source(node, previous, ring, *slot, plain) {
                     slots.entry(&member.id).or_default().push(slot.get());
                     until = now + window;
                 }
@@ -129,15 +130,22 @@ fn same_life<'a>(ring: &'a Ring, member: &Member) -> Option<&'a Member> {
     ring.member(&member.id).filter(|now| now.incarnation == member.incarnation)
 }
 
-fn source<'a>(node: &NodeId, previous: &Ring, ring: &'a Ring, slot: Slot) -> Option<&'a Member> {
+fn source<'a>(
+    node: &NodeId,
+    previous: &Ring,
+    ring: &'a Ring,
+    slot: Slot,
+    plain: bool,
+) -> Option<&'a Member> {
     let held = |member: &&Member| previous.holds(&member.id, slot);
     let departing = previous
         .holders(slot)
         .filter(|member| member.id != *node)
         .filter_map(|member| same_life(ring, member))
         .find(|member| !ring.holds(&member.id, slot));
-    departing.or_else(|| {
-        let owner = ring.owner(slot).filter(|owner| owner.id != *node).filter(held)?;
-        previous.member(&owner.id).and_then(|before| same_life(ring, before))
-    })
+    let stayed = |member: &Member| previous.member(&member.id).and_then(|before| same_life(ring, before));
+    let owner = || ring.owner(slot).filter(|owner| owner.id != *node).filter(held).and_then(stayed);
+    // Of plain groups alone it gives anything.
+    let replica = || ring.holders(slot).filter(|_| plain).filter(held).find_map(stayed);
+    departing.or_else(owner).or_else(replica)
 }
