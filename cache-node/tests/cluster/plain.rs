@@ -181,7 +181,7 @@ async fn what_can_not_be_written_says_why() {
     assert!(matches!(error, Error::NotPlain { .. }), "{error}");
     assert!(error.to_string().contains("group user is not plain"), "{error}");
     assert!(matches!(put(&a.node, "session:x:1", "v").await, Err(Error::Key(_))));
-    assert_eq!(a.metric("freshline_node_plain_writes_total{what=\"put\",result=\"too_large\"}"), 1.0);
+    assert_eq!(a.metric("freshline_node_plain_writes_total{what=\"put\",result=\"too_large\"}"), 2.0);
     assert!(stack.database.calls().is_empty());
 }
 
