@@ -36,7 +36,7 @@ use ring::rules::{self, Rule};
 use tokio::time::Instant;
 
 pub(crate) use self::mirrors::{Mirror, NotMirrored};
-pub(crate) use self::plain::{Keeping, NotOrdered, Ordered};
+pub(crate) use self::plain::{Asking, Keeping, NotOrdered, Ordered};
 pub(crate) use self::tags::hashes as tag_hashes;
 use self::{log::Log, mirrors::Mirrors, tags::Tags};
 pub use self::{

@@ -235,7 +235,9 @@ impl NodeMetrics {
             "Writes of plain groups that this node was to order, by what became of them",
             plain_writes.clone(),
         );
-        for (what, result) in plain::WHATS.into_iter().flat_map(|what| plain::RESULTS.map(|result| (what, result))) {
+        for (what, result) in
+            plain::WHATS.into_iter().flat_map(|what| plain::RESULTS.map(|result| (what, result)))
+        {
             drop(plain_writes.get_or_create(&WriteLabels { what, result }));
         }
 

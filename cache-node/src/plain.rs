@@ -29,11 +29,7 @@
 mod holder;
 mod order;
 
-use std::{
-    collections::HashSet,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use catalog::Key;
@@ -86,7 +82,13 @@ impl Node {
     /// # Errors
     ///
     /// [`Error::NotPlain`] for a key of another group; [`Error::Unacknowledged`] names who did not acknowledge it.
-    pub async fn put(&self, key: &str, value: Bytes, ttl: Option<Duration>, hop: Hop) -> Result<Written, Error> {
+    pub async fn put(
+        &self,
+        key: &str,
+        value: Bytes,
+        ttl: Option<Duration>,
+        hop: Hop,
+    ) -> Result<Written, Error> {
         let lifetime = ttl.map_or(Lifetime::Group, Lifetime::For);
         self.write(key, Write::Put(Put { lifetime, ..Put::new(value) }), hop).await
     }

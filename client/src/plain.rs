@@ -136,7 +136,12 @@ impl Client {
     ///
     /// [`Error::Unavailable`] and [`Error::Deadline`] if it was not acknowledged: the value may be there or not, at some holders or at all.
     /// [`Error::InvalidKey`] if the group is not plain.
-    pub async fn put(&self, key: &str, value: impl Into<Bytes>, ttl: Option<Duration>) -> Result<Written, Error> {
+    pub async fn put(
+        &self,
+        key: &str,
+        value: impl Into<Bytes>,
+        ttl: Option<Duration>,
+    ) -> Result<Written, Error> {
         let lifetime = ttl.map_or(Lifetime::Group, Lifetime::For);
         self.put_with(key, Put { lifetime, ..Put::new(value) }).await
     }
@@ -204,7 +209,9 @@ impl Peers {
             protocol: ring::terms::PROTOCOL,
             key: key.unwrap_or_default().to_owned(),
         };
-        let call = link.plain(self.deadline(), request, |mut client, request| async move { client.attend(request).await });
+        let call = link.plain(self.deadline(), request, |mut client, request| async move {
+            client.attend(request).await
+        });
         let reply: v1::PlainAttendReply = call.await?;
         Ok((Epoch(reply.epoch), reply.token.map(Into::into)))
     }
@@ -213,14 +220,21 @@ impl Peers {
     pub async fn keep(&self, to: &Member, kept: Kept) -> Result<(Option<String>, Epoch), Error> {
         let link = self.admitted(to)?;
         let request = v1::PlainKeepRequest::from(kept);
-        let call = link.plain(self.deadline(), request, |mut client, request| async move { client.keep(request).await });
+        let call = link
+            .plain(self.deadline(), request, |mut client, request| async move { client.keep(request).await });
         let reply: v1::PlainKeepReply = call.await?;
         Ok(((!reply.refused.is_empty()).then_some(reply.refused), Epoch(reply.epoch)))
     }
 }
 
 /// One `Write`; `forwarded` by a node at this epoch.
-async fn one(link: &Link, deadline: Instant, key: &str, write: Write, forwarded: Option<Epoch>) -> Result<Ordered, Error> {
+async fn one(
+    link: &Link,
+    deadline: Instant,
+    key: &str,
+    write: Write,
+    forwarded: Option<Epoch>,
+) -> Result<Ordered, Error> {
     use v1::plain_write_request::What;
     let what = match write {
         Write::Put(put) => What::Put(put.into()),
@@ -234,8 +248,9 @@ async fn one(link: &Link, deadline: Instant, key: &str, write: Write, forwarded:
         forwarded: forwarded.is_some(),
         epoch: forwarded.map_or(0, |epoch| epoch.0),
     };
-    let reply: v1::PlainWriteReply =
-        link.plain(deadline, request, |mut client, request| async move { client.write(request).await }).await?;
+    let reply: v1::PlainWriteReply = link
+        .plain(deadline, request, |mut client, request| async move { client.write(request).await })
+        .await?;
     Ok(if reply.not_owner {
         Ordered::NotOwner(Epoch(reply.epoch))
     } else {
@@ -357,7 +372,8 @@ mod tests {
                 assert_eq!(Put::from(v1::PlainPut::from(put.clone())), put);
             }
         }
-        let token = HolderToken { life: 1, incarnation: 2, seq: 3, generation: 4, acquisition: 5, tags: 6, at: 7 };
+        let token =
+            HolderToken { life: 1, incarnation: 2, seq: 3, generation: 4, acquisition: 5, tags: 6, at: 7 };
         let kept = Kept {
             node: "a".into(),
             epoch: Epoch(8),

@@ -26,6 +26,19 @@ pub(crate) struct Ordered {
     pub(crate) had: bool,
 }
 
+/// A write that asks for its place.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asking<'a> {
+    pub(crate) key: &'a Arc<str>,
+    pub(crate) write: &'a Write,
+    /// The hashes of the tags that its value is to carry.
+    pub(crate) tags: &'a [u64],
+    /// The most that a value may be there.
+    pub(crate) longest: Duration,
+    /// Where it comes from, for the key's story.
+    pub(crate) origin: &'a Arc<str>,
+}
+
 /// Why a write was not ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NotOrdered {
@@ -63,18 +76,14 @@ impl Gate {
         self.groups.get(usize::from(group)).is_some_and(|group| group.plain)
     }
 
-    /// Puts a write in its key's order, as the owner of its slot, and carries it out here. `longest` is the most that a value may be there;
-    /// `live` is asked under the lock.
+    /// Puts a write in its key's order, as the owner of its slot, and carries it out here. `live` is asked under the lock.
     pub(crate) fn order(
         &self,
         place: Place,
-        key: &Arc<str>,
-        write: &Write,
-        tags: &[u64],
-        longest: Duration,
-        origin: &Arc<str>,
+        asking: Asking<'_>,
         live: impl Fn() -> bool,
     ) -> Result<Ordered, NotOrdered> {
+        let Asking { key, write, tags, longest, origin } = asking;
         loop {
             // Compressed before the lock is taken; of an expiry, the value of now, if it still is that under the lock.
             let value = match write {
@@ -90,7 +99,9 @@ impl Gate {
             }
             let (tag, generation, now) = (self.tags.seq(), self.generation(place.group), Instant::now());
             let current = self.peek(place, key, now);
-            if matches!(write, Write::Expire(_)) && current.as_ref().and_then(|entry| entry.value.as_ref()) != value.as_ref() {
+            if matches!(write, Write::Expire(_))
+                && current.as_ref().and_then(|entry| entry.value.as_ref()) != value.as_ref()
+            {
                 continue; // written meanwhile
             }
             let expires = lifetime(write, current.as_ref(), now, longest)?;
@@ -111,7 +122,13 @@ impl Gate {
     }
 
     /// Whether nothing has happened to a key since a write of it was ordered here, so that other holders may be given it now.
-    pub(crate) fn stands(&self, order: &Token, place: Place, tags: &[u64], live: bool) -> Result<(), Refused> {
+    pub(crate) fn stands(
+        &self,
+        order: &Token,
+        place: Place,
+        tags: &[u64],
+        live: bool,
+    ) -> Result<(), Refused> {
         let log = self.shard(place.hash).lock();
         not_overtaken(order, &self.view(&log, place, tags, order.seq, order.started, live))
     }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{TRIES, origin, tags};
 use crate::{
     error::Error,
-    gate::{self, NotOrdered, Place, Refused},
+    gate::{self, Asking, NotOrdered, Place, Refused},
     node::{Node, place},
     recorder::What,
 };
@@ -72,8 +72,8 @@ impl Node {
             self.take_first(key, place).await?;
         }
         let origin = origin(write);
-        let live = || self.life.live();
-        let ordered = match self.gate.order(place, &key.text, write, &tags, key.group.ttl, &origin, live) {
+        let asking = Asking { key: &key.text, write, tags: &tags, longest: key.group.ttl, origin: &origin };
+        let ordered = match self.gate.order(place, asking, || self.life.live()) {
             Ok(ordered) => ordered,
             Err(NotOrdered::Exists) => return Ok(self.written(Some("exists"))),
             Err(NotOrdered::Absent) => return Ok(self.written(Some("absent"))),
@@ -107,7 +107,9 @@ impl Node {
             match self.gate.stands(&ordered.token, place, &tags, self.life.live()) {
                 Ok(()) => {}
                 // Later writes and removals see to the other holders by themselves.
-                Err(Refused::Removed | Refused::Flushed | Refused::TagRemoved) => return Ok(self.written(None)),
+                Err(Refused::Removed | Refused::Flushed | Refused::TagRemoved) => {
+                    return Ok(self.written(None));
+                }
                 Err(_) => return Err(moved()),
             }
         }
@@ -164,7 +166,9 @@ impl Node {
                         attended.1.insert(member.id.clone());
                         match token {
                             Some(token) => holders.push((member.clone(), token)),
-                            None if holds => failed.push(format!("{} (it does not hold the slot yet)", member.id)),
+                            None if holds => {
+                                failed.push(format!("{} (it does not hold the slot yet)", member.id));
+                            }
                             None => {}
                         }
                     }

@@ -92,7 +92,9 @@ impl Session {
                     "XX" => set.only = Only::IfPresent,
                     "KEEPTTL" => set.keep_ttl = true,
                     _ => {
-                        self.error("ERR SET takes no GET here: GET the key before, or write it with NX or XX");
+                        self.error(
+                            "ERR SET takes no GET here: GET the key before, or write it with NX or XX",
+                        );
                         return Next::Done;
                     }
                 }
@@ -229,11 +231,8 @@ impl Session {
         }
         let Some(key) = self.plain_key(arguments) else { return Next::Done };
         let left = if at { Ttl::Until(given) } else { Ttl::For(given) }.left();
-        let write = if left > 0 {
-            Write::Expire(Duration::from_millis(left.unsigned_abs()))
-        } else {
-            Write::Remove
-        };
+        let write =
+            if left > 0 { Write::Expire(Duration::from_millis(left.unsigned_abs())) } else { Write::Remove };
         self.write_plain(key, write, Answered::Count)
     }
 

@@ -127,10 +127,25 @@ pub(super) enum Answered {
 
 /// How that ended. `muted`: of a client that was not told of removals of these keys meanwhile, its own or others'.
 pub(super) enum Finished {
-    Removed { keys: Vec<Key>, muted: bool, result: Result<u64, Error> },
-    Set { key: Key, value: Bytes, muted: bool, result: Result<Set, Error> },
+    Removed {
+        keys: Vec<Key>,
+        muted: bool,
+        result: Result<u64, Error>,
+    },
+    Set {
+        key: Key,
+        value: Bytes,
+        muted: bool,
+        result: Result<Set, Error>,
+    },
     /// `value`: what the key was given, if it was.
-    Written { key: Key, value: Option<Bytes>, answered: Answered, muted: bool, result: Result<Written, Error> },
+    Written {
+        key: Key,
+        value: Option<Bytes>,
+        answered: Answered,
+        muted: bool,
+        result: Result<Written, Error>,
+    },
 }
 
 impl Slow {
@@ -408,7 +423,8 @@ impl Session {
                 self.write_answer(answered, result);
                 let all = self.track.as_ref().is_some_and(|track| track.broadcast);
                 let tracked = if all { Tracked::Broadcast } else { Tracked::Key };
-                let keeps = done && value.as_ref().is_some_and(|value| self.keeps(&key, tracked, Some(value)));
+                let keeps =
+                    done && value.as_ref().is_some_and(|value| self.keeps(&key, tracked, Some(value)));
                 if muted && !keeps { vec![key] } else { Vec::new() }
             }
         };

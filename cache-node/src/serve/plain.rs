@@ -8,7 +8,6 @@ use ring::{Epoch, NodeId};
 use tonic::{Request, Response, Status};
 
 use super::grpc::{Service, hop};
-use crate::error::Error;
 
 #[tonic::async_trait]
 impl Plain for Service {
@@ -26,7 +25,7 @@ impl Plain for Service {
                 return Err(Status::invalid_argument(reason));
             }
         };
-        let key = self.node().resolve(&request.key).map_err(Error::from)?;
+        let key = self.node().resolve(&request.key)?;
         let epoch = Epoch(request.epoch);
         let ordered = self.node().write_key(&key, write, hop(request.forwarded), epoch).await?;
         Ok(Response::new(ordered.into()))
@@ -38,8 +37,7 @@ impl Plain for Service {
     ) -> Result<Response<v1::PlainAttendReply>, Status> {
         let request = request.into_inner();
         let (from, key) = (NodeId::from(request.node), Some(&*request.key).filter(|key| !key.is_empty()));
-        let (epoch, token) =
-            self.node().attend(&from, Epoch(request.epoch), request.protocol, key).await?;
+        let (epoch, token) = self.node().attend(&from, Epoch(request.epoch), request.protocol, key).await?;
         Ok(Response::new(v1::PlainAttendReply { epoch: epoch.0, token: token.map(Into::into) }))
     }
 

@@ -130,13 +130,7 @@ fn same_life<'a>(ring: &'a Ring, member: &Member) -> Option<&'a Member> {
     ring.member(&member.id).filter(|now| now.incarnation == member.incarnation)
 }
 
-fn source<'a>(
-    node: &NodeId,
-    previous: &Ring,
-    ring: &'a Ring,
-    slot: Slot,
-    plain: bool,
-) -> Option<&'a Member> {
+fn source<'a>(node: &NodeId, previous: &Ring, ring: &'a Ring, slot: Slot, plain: bool) -> Option<&'a Member> {
     let held = |member: &&Member| previous.holds(&member.id, slot);
     let departing = previous
         .holders(slot)

@@ -55,7 +55,9 @@ pub(crate) async fn agreed(stack: &Stack, nodes: &[&Running]) {
 pub(crate) fn owned(of: &Running, count: usize) -> Vec<String> {
     let ring = of.node.ring();
     let all = (0u64..).map(|id| format!("session:{}:{id}", id % 7));
-    all.filter(|key| ring.owner(slot_of(key)).is_some_and(|owner| owner.id == of.member.id)).take(count).collect()
+    all.filter(|key| ring.owner(slot_of(key)).is_some_and(|owner| owner.id == of.member.id))
+        .take(count)
+        .collect()
 }
 
 pub(crate) async fn put(node: &Node, key: &str, value: &str) -> Result<Option<String>, Error> {
@@ -96,7 +98,12 @@ async fn an_acknowledged_write_is_at_all_holders_whoever_was_asked() {
                 let holders: Vec<_> = nodes.iter().filter(|running| is_holder(running, &key)).collect();
                 assert_eq!(holders.len(), replicas);
                 for running in holders {
-                    assert_eq!(held(&running.node, &key).as_ref(), Some(&value), "{key} at {}", running.member.id);
+                    assert_eq!(
+                        held(&running.node, &key).as_ref(),
+                        Some(&value),
+                        "{key} at {}",
+                        running.member.id
+                    );
                 }
                 for running in &nodes {
                     assert_eq!(got(&running.node, &key).await.as_ref(), Some(&value));
@@ -226,7 +233,11 @@ async fn rules_tags_and_flushes_remove_what_was_written() {
         }
     }
     put(&nodes[1].node, banned[0], "later").await.unwrap();
-    assert_eq!(got(&nodes[0].node, banned[0]).await.as_deref(), Some("later"), "written after the tag was removed");
+    assert_eq!(
+        got(&nodes[0].node, banned[0]).await.as_deref(),
+        Some("later"),
+        "written after the tag was removed"
+    );
     nodes[0].node.flush(&["session".to_owned()], Hop::First).await.unwrap();
     for (running, key) in nodes.iter().flat_map(|running| keys.iter().map(move |key| (running, key))) {
         assert_eq!(got(&running.node, key).await, None);

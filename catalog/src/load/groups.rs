@@ -96,7 +96,7 @@ impl Draft {
                 None
             }
         });
-        let kind = plain::kind(&title, table, &mut fields, problems);
+        let kind = plain::kind(&title, table, fields.text("kind", problems), problems);
         let look_aside = kind == Kind::LookAside;
         let sql = fields.text("query", problems);
         let (mut query, mut places) = (None, Vec::new());

@@ -26,11 +26,11 @@ const FOREIGN: [(&str, &str); 10] = [
 pub(super) fn kind(
     title: &str,
     table: &DeTable<'_>,
-    fields: &mut Fields<'_, '_>,
+    written: Option<Placed<String>>,
     problems: &mut Collector<'_>,
 ) -> Kind {
     let otherwise = if table.get("query").is_some() { Kind::Filled } else { Kind::LookAside };
-    let Some((text, at)) = fields.text("kind", problems) else { return otherwise };
+    let Some((text, at)) = written else { return otherwise };
     if text != "plain" {
         let remedy = "write \"plain\", or leave it out: a group with a query is filled by it, one without is look-aside";
         problems.error(&at, format!("{title}: kind = {text:?} is unknown"), remedy);

@@ -404,7 +404,8 @@ fn a_query_that_asks_the_clock_is_warned_of_once() {
     assert_eq!(told("AND begins_at < '2026-01-01'"), "no problem: []");
 }
 
-const PLAIN: &str = "[[group]]\nname = \"session\"\nkind = \"plain\"\nkey = \"session:{user:u64}:{id:u64}\"\n";
+const PLAIN: &str =
+    "[[group]]\nname = \"session\"\nkind = \"plain\"\nkey = \"session:{user:u64}:{id:u64}\"\n";
 
 #[test]
 fn a_plain_group_needs_no_rule_and_says_nothing_of_databases() {
@@ -428,11 +429,17 @@ fn a_plain_group_needs_no_rule_and_says_nothing_of_databases() {
     ] {
         let found = problems(&format!("{PLAIN}{line}\n"));
         let field = line.split(' ').next().unwrap();
-        assert!(found.starts_with(&format!("f.toml:5: group session: a plain group has no {field}; ")), "{found}");
+        assert!(
+            found.starts_with(&format!("f.toml:5: group session: a plain group has no {field}; ")),
+            "{found}"
+        );
         assert_eq!(found.lines().count(), 1, "{found}");
     }
     let other = problems(&PLAIN.replace("plain", "sets"));
-    assert!(other.contains("f.toml:3: group session: kind = \"sets\" is unknown; write \"plain\""), "{other}");
+    assert!(
+        other.contains("f.toml:3: group session: kind = \"sets\" is unknown; write \"plain\""),
+        "{other}"
+    );
 }
 
 #[test]

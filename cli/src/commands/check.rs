@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context;
-use catalog::{Catalog, Group, Origin, Problem, Report, Severity, TableUse, Use, schema::Stream};
+use catalog::{Catalog, Group, Kind, Origin, Problem, Report, Severity, TableUse, Use, schema::Stream};
 use daemon::config::{
     BinlogSource, ClientSection, Cluster, Database, DatabaseUrl, KafkaFormat, KafkaFormats, KafkaSource,
     Layers, Problems, Telemetry,
@@ -262,12 +262,21 @@ fn object(group: &Group, uses: &[TableUse]) -> Value {
     json!({
         "name": &*group.name,
         "key": group.template.to_string(),
+        "kind": kind(group),
         "query": group.query.as_ref().map(catalog::Query::text),
         "ttl_seconds": group.ttl.as_secs_f64(),
         "negative_ttl_seconds": group.negative_ttl.as_secs_f64(),
         "tables": tables,
         "tags": group.tagging.templates().map(catalog::Template::text).collect::<Vec<_>>(),
     })
+}
+
+fn kind(group: &Group) -> &'static str {
+    match group.kind {
+        Kind::Filled => "filled",
+        Kind::LookAside => "look_aside",
+        Kind::Plain => "plain",
+    }
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ enum Actor {
     /// A removal of the sync service: the nodes that it has yet to reach, in their order.
     Removal(VecDeque<usize>),
     /// The holder pulls the key from the owner: its token, what the owner answered.
-    Copy(Option<Token>, Option<Option<Bytes>>),
+    Copy(Option<Token>, Option<Vec<Bytes>>),
     /// The owner, which has just come, pulls the key from a former holder.
     Take(Option<Token>),
     /// One of the nodes evicts the key.
@@ -89,8 +89,9 @@ impl Ground {
             terms: ring::Terms::default(),
         };
         let ring = Arc::new(Ring::build(Epoch(1), vec![member("a"), member("b")], 2));
-        let owned = |key: &String| ring.owner(slot_of(key)).is_some_and(|owner| owner.id == NodeId::from("a"));
-        let key: Arc<str> = (0..).map(|id| format!("session:{id}")).find(owned).unwrap().into();
+        let owned =
+            |key: &String| ring.owner(slot_of(key)).is_some_and(|owner| owner.id == NodeId::from("a"));
+        let key: Arc<str> = (0..1000).map(|id| format!("session:{id}")).find(owned).unwrap().into();
         let place = Place { hash: hash(&key), group: 0, slot: slot_of(&key).get() };
         let slots = ["a", "b"].map(|node| {
             let slots = Arc::new(Slots::new(node.into()));
@@ -137,12 +138,12 @@ impl World {
                 false
             }
             Actor::Copy(_, answer @ None) => {
-                *answer = Some(self.has(0));
+                *answer = Some(self.has(0).into_iter().collect());
                 false
             }
             Actor::Copy(Some(token), Some(answer)) => {
                 let token = *token;
-                if let Some(value) = answer.take() {
+                if let Some(value) = answer.pop() {
                     self.pull(1, &token, value);
                 }
                 true
@@ -184,7 +185,9 @@ impl World {
             return false;
         }
         let Some(order) = ordered else {
-            let order = self.gates[0].order(self.place, &self.key, write, &[], TTL, &"set".into(), || true);
+            let origin = Arc::from("set");
+            let asking = Asking { key: &self.key, write, tags: &[], longest: TTL, origin: &origin };
+            let order = self.gates[0].order(self.place, asking, || true);
             *ordered = Some(order.expect("it is the owner"));
             return false;
         };

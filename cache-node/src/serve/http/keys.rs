@@ -200,10 +200,14 @@ fn only(headers: &HeaderMap) -> Result<Only, Problem> {
     let any = |name| match headers.get(&name) {
         None => Ok(false),
         Some(value) if value.as_bytes() == b"*" => Ok(true),
-        Some(_) => Err(Problem::bad_header(format!("{name} takes * here: a value is not written by its ETag"))),
+        Some(_) => {
+            Err(Problem::bad_header(format!("{name} takes * here: a value is not written by its ETag")))
+        }
     };
     Ok(match (any(header::IF_NONE_MATCH)?, any(header::IF_MATCH)?) {
-        (true, true) => return Err(Problem::bad_header("If-Match and If-None-Match can't both hold; send one")),
+        (true, true) => {
+            return Err(Problem::bad_header("If-Match and If-None-Match can't both hold; send one"));
+        }
         (true, false) => Only::IfAbsent,
         (false, true) => Only::IfPresent,
         (false, false) => Only::Always,

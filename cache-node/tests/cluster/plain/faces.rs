@@ -29,7 +29,11 @@ async fn redis_clients_set_read_and_delete_without_a_token() {
     assert!(matches!(redis.ask(&format!("TTL {key}")).await, Value::Int(59..=60)));
     assert_eq!(redis.ask(&format!("EXPIRE {key} 30")).await, Value::Int(1));
     assert!(matches!(redis.ask(&format!("PTTL {key}")).await, Value::Int(1..=30_000)));
-    assert_eq!(redis.ask(&format!("PEXPIREAT {key} 99999999999999")).await, Value::Int(1), "the group's at most");
+    assert_eq!(
+        redis.ask(&format!("PEXPIREAT {key} 99999999999999")).await,
+        Value::Int(1),
+        "the group's at most"
+    );
     assert!(matches!(redis.ask(&format!("TTL {key}")).await, Value::Int(590..=600)));
     assert!(redis.ask(&format!("PERSIST {key}")).await.is_error("ERR no value stays for ever"));
     assert!(redis.ask(&format!("EXPIRE {key} 30 GT")).await.is_error("ERR no options"));

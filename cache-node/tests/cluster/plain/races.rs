@@ -10,7 +10,9 @@ use crate::stack::{Running, Stack};
 /// What all holders have in memory: the same, or nothing where a removal took it from a replica.
 fn agree(nodes: &[Running], key: &str) -> Option<String> {
     let ring = nodes[0].node.ring();
-    let holders = ring.holders(slot_of(key)).map(|member| nodes.iter().find(|node| node.member.id == member.id).unwrap());
+    let holders = ring
+        .holders(slot_of(key))
+        .map(|member| nodes.iter().find(|node| node.member.id == member.id).unwrap());
     let values: Vec<_> = holders.map(|running| held(&running.node, key)).collect();
     for value in values[1..].iter().filter(|value| value.is_some()) {
         assert_eq!(*value, values[0], "{key}: {values:?}");
