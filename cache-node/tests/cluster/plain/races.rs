@@ -1,5 +1,13 @@
 //! Writes and removals of one key at the same time, through several nodes.
 
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
 use client::Apply;
 use futures_util::future::join_all;
 use ring::slot_of;
@@ -78,6 +86,55 @@ async fn removals_and_writes_at_the_same_time_leave_holders_that_agree() {
         }
         for running in &nodes {
             assert_eq!((held(&running.node, &key), got(&running.node, &key).await), (None, None));
+        }
+    }
+}
+
+/// *A node joins, another one leaves and comes back, while every key is written again and again through one that stays.*
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_was_acknowledged_is_not_older_after_any_change_of_the_ring() {
+    for replicas in [1, 2] {
+        let stack = stack(replicas);
+        let [a, b, c] = start(&stack, ["a", "b", "c"]).await;
+        let keys: Vec<String> = [&a, &b, &c].into_iter().flat_map(|node| owned(node, 12)).collect();
+        let stop = Arc::new(AtomicBool::new(false));
+        let writer = tokio::spawn({
+            let (node, keys, stop) = (a.node.clone(), keys.clone(), stop.clone());
+            async move {
+                let mut acknowledged = HashMap::new();
+                let (mut round, mut failed) = (0_u64, 0);
+                while !stop.load(Relaxed) || round < 3 {
+                    round += 1;
+                    for key in &keys {
+                        // Who is not acknowledged may be there or not; a later one takes its place.
+                        match put(&node, key, &round.to_string()).await {
+                            Ok(None) => drop(acknowledged.insert(key.clone(), round)),
+                            Ok(refused) => panic!("{refused:?}"),
+                            Err(_) => failed += 1,
+                        }
+                    }
+                }
+                (acknowledged, round, failed)
+            }
+        });
+        let d = stack.start("d").await;
+        b.stop().await;
+        let b = stack.start("b").await;
+        c.stop().await;
+        stop.store(true, Relaxed);
+        let (acknowledged, rounds, failed) = writer.await.unwrap();
+        super::agreed(&stack, &[&a, &b, &d]).await;
+        assert_eq!(acknowledged.len(), keys.len());
+        for (key, round) in &acknowledged {
+            for running in [&a, &b, &d] {
+                let value = got(&running.node, key).await.and_then(|value| value.parse::<u64>().ok());
+                let newer = value.is_some_and(|value| value >= *round);
+                assert!(
+                    newer,
+                    "{key} at {}: {value:?} after {round} of {rounds}, {failed} failed",
+                    running.member.id
+                );
+            }
         }
     }
 }
