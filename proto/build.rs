@@ -5,7 +5,8 @@ use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let descriptors = protox::compile(["freshline/v1/cache.proto", "freshline/v1/hot.proto"], ["proto"])?;
+    let files = ["freshline/v1/cache.proto", "freshline/v1/hot.proto", "freshline/v1/plain.proto"];
+    let descriptors = protox::compile(files, ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("freshline.v1.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;

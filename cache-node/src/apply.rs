@@ -58,17 +58,26 @@ impl Node {
     /// [`Error::Unacknowledged`] names the nodes that did not acknowledge; the others have applied it.
     pub async fn remove(&self, keys: &[String], hop: Hop) -> Result<u64, Error> {
         self.check_count(keys.len())?;
-        if hop == Hop::First {
-            // A forwarding node has checked them, by its own catalog.
-            for key in keys {
-                self.resolve(key)?;
-            }
-        }
-        let removed = self.remove_here(keys, &Arc::from("request")).await;
-        self.end_mirrors_of(keys, &[], "request").await;
         if hop == Hop::Forwarded {
+            // A forwarding node has checked them, by its own catalog.
+            let removed = self.remove_here(keys, &Arc::from("request")).await;
+            self.end_mirrors_of(keys, &[], "request").await;
             return Ok(removed);
         }
+        let resolved: Vec<_> = keys.iter().map(|key| self.resolve(key)).collect::<Result<_, _>>()?;
+        let (plain, others): (Vec<_>, Vec<_>) = resolved.into_iter().partition(|key| key.group.is_plain());
+        if plain.is_empty() {
+            return self.remove_everywhere(keys).await;
+        }
+        let others: Vec<String> = others.iter().map(|key| key.text.to_string()).collect();
+        let removed = if others.is_empty() { 0 } else { self.remove_everywhere(&others).await? };
+        Ok(removed + self.remove_plain(&plain).await?)
+    }
+
+    /// Removes keys from all nodes. Those of plain groups are removed in the order of their writes instead (`plain`).
+    async fn remove_everywhere(&self, keys: &[String]) -> Result<u64, Error> {
+        let removed = self.remove_here(keys, &Arc::from("request")).await;
+        self.end_mirrors_of(keys, &[], "request").await;
         let remove = |member: Member| async move { self.peers.remove(&member, keys).await };
         let others = self.spread(remove).await?;
         for _ in 0..self.more_rounds() {

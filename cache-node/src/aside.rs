@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use catalog::Key;
-use client::{Answer, Outcome, ReadOptions, Set};
+use client::{Answer, Lifetime, Outcome, Put, ReadOptions, Set, Write, Written};
 use ring::Ring;
 use tokio::time::Instant;
 
@@ -135,7 +135,8 @@ impl Node {
         }
     }
 
-    /// Stores a value that the caller read by itself after a miss had given it `token`; `None` says that there is no such row.
+    /// Stores a value that the caller read by itself after a miss had given it `token`; `None` says that there is no such row. A key of a plain
+    /// group is [written](Self::write), whatever the token.
     ///
     /// A token of another node is brought to that node, once. Safe to drop and to repeat. That the value was not stored is no error: the
     /// reason is in the result.
@@ -148,6 +149,15 @@ impl Node {
         hop: Hop,
     ) -> Result<Set, Error> {
         let key = self.resolve(key)?;
+        if key.group.is_plain() {
+            let lifetime = ttl.map_or(Lifetime::Group, Lifetime::For);
+            let put = |value| Write::Put(Put { lifetime, ..Put::new(value) });
+            let Written { refused, node, epoch } =
+                self.write(&key.text, value.map_or(Write::Remove, put), hop).await?;
+            // That there was nothing to remove is what was wanted.
+            let refused = refused.filter(|why| why != "absent");
+            return Ok(Set { refused, node, epoch });
+        }
         if hop == Hop::First
             && let Some(issuer) = seal::issuer(token).filter(|issuer| *issuer != self.seal.node())
         {
@@ -226,7 +236,7 @@ impl Node {
 
     /// What a plain miss of a look-aside group ends with.
     pub(crate) fn check_fillable(&self, key: &Key) -> Result<(), Error> {
-        if key.group.is_look_aside() {
+        if !key.group.is_filled() {
             self.metrics.group(key.group.id).not_filled.inc();
             return Err(Error::Fill(loader::Error::NoQuery { group: key.group.name.clone() }));
         }

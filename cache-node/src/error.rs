@@ -97,12 +97,24 @@ pub enum Error {
     /// A pull of another node may not be answered.
     #[error("pull refused: {0}")]
     Pull(#[from] crate::protocol::PullRefused),
-    /// A removal or flush did not reach every node. It may be repeated.
+    /// A removal or flush did not reach every node, or a write of a plain group not every holder. It may be repeated.
     #[error("not acknowledged by {}; the others have applied it, repeat the request", .nodes.join(", "))]
     Unacknowledged {
         /// The nodes that did not acknowledge, each with its reason.
         nodes: Vec<String>,
     },
+    /// What was asked for is for plain groups alone.
+    #[error(
+        "group {group} is not plain: its values come from its query, or are set under the token of a miss; write kind = \"plain\" in a group \
+         whose values are set without one"
+    )]
+    NotPlain {
+        /// The group.
+        group: Arc<str>,
+    },
+    /// A key of a plain group whose owner could not be asked, or is another node by now; nobody else can say what it has.
+    #[error("no owner of the key's slot could be asked; ask again, the slot may be changing hands")]
+    NoOwner,
     /// The owner of a key answered with an error.
     #[error("node {node}: {error}")]
     Peer {

@@ -105,6 +105,9 @@ impl Node {
     }
 
     async fn detour(&self, key: &Key, options: ReadOptions) -> Result<Answer, Error> {
+        if key.group.is_plain() {
+            return Err(Error::NoOwner);
+        }
         if options.look_aside {
             return Ok(self.give_nothing(key));
         }

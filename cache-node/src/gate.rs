@@ -13,6 +13,7 @@
 mod grace;
 mod log;
 mod mirrors;
+mod plain;
 mod pulls;
 mod set;
 mod tags;
@@ -35,6 +36,7 @@ use ring::rules::{self, Rule};
 use tokio::time::Instant;
 
 pub(crate) use self::mirrors::{Mirror, NotMirrored};
+pub(crate) use self::plain::{Asking, Keeping, NotOrdered, Ordered};
 pub(crate) use self::tags::hashes as tag_hashes;
 use self::{log::Log, mirrors::Mirrors, tags::Tags};
 pub use self::{
@@ -108,6 +110,8 @@ struct Group {
     flushed: AtomicU64,
     /// How long an entry is kept beyond its time, see [`grace`].
     grace: Duration,
+    /// Whether applications write its values without a token, see [`plain`].
+    plain: bool,
     /// The number of the last removal of a tag that the group's entries may carry.
     tagged: AtomicU64,
     /// When that was, in the form of `flushed`. Written before the number is.
@@ -129,6 +133,7 @@ impl Gate {
                     generation: AtomicU64::new(1),
                     flushed: AtomicU64::new(0),
                     grace: Duration::ZERO,
+                    plain: false,
                     tagged: AtomicU64::new(0),
                     tagged_at: AtomicU64::new(0),
                 })

@@ -54,7 +54,7 @@ impl Hot {
         let memory = 1.0 / (1.0 - f64::from(KEPT));
         let share = |group: &std::sync::Arc<catalog::Group>| {
             let share = group.refresh_ahead.unwrap_or(config.refresh_ahead);
-            if group.is_look_aside() { 0.0 } else { share }
+            if group.is_filled() { share } else { 0.0 }
         };
         Self {
             sketch: Sketch::new(),

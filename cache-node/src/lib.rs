@@ -39,6 +39,7 @@ mod memory;
 mod metrics;
 mod mirror;
 mod node;
+mod plain;
 mod pull;
 mod replies;
 mod run;

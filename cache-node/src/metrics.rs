@@ -18,7 +18,7 @@ use prometheus_client::{
 };
 
 pub(crate) use self::{mirrors::MirrorMetrics, pulls::PullMetrics};
-use crate::{aside::Refusal, gate::Refused};
+use crate::{aside::Refusal, gate::Refused, plain};
 
 /// Why an entry left memory, other than by a removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -81,6 +81,12 @@ struct ResultLabel {
     result: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WriteLabels {
+    what: &'static str,
+    result: &'static str,
+}
+
 /// A node's counters; the parts of the node hold them and count on them directly.
 #[derive(Debug)]
 pub(crate) struct NodeMetrics {
@@ -92,6 +98,8 @@ pub(crate) struct NodeMetrics {
     pub(crate) too_old: Counter,
     /// Values set by applications, by what became of them.
     sets: Family<ResultLabel, Counter>,
+    /// Writes of plain groups, by what was to be done and what became of it.
+    plain_writes: Family<WriteLabels, Counter>,
     /// Keys that were no keys.
     pub(crate) bad_keys: Counter,
     /// Removals applied.
@@ -142,6 +150,8 @@ pub(crate) struct GroupMetrics {
     pub(crate) read_through: Counter,
     /// Entries served beyond their time, because the database can't answer.
     pub(crate) stale: Counter,
+    /// Keys of a plain group that had no value.
+    pub(crate) absent: Counter,
     /// Look-aside misses, which were given a token.
     pub(crate) tokens: Counter,
     /// Plain misses of a group that nothing fills.
@@ -162,6 +172,7 @@ impl GroupMetrics {
             Outcome::Miss => &self.misses,
             Outcome::Shared => &self.shared,
             Outcome::Stale => &self.stale,
+            Outcome::Absent => &self.absent,
             Outcome::ReadThrough | Outcome::Token => &self.read_through,
         }
         .inc();
@@ -195,6 +206,7 @@ impl NodeMetrics {
                 shared: get("shared"),
                 read_through: get("read_through"),
                 stale: get("stale"),
+                absent: get("absent"),
                 tokens: get("token"),
                 not_filled: get("not_filled"),
                 errors: get("error"),
@@ -217,6 +229,18 @@ impl NodeMetrics {
             drop(sets.get_or_create(&ResultLabel { result }));
         }
 
+        let plain_writes = Family::<WriteLabels, Counter>::default();
+        registry.register(
+            "plain_writes",
+            "Writes of plain groups that this node was to order, by what became of them",
+            plain_writes.clone(),
+        );
+        for (what, result) in
+            plain::WHATS.into_iter().flat_map(|what| plain::RESULTS.map(|result| (what, result)))
+        {
+            drop(plain_writes.get_or_create(&WriteLabels { what, result }));
+        }
+
         let forwards_family = Family::<ResultLabel, Counter>::default();
         registry.register("forwards", "Keys forwarded to their owner", forwards_family.clone());
         let through = Family::<ReasonLabel, Counter>::default();
@@ -235,6 +259,7 @@ impl NodeMetrics {
             too_large,
             too_old: Counter::default(),
             sets,
+            plain_writes,
             bad_keys: Counter::default(),
             foreign_origins: Counter::default(),
             removes: Counter::default(),
@@ -319,6 +344,11 @@ impl NodeMetrics {
     /// Counts a value that an application set: `stored`, or why not.
     pub(crate) fn set(&self, result: &'static str) {
         self.sets.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    /// Counts a write of a plain group that this node was to order; words of [`plain`].
+    pub(crate) fn plain_write(&self, what: &'static str, result: &'static str) {
+        self.plain_writes.get_or_create(&WriteLabels { what, result }).inc();
     }
 
     /// Fills refused for any reason, too large ones included.

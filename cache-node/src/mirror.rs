@@ -277,7 +277,7 @@ impl Node {
     /// Takes note of a read that is passed on, and asks for a mirror if the key is hot.
     pub(crate) fn passed_on(&self, ring: &Ring, key: &Key, place: Place) {
         self.hot.read(place, key, crate::hot::Read::Forwarded);
-        if !self.hot.is_hot(place.hash) || !key.group.tagging.is_empty() {
+        if !self.hot.is_hot(place.hash) || !key.group.tagging.is_empty() || key.group.is_plain() {
             return;
         }
         if let Some(owner) = self.owner_elsewhere(ring, key)
@@ -318,8 +318,8 @@ impl Node {
         place: Place,
         lease: Duration,
     ) -> Option<(Answer, Duration)> {
-        if !key.group.tagging.is_empty() {
-            return None; // a removal of a tag does not know its keys
+        if !key.group.tagging.is_empty() || key.group.is_plain() {
+            return None; // a removal of a tag does not know its keys; a write goes to holders alone
         }
         // Who is no member would be waited for at each removal, and never acknowledge.
         self.current_ring().member(to).filter(|member| member.id != self.id)?;

@@ -38,6 +38,7 @@ use crate::{
     life::Life,
     metrics::{MirrorMetrics, NodeMetrics},
     mirror::Mirrors,
+    plain::Plain,
     recorder::Recorder,
     replies::Replies,
     resp::Resp,
@@ -117,6 +118,7 @@ pub struct Node {
     /// By group: who may flush can do so at any rate, and the log is to be read.
     pub(crate) told_flushes: Box<[Paced]>,
     pub(crate) told_unknown: Paced,
+    pub(crate) plain: Plain,
     /// Whether the node is to be in the ring.
     pub(crate) wanted: AtomicBool,
     /// Whether the catalog has yet to be found fit for the database: until then nothing is answered by it.
@@ -148,6 +150,7 @@ impl Node {
         let store = Store::new(bounds, registry).with_recorder(recorder);
         let gate = Gate::new(store, slots.clone(), groups, config.quarantine, config.removal_log)
             .with_graces(graces(&parts.catalog))
+            .with_plain(parts.catalog.groups().iter().map(|group| group.is_plain()))
             .with_compression(config.compression(&parts.catalog))
             .with_tag_log(config.tag_log);
         let gate = Arc::new(gate);
@@ -164,6 +167,7 @@ impl Node {
             life.clone(),
             parts.peers.clone(),
             metrics.clone(),
+            parts.catalog.groups().iter().any(|group| group.is_plain()),
         );
         let copies = Copies::new(config.copy_queue, CopyMetrics::register(registry));
         let departures = Departures::new(config.handover);
@@ -225,6 +229,7 @@ impl Node {
             flush_wanted: Notify::new(),
             told_flushes,
             told_unknown: Paced::new(1, Duration::from_secs(10)),
+            plain: Plain::new(started),
             wanted: AtomicBool::new(false),
             starting: AtomicBool::new(false),
             catching_up: AtomicBool::new(false),
@@ -285,6 +290,9 @@ impl Node {
         let bound = strictest(key, options);
         if let Some(answer) = self.hit(key, place, bound) {
             return Ok(answer);
+        }
+        if key.group.is_plain() {
+            return self.get_plain(key, place, hop).await;
         }
         let ring = self.current_ring();
         if self.holds(place) {
@@ -444,6 +452,9 @@ impl fmt::Debug for Node {
 
 /// How old a value from memory may be: as the reader says or as the group does, the stricter.
 pub(crate) fn strictest(key: &Key, options: ReadOptions) -> Option<Duration> {
+    if key.group.is_plain() {
+        return None; // no database could have a newer one
+    }
     match (options.max_staleness, key.group.max_staleness) {
         (Some(asked), Some(declared)) => Some(asked.min(declared)),
         (asked, declared) => asked.or(declared),

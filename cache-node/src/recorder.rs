@@ -236,7 +236,7 @@ impl What {
             Self::Filled { took } => {
                 ("filled", format!("from the database, in {:.1} ms", took.as_secs_f64() * 1e3))
             }
-            Self::Set => ("set", "by a client, under its token".to_owned()),
+            Self::Set => ("set", "by an application".to_owned()),
             Self::Pulled { from } => ("pulled", format!("from node {from}")),
             Self::Refused { why } => ("refused", why.to_owned()),
             Self::Removed { origin } => (REMOVED, origin.to_string()),

@@ -6,6 +6,7 @@ mod hot;
 mod http;
 mod incoming;
 mod intake;
+mod plain;
 mod status;
 
 pub use self::grpc::serve_connections;

@@ -12,7 +12,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use catalog::Key;
 use client::{Answer, Held, Outcome, Peers, Pull, ReadOptions, Wanted};
 use parking_lot::{Mutex, RwLock};
-use ring::{Epoch, Member, NodeId, Ring, slot_of, terms::PROTOCOL};
+use ring::{Epoch, Member, NodeId, Ring, Slot, slot_of, terms::PROTOCOL};
 use tokio::{
     sync::Notify,
     time::{Instant, timeout},
@@ -59,6 +59,8 @@ pub(crate) struct Warm {
     /// How long a reader waits for a departing holder; zero to ask none.
     wait: Duration,
     max_value: u64,
+    /// Whether any group is plain: their values come from replicas too.
+    plain: bool,
     /// What is to be had under the ring of now.
     incoming: RwLock<Option<Arc<Incoming>>>,
     /// Told when that has changed. One waits: the task that takes in bulk.
@@ -68,6 +70,7 @@ pub(crate) struct Warm {
 }
 
 impl Warm {
+    #[expect(clippy::too_many_arguments, reason = "the parts of one node, each of which it needs")]
     pub(crate) fn new(
         node: NodeId,
         config: &Config,
@@ -76,6 +79,7 @@ impl Warm {
         life: Arc<Life>,
         peers: Arc<Peers>,
         metrics: Arc<NodeMetrics>,
+        plain: bool,
     ) -> Arc<Self> {
         let (window, rate) = (config.handover, config.warm_rate.0);
         let (wait, max_value) = (config.pull_wait, config.max_value.0);
@@ -90,6 +94,7 @@ impl Warm {
             rate,
             wait,
             max_value,
+            plain,
             incoming: RwLock::new(None),
             changed: Notify::new(),
             pace: Mutex::new(Instant::now()),
@@ -100,7 +105,8 @@ impl Warm {
     pub(crate) fn take(&self, change: &Change, ring: &Ring, now: Instant) {
         let mut incoming = self.incoming.write();
         *incoming =
-            Incoming::plan(&self.node, incoming.as_deref(), change, ring, now, self.window).map(Arc::new);
+            Incoming::plan(&self.node, incoming.as_deref(), change, ring, now, self.window, self.plain)
+                .map(Arc::new);
         drop(incoming);
         self.changed.notify_one();
     }
@@ -344,7 +350,14 @@ impl Warm {
             self.metrics.pulls.took(Err(NotTaken::NoRoom));
             return Err(NotTaken::NoRoom);
         }
-        let stored = self.gate.store_pulled(token, place, offered, asked, room, || self.standing());
+        // After the token was taken: what comes from here on, that knows of.
+        let untouched = if self.plain && !self.is_owner(from, place.slot) {
+            self.gate.untouched_if_plain(place).map_err(NotTaken::Overtaken)
+        } else {
+            Ok(())
+        };
+        let stored = untouched
+            .and_then(|()| self.gate.store_pulled(token, place, offered, asked, room, || self.standing()));
         let stored = stored.and_then(|inserted| match inserted {
             Inserted::Stored => Ok(()),
             Inserted::TooLarge => Err(NotTaken::NoRoom),
@@ -358,6 +371,11 @@ impl Warm {
             self.gate.recorder().record(place.hash, what);
         }
         stored
+    }
+
+    fn is_owner(&self, node: &NodeId, slot: u16) -> bool {
+        let owner = |ring: &Ring| Some(ring.owner(Slot::new(slot)?)?.id == *node);
+        self.slots.ring().as_deref().and_then(owner).unwrap_or(false)
     }
 
     fn standing(&self) -> Standing {

@@ -26,6 +26,10 @@ pub(crate) fn of(group: &Group, rules: &[Declared], ignored: &[(TableName, Group
         format!("query {}", group.query.as_ref().map_or("", Query::text)),
         format!("rows {:?}", group.rows),
     ];
+    // A line of their own only for these: the digests of all other groups stay what they were.
+    if group.is_plain() {
+        lines.push("plain".to_owned());
+    }
     for tag in &group.tagging.tags {
         lines.push(format!("tag {} of {:?}", tag.template.text(), tag.sources));
     }

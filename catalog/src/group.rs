@@ -33,6 +33,17 @@ pub enum OnChange {
     Reload,
 }
 
+/// Where a group's values come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Its query fills what is missing.
+    Filled,
+    /// Applications read what is missing by themselves, and set it under the token that their miss was given.
+    LookAside,
+    /// Applications set, read and remove its values without a token: the last write wins.
+    Plain,
+}
+
 /// A declared kind of cached value.
 #[derive(Debug)]
 pub struct Group {
@@ -40,9 +51,11 @@ pub struct Group {
     pub id: GroupId,
     /// Its name; what flushes and metrics speak of.
     pub name: Arc<str>,
+    /// Where its values come from.
+    pub kind: Kind,
     /// What its keys look like.
     pub template: Template,
-    /// What fills them; `None` for a look-aside group, whose values applications read by themselves and set.
+    /// What fills them; `None` for a group whose values applications set.
     pub query: Option<Query>,
     /// What the query's rows become.
     pub rows: Rows,
@@ -79,12 +92,22 @@ impl fmt::Display for GroupId {
 }
 
 impl Group {
-    /// Whether nothing fills its keys: applications read the values by themselves and set them.
-    pub fn is_look_aside(&self) -> bool {
-        self.query.is_none()
+    /// Whether a query fills its keys.
+    pub fn is_filled(&self) -> bool {
+        self.kind == Kind::Filled
     }
 
-    /// The tables that its query reads; none of a look-aside group.
+    /// Whether applications read its values by themselves, and set them under a token.
+    pub fn is_look_aside(&self) -> bool {
+        self.kind == Kind::LookAside
+    }
+
+    /// Whether its values are set, read and removed without a token.
+    pub fn is_plain(&self) -> bool {
+        self.kind == Kind::Plain
+    }
+
+    /// The tables that its query reads; none of a group without one.
     pub fn tables(&self) -> &[TableName] {
         self.query.as_ref().map_or(&[], Query::tables)
     }

@@ -28,7 +28,7 @@ mod value;
 pub use calendar::{Date, DateTime, Time};
 pub use catalog::{Catalog, Origin, TableUse, Use};
 pub use codec::{Codec, Compress};
-pub use group::{Group, GroupId, OnChange, Rows};
+pub use group::{Group, GroupId, Kind, OnChange, Rows};
 pub use key::{DEFAULT_MAX_KEY, Key, KeyError};
 pub use normal::{Column, ColumnError, JsonForm, Normal};
 pub use param::{Filter, ParamError, ParamType};

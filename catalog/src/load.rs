@@ -3,6 +3,7 @@
 mod coverage;
 mod fields;
 mod groups;
+mod plain;
 mod rules;
 mod written;
 

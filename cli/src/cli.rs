@@ -131,6 +131,16 @@ Examples:
         connect: Connect,
     },
 
+    /// Give a key of a plain group a value
+    #[command(after_help = "\
+Examples:
+  freshline put session:7 '{\"cart\": [1, 2]}' --ttl 30m
+  freshline put lock:report me --ttl 10s --if-absent
+  freshline put page:home - < home.html
+
+It returns when every holder of the key has the value. Values of other groups come from the database, or are look-aside.")]
+    Put(commands::PutArgs),
+
     /// Remove keys from every node
     #[command(after_help = "\
 Examples:
@@ -325,6 +335,7 @@ impl Command {
             | Self::Ring { connect }
             | Self::Stats { connect, .. }
             | Self::Hot { connect, .. } => Some(connect),
+            Self::Put(args) => Some(&mut args.connect),
             Self::Verify(args) => Some(&mut args.connect),
             Self::Warm(args) => Some(&mut args.connect),
             Self::Bench(args) => Some(&mut args.connect),
@@ -366,6 +377,7 @@ pub(crate) async fn run(command: Command, output: &Output) -> anyhow::Result<End
             let options = ReadOptions { max_staleness, ..ReadOptions::default() };
             commands::get_many(&connect.client().await?, &keys, options, verbose, output).await
         }
+        Command::Put(args) => commands::put(args, output).await,
         Command::Del { keys, tags, connect } => {
             commands::del(&connect.client().await?, &keys, &tags, output).await
         }

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 /// The answer to one key. Serializes with the value as the JSON that it is, and times in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Answer {
-    /// The value as JSON; `None` if the database has no such row.
+    /// The value, JSON if a query fills the group; `None` if the database has no such row, or nobody has set one.
     #[serde(serialize_with = "json")]
     pub value: Option<Bytes>,
     /// How the lookup ended.
@@ -50,6 +50,8 @@ pub enum Outcome {
     Stale,
     /// Not in memory, and not filled because the caller will read by itself; the answer has a token.
     Token,
+    /// A key of a plain group that has no value.
+    Absent,
 }
 
 impl Outcome {
@@ -63,6 +65,7 @@ impl Outcome {
             Self::ReadThrough => "read_through",
             Self::Stale => "stale",
             Self::Token => "token",
+            Self::Absent => "absent",
         }
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use ring::slot_of;
 use tracing::debug;
 
-use crate::{Client, Error, Outcome, ReadOptions, attempts::Attempts, peers};
+use crate::{Client, Error, Only, Outcome, Put, ReadOptions, attempts::Attempts, peers};
 
 /// What became of a value that was set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +81,8 @@ impl Client {
         let options = ReadOptions { look_aside: true, ..ReadOptions::default() };
         let token = match self.get_with(key, options).await {
             Ok(answer) if answer.outcome == Outcome::Token => answer.token.unwrap_or_default(),
+            // A plain group needs no token.
+            Ok(answer) if answer.outcome == Outcome::Absent => return self.load_plain(key, load).await,
             Ok(answer) => return Ok(answer.value),
             Err(error @ Error::InvalidKey { .. }) => return Err(LoadError::Key(error)),
             Err(error) => {
@@ -93,6 +95,21 @@ impl Client {
             && let Err(error) = self.set(key, value.clone(), &token, None).await
         {
             debug!(key, %error, "the loaded value was not set");
+        }
+        Ok(value)
+    }
+
+    async fn load_plain<F, L, E>(&self, key: &str, load: F) -> Result<Option<Bytes>, LoadError<E>>
+    where
+        F: FnOnce() -> L,
+        L: Future<Output = Result<Option<Bytes>, E>>,
+    {
+        let value = load().await.map_err(LoadError::Load)?;
+        // Another one that was put meanwhile is no older than this.
+        if let Some(value) = value.clone()
+            && let Err(error) = self.put_with(key, Put { only: Only::IfAbsent, ..Put::new(value) }).await
+        {
+            debug!(key, %error, "the loaded value was not put");
         }
         Ok(value)
     }

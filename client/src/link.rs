@@ -9,7 +9,7 @@ use std::{
 use parking_lot::Mutex;
 use proto::v1::{
     HeartbeatRequest, cache_client::CacheClient, handover_client::HandoverClient,
-    hot_keys_client::HotKeysClient, invalidation_client::InvalidationClient,
+    hot_keys_client::HotKeysClient, invalidation_client::InvalidationClient, plain_client::PlainClient,
 };
 use ring::NodeId;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -34,6 +34,7 @@ pub(crate) struct Link {
     invalidation: InvalidationClient<Channel>,
     handover: HandoverClient<Channel>,
     hot: HotKeysClient<Channel>,
+    plain: PlainClient<Channel>,
     breaker: Breaker,
     metrics: Metrics,
     silence: Duration,
@@ -80,6 +81,9 @@ impl Link {
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_MESSAGE),
             hot: HotKeysClient::new(channel.clone())
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_MESSAGE),
+            plain: PlainClient::new(channel.clone())
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_MESSAGE),
             handover: HandoverClient::new(channel)
@@ -171,6 +175,19 @@ impl Link {
         F: Future<Output = Result<Response<R>, Status>>,
     {
         self.call(deadline, Some(self.silence), message, |request| send(self.hot.clone(), request)).await
+    }
+
+    /// Calls the `Plain` service.
+    pub(crate) async fn plain<Q, R, F>(
+        &self,
+        deadline: Instant,
+        message: Q,
+        send: impl FnOnce(PlainClient<Channel>, Request<Q>) -> F,
+    ) -> Result<R, Error>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        self.call(deadline, Some(self.silence), message, |request| send(self.plain.clone(), request)).await
     }
 
     /// One call within a deadline that the node is told too, given up before if the node is silent for as long as `silence` says. Feeds the breaker and does not ask it. Safe to drop: the node is told to

@@ -310,7 +310,7 @@ impl Peers {
         Ok(link)
     }
 
-    fn admitted(&self, to: &Member) -> Result<Arc<Link>, Error> {
+    pub(crate) fn admitted(&self, to: &Member) -> Result<Arc<Link>, Error> {
         let link = self.link(&to.id, &to.grpc)?;
         if link.breaker().admits() {
             return Ok(link);
@@ -325,7 +325,7 @@ impl Peers {
         })
     }
 
-    fn deadline(&self) -> Instant {
+    pub(crate) fn deadline(&self) -> Instant {
         Instant::now() + self.config.deadline
     }
 }

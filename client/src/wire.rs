@@ -22,6 +22,7 @@ pub(crate) fn answer(node: &str, reply: v1::GetReply) -> Result<Answer, Error> {
         v1::Outcome::ReadThrough => Outcome::ReadThrough,
         v1::Outcome::Token => Outcome::Token,
         v1::Outcome::Stale => Outcome::Stale,
+        v1::Outcome::Absent => Outcome::Absent,
         v1::Outcome::Unspecified => {
             let reason = format!("a reply with the unknown outcome {}", reply.outcome);
             return Err(Error::Internal { node: node.to_owned(), reason });
@@ -212,6 +213,7 @@ impl From<Answer> for v1::GetReply {
             Outcome::ReadThrough => v1::Outcome::ReadThrough,
             Outcome::Token => v1::Outcome::Token,
             Outcome::Stale => v1::Outcome::Stale,
+            Outcome::Absent => v1::Outcome::Absent,
         };
         Self {
             value: answer.value,

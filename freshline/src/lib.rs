@@ -22,7 +22,8 @@
 pub use bytes::Bytes;
 pub use catalog;
 pub use client::{
-    Answer, Client, Config, Error, LoadError, MAX_MESSAGE, Metrics, Outcome, ReadFrom, ReadOptions, Set,
+    Answer, Client, Config, Error, Lifetime, LoadError, MAX_MESSAGE, Metrics, Only, Outcome, Put, ReadFrom,
+    ReadOptions, Set, Written,
 };
 
 /// Who the members of a cluster are, and who holds which key.

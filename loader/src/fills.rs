@@ -121,7 +121,7 @@ impl Loader {
 
     /// Like [`load`](Self::load), with the tags of the rows.
     pub async fn load_tagged(&self, key: Key) -> Result<Loaded, Error> {
-        if key.group.is_look_aside() {
+        if !key.group.is_filled() {
             return Err(Error::NoQuery { group: Arc::clone(&key.group.name) });
         }
         let started = Instant::now();

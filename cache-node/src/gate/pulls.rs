@@ -199,7 +199,11 @@ impl Gate {
     }
 
     fn may_give(&self, stamp: &Stamp) -> Result<(), Cause> {
-        let (departs, owned) = (self.slots.departs(stamp.slot), self.slots.owned(stamp.slot));
+        let (departs, mut owned) = (self.slots.departs(stamp.slot), self.slots.owned(stamp.slot));
+        if self.is_plain(stamp.group) {
+            // A replica's too: who takes them asks whether they may still be taken (`untouched_if_plain`).
+            owned = self.slots.acquisition(stamp.slot);
+        }
         if !protocol::may_give(departs, owned, stamp.acquisition) {
             Err(Cause::SlotLost)
         } else if self.generation(stamp.group) != stamp.generation {

@@ -177,6 +177,7 @@ impl Session {
         let flags: &[&str] = match command.id {
             Id::Del => &["RM", "delete"],
             Id::Set | Id::SetEx | Id::PSetEx => &["OW", "update"],
+            Id::Expire | Id::ExpireAt | Id::PExpire | Id::PExpireAt | Id::Persist => &["RW", "update"],
             Id::Exists | Id::Type | Id::Watch | Id::Memory | Id::StrLen => &["RO"],
             _ => &["RO", "access"],
         };

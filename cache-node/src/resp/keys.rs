@@ -6,13 +6,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use client::Scan;
+use catalog::Key;
+use client::{Lifetime, Only, Put, Scan, Write};
 
 use super::{
     clients::Muted,
     codec::Arguments,
     error, glob,
-    session::{Next, Session, Slow},
+    session::{Answered, Next, Session, Slow},
 };
 
 /// How long a value that is set is to be kept, in milliseconds: from now, or until a moment since 1970.
@@ -29,6 +30,21 @@ impl Ttl {
             Self::Until(moment) => from_now(moment),
         }
     }
+}
+
+/// What SET was given beside key and value.
+#[derive(Debug, Clone, Copy, Default)]
+struct Options {
+    ttl: Option<Ttl>,
+    only: Only,
+    keep_ttl: bool,
+    /// The last one that asks for what the owner of a plain key alone can tell.
+    ordered: Option<&'static str>,
+}
+
+/// An option of SET that has no value.
+fn flag(option: &[u8]) -> Option<&'static str> {
+    ["NX", "XX", "KEEPTTL", "GET"].into_iter().find(|known| is(option, known))
 }
 
 impl Session {
@@ -58,9 +74,33 @@ impl Session {
     }
 
     pub(super) fn set(&mut self, arguments: Arguments<'_>) -> Next {
-        let mut ttl = None;
+        let mut set = Options::default();
         let mut options = arguments.from(3);
         while let Some(option) = options.next() {
+            if let Some(flag) = flag(option) {
+                let fits = match flag {
+                    "NX" | "XX" if set.only != Only::Always => false,
+                    "KEEPTTL" => set.ttl.is_none(),
+                    _ => true,
+                };
+                if !fits {
+                    self.error("ERR syntax error");
+                    return Next::Done;
+                }
+                match flag {
+                    "NX" => set.only = Only::IfAbsent,
+                    "XX" => set.only = Only::IfPresent,
+                    "KEEPTTL" => set.keep_ttl = true,
+                    _ => {
+                        self.error(
+                            "ERR SET takes no GET here: GET the key before, or write it with NX or XX",
+                        );
+                        return Next::Done;
+                    }
+                }
+                set.ordered = Some(flag);
+                continue;
+            }
             let given = if is(option, "ex") {
                 options.next().and_then(number).and_then(|seconds| in_millis(seconds, 1000)).map(Ttl::For)
             } else if is(option, "px") {
@@ -69,18 +109,12 @@ impl Session {
                 options.next().and_then(number).and_then(|seconds| in_millis(seconds, 1000)).map(Ttl::Until)
             } else if is(option, "pxat") {
                 options.next().and_then(number).map(Ttl::Until)
-            } else if ["nx", "xx", "get", "keepttl"].iter().any(|known| is(option, known)) {
-                let option = String::from_utf8_lossy(option).to_uppercase();
-                self.error(&format!(
-                    "ERR SET takes no {option} here: a value is set after a miss, and only if nothing has changed since"
-                ));
-                return Next::Done;
             } else {
                 self.error("ERR syntax error");
                 return Next::Done;
             };
             match given {
-                Some(given) if ttl.is_none() => ttl = Some(given),
+                Some(given) if set.ttl.is_none() && !set.keep_ttl => set.ttl = Some(given),
                 Some(_) => {
                     self.error("ERR syntax error");
                     return Next::Done;
@@ -91,7 +125,7 @@ impl Session {
                 }
             }
         }
-        self.set_for(arguments.get(1), arguments.get(2), ttl, "set")
+        self.set_for(arguments.get(1), arguments.get(2), set, "set")
     }
 
     pub(super) fn set_ex(&mut self, arguments: Arguments<'_>, unit: i64) -> Next {
@@ -102,12 +136,13 @@ impl Session {
         self.set_for(
             arguments.get(1),
             arguments.get(3),
-            Some(Ttl::For(ttl)),
+            Options { ttl: Some(Ttl::For(ttl)), ..Options::default() },
             if unit == 1 { "psetex" } else { "setex" },
         )
     }
 
-    fn set_for(&mut self, key: Option<&[u8]>, value: Option<&[u8]>, ttl: Option<Ttl>, command: &str) -> Next {
+    fn set_for(&mut self, key: Option<&[u8]>, value: Option<&[u8]>, set: Options, command: &str) -> Next {
+        let ttl = set.ttl;
         if ttl.is_some_and(|ttl| matches!(ttl, Ttl::For(..=0) | Ttl::Until(..=0))) {
             self.error(&format!("ERR invalid expire time in '{command}' command"));
             return Next::Done;
@@ -120,11 +155,22 @@ impl Session {
                 return Next::Done;
             }
         };
+        if key.group.is_plain() {
+            return self.set_plain(key, value.unwrap_or_default(), set);
+        }
+        if let Some(option) = set.ordered {
+            self.error(&format!(
+                "ERR SET takes no {option} of group {}: a value is set after a miss, and only if nothing has changed since; keys of plain groups \
+                 (kind = \"plain\") are set on a condition",
+                key.group.name
+            ));
+            return Next::Done;
+        }
         if !key.group.is_look_aside() {
             let tagged =
                 if key.group.tagging.is_empty() { "" } else { ", which gives its entries their tags" };
             self.error(&format!(
-                "ERR group {} is filled by its query{tagged}: change the row in the database, and the next GET has it; values of your own need a group without a query",
+                "ERR group {} is filled by its query{tagged}: change the row in the database, and the next GET has it; values of your own need a group without a query, or a plain one",
                 key.group.name
             ));
             return Next::Done;
@@ -150,6 +196,72 @@ impl Session {
             ttl: ttl.map(|ttl| Duration::from_millis(ttl.unsigned_abs())),
             muted,
         })
+    }
+
+    /// A key of a plain group needs no token.
+    fn set_plain(&mut self, key: Key, value: &[u8], set: Options) -> Next {
+        let left = set.ttl.map(Ttl::left);
+        if left.is_some_and(|left| left <= 0) {
+            if set.only != Only::Always {
+                self.error("ERR the time of the value is over: nothing could be set on a condition");
+                return Next::Done;
+            }
+            // As in Redis it is set, and gone.
+            return self.write_plain(key, Write::Remove, Answered::Gone);
+        }
+        let lifetime = match left {
+            Some(left) => Lifetime::For(Duration::from_millis(left.unsigned_abs())),
+            None if set.keep_ttl => Lifetime::Keep,
+            None => Lifetime::Group,
+        };
+        let put = Put { value: Bytes::copy_from_slice(value), lifetime, only: set.only };
+        self.write_plain(key, Write::Put(put), Answered::Set)
+    }
+
+    /// EXPIRE and its like: when a key of a plain group is to lose its value, from now on (`at`: since 1970), in units of so many milliseconds.
+    pub(super) fn expire(&mut self, arguments: Arguments<'_>, unit: i64, at: bool) -> Next {
+        let given = arguments.get(2).and_then(number).and_then(|time| in_millis(time, unit));
+        let Some(given) = given else {
+            self.error("ERR value is not an integer or out of range");
+            return Next::Done;
+        };
+        if arguments.len() > 3 {
+            self.error("ERR no options are known here: the time that is given counts");
+            return Next::Done;
+        }
+        let Some(key) = self.plain_key(arguments) else { return Next::Done };
+        let left = if at { Ttl::Until(given) } else { Ttl::For(given) }.left();
+        let write =
+            if left > 0 { Write::Expire(Duration::from_millis(left.unsigned_abs())) } else { Write::Remove };
+        self.write_plain(key, write, Answered::Count)
+    }
+
+    pub(super) fn persist(&mut self, arguments: Arguments<'_>) -> Next {
+        if let Some(key) = self.plain_key(arguments) {
+            self.error(&format!(
+                "ERR no value stays for ever: the ttl of group {}, {:?}, is the longest; EXPIRE asks for less",
+                key.group.name, key.group.ttl
+            ));
+        }
+        Next::Done
+    }
+
+    /// The key of a command that is for plain groups.
+    fn plain_key(&mut self, arguments: Arguments<'_>) -> Option<Key> {
+        let key = self.one_key(arguments)?;
+        if key.group.is_plain() {
+            return Some(key);
+        }
+        self.error(&format!(
+            "ERR the TTL of a key of group {} is its group's, or was set with it: only keys of plain groups (kind = \"plain\") can be given another",
+            key.group.name
+        ));
+        None
+    }
+
+    fn write_plain(&mut self, key: Key, write: Write, answered: Answered) -> Next {
+        let muted = self.muted(std::iter::once(key.text.clone()));
+        Next::Slow(Slow::Write { key, write, answered, muted })
     }
 
     /// Keys in this node's memory that have a value.

@@ -63,8 +63,7 @@ impl Session {
     pub(super) fn get_ex(&mut self, arguments: Arguments<'_>) {
         if arguments.len() > 2 {
             return self.in_turn_error(
-                "ERR a key's TTL is its group's and can't be changed: GETEX takes no options here, use GET"
-                    .to_owned(),
+                "ERR GETEX takes no options here: use GET, and EXPIRE for a key of a plain group".to_owned(),
             );
         }
         self.read(Shape::Get, arguments);

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use catalog::Key;
-use client::Set;
+use client::{Set, Write, Written};
 
 use super::{
     clients::{Client, Muted},
@@ -110,12 +110,42 @@ pub(super) enum Slow {
     Remove { keys: Vec<Key>, muted: Option<Muted> },
     /// Sets a value under a token.
     Set { key: Key, value: Bytes, token: Bytes, ttl: Option<Duration>, muted: Option<Muted> },
+    /// Writes a key of a plain group.
+    Write { key: Key, write: Write, answered: Answered, muted: Option<Muted> },
+}
+
+/// How a write is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answered {
+    /// As SET is.
+    Set,
+    /// As SET is whose value is gone at once.
+    Gone,
+    /// With 1 if there was a value, else 0.
+    Count,
 }
 
 /// How that ended. `muted`: of a client that was not told of removals of these keys meanwhile, its own or others'.
 pub(super) enum Finished {
-    Removed { keys: Vec<Key>, muted: bool, result: Result<u64, Error> },
-    Set { key: Key, value: Bytes, muted: bool, result: Result<Set, Error> },
+    Removed {
+        keys: Vec<Key>,
+        muted: bool,
+        result: Result<u64, Error>,
+    },
+    Set {
+        key: Key,
+        value: Bytes,
+        muted: bool,
+        result: Result<Set, Error>,
+    },
+    /// `value`: what the key was given, if it was.
+    Written {
+        key: Key,
+        value: Option<Bytes>,
+        answered: Answered,
+        muted: bool,
+        result: Result<Written, Error>,
+    },
 }
 
 impl Slow {
@@ -132,6 +162,14 @@ impl Slow {
                 let set = node.set(&key.text, Some(value.clone()), &token, ttl, Hop::First);
                 let result = Box::pin(set).await;
                 Finished::Set { key, value, muted: muted.is_some(), result }
+            }
+            Self::Write { key, write, answered, muted } => {
+                let value = match &write {
+                    Write::Put(put) => Some(put.value.clone()),
+                    Write::Expire(_) | Write::Remove => None,
+                };
+                let result = Box::pin(node.write(&key.text, write, Hop::First)).await;
+                Finished::Written { key, value, answered, muted: muted.is_some(), result }
             }
         }
     }
@@ -308,6 +346,11 @@ impl Session {
             Id::Set => return self.set(arguments),
             Id::SetEx => return self.set_ex(arguments, 1000),
             Id::PSetEx => return self.set_ex(arguments, 1),
+            Id::Expire => return self.expire(arguments, 1000, false),
+            Id::PExpire => return self.expire(arguments, 1, false),
+            Id::ExpireAt => return self.expire(arguments, 1000, true),
+            Id::PExpireAt => return self.expire(arguments, 1, true),
+            Id::Persist => return self.persist(arguments),
             Id::Ping => self.ping(arguments),
             Id::Echo => self.reply.bulk(arguments.get(1).unwrap_or_default()),
             Id::Hello => self.hello(arguments),
@@ -375,11 +418,32 @@ impl Session {
                     Vec::new()
                 }
             }
+            Finished::Written { key, value, answered, muted, result } => {
+                let done = result.as_ref().is_ok_and(Written::is_done);
+                self.write_answer(answered, result);
+                let all = self.track.as_ref().is_some_and(|track| track.broadcast);
+                let tracked = if all { Tracked::Broadcast } else { Tracked::Key };
+                let keeps =
+                    done && value.as_ref().is_some_and(|value| self.keeps(&key, tracked, Some(value)));
+                if muted && !keeps { vec![key] } else { Vec::new() }
+            }
         };
         self.silenced(written);
         if !not_kept.is_empty() {
             let keys: Vec<_> = not_kept.iter().map(|key| (key.text.clone(), place(key))).collect();
             self.not_kept(&keys);
+        }
+    }
+
+    fn write_answer(&mut self, answered: Answered, result: Result<Written, Error>) {
+        match (answered, result.map(|written| written.refused)) {
+            (_, Err(error)) => self.error(&error::text(&error)),
+            (Answered::Count, Ok(refused)) => self.reply.integer(i64::from(refused.is_none())),
+            (Answered::Set, Ok(None)) | (Answered::Gone, Ok(_)) => self.reply.ok(),
+            (Answered::Set, Ok(Some(why))) if why == "too_large" => {
+                self.error("ERR the value is larger than its group or the node takes (max_value)");
+            }
+            (Answered::Set, Ok(Some(_))) => self.reply.null(),
         }
     }
 

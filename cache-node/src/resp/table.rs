@@ -31,6 +31,8 @@ pub(crate) enum Id {
     Echo,
     Exec,
     Exists,
+    Expire,
+    ExpireAt,
     Get,
     GetEx,
     Hello,
@@ -40,6 +42,9 @@ pub(crate) enum Id {
     MGet,
     Module,
     Multi,
+    Persist,
+    PExpire,
+    PExpireAt,
     Ping,
     PTtl,
     Quit,
@@ -93,6 +98,8 @@ pub(crate) static COMMANDS: &[Command] = commands! {
     "echo"        Echo         2 FAST  NONE "connection" "1.0.0" "Returns its argument.";
     "exec"        Exec         1 ADMIN NONE "transactions" "1.2.0" "Carries out the commands since MULTI, in their order.";
     "exists"      Exists      -2 READ  ALL  "generic"    "1.0.0" "Counts the keys that have a value, filling those that are missing.";
+    "expire"      Expire      -3 WRITE ONE  "generic"    "1.0.0" "Has a value of a plain group expire after so many seconds.";
+    "expireat"    ExpireAt    -3 WRITE ONE  "generic"    "1.2.0" "Has a value of a plain group expire at a second since 1970.";
     "get"         Get          2 READ  ONE  "string"     "1.0.0" "Returns a key's value: from memory, or filled from the database.";
     "getex"       GetEx       -2 READ  ONE  "string"     "6.2.0" "Returns a key's value; its TTL is its group's and can't be changed.";
     "hello"       Hello       -1 FREE  NONE "connection" "6.0.0" "Chooses the protocol's version.";
@@ -102,8 +109,11 @@ pub(crate) static COMMANDS: &[Command] = commands! {
     "mget"        MGet        -2 READ  ALL  "string"     "1.0.0" "Returns the values of keys.";
     "module"      Module      -2 ADMIN NONE "server"     "4.0.0" "Tells the modules: there are none.";
     "multi"       Multi        1 FAST  NONE "transactions" "1.2.0" "Keeps the commands that follow until EXEC.";
+    "persist"     Persist      2 WRITE ONE  "generic"    "2.2.0" "Is refused: no value stays for ever, the ttl of its group is the longest.";
+    "pexpire"     PExpire     -3 WRITE ONE  "generic"    "2.6.0" "Has a value of a plain group expire after so many milliseconds.";
+    "pexpireat"   PExpireAt   -3 WRITE ONE  "generic"    "2.6.0" "Has a value of a plain group expire at a millisecond since 1970.";
     "ping"        Ping        -1 FAST  NONE "connection" "1.0.0" "Answers.";
-    "psetex"      PSetEx       4 WRITE ONE  "string"     "2.6.0" "Sets a look-aside key that this connection has missed, for so many milliseconds at most.";
+    "psetex"      PSetEx       4 WRITE ONE  "string"     "2.6.0" "Sets a plain key, or a look-aside key that this connection has missed, for so many milliseconds at most.";
     "pttl"        PTtl         2 READ  ONE  "generic"    "2.6.0" "Returns the milliseconds that a key in memory has left.";
     "quit"        Quit        -1 FREE  NONE "connection" "1.0.0" "Ends the connection.";
     "readonly"    ReadOnly     1 FAST  NONE "cluster"    "3.0.0" "Has this node fetch keys of others, instead of naming their owner.";
@@ -111,8 +121,8 @@ pub(crate) static COMMANDS: &[Command] = commands! {
     "reset"       Reset        1 FREE  NONE "connection" "6.2.0" "Makes the connection as it was at its beginning.";
     "scan"        Scan        -2 READ  NONE "generic"    "2.8.0" "Returns keys in this node's memory, page by page.";
     "select"      Select       2 FAST  NONE "connection" "1.0.0" "Chooses database 0, the only one.";
-    "set"         Set         -3 WRITE ONE  "string"     "1.0.0" "Sets a look-aside key that this connection has missed.";
-    "setex"       SetEx        4 WRITE ONE  "string"     "2.0.0" "Sets a look-aside key that this connection has missed, for so many seconds at most.";
+    "set"         Set         -3 WRITE ONE  "string"     "1.0.0" "Sets a plain key, or a look-aside key that this connection has missed.";
+    "setex"       SetEx        4 WRITE ONE  "string"     "2.0.0" "Sets a plain key, or a look-aside key that this connection has missed, for so many seconds at most.";
     "slowlog"     SlowLog     -2 ADMIN NONE "server"     "2.2.12" "Tells no slow commands: see the node's metrics.";
     "strlen"      StrLen       2 READ  ONE  "string"     "2.2.0" "Returns the length of a key's value, filling it if it is missing.";
     "subscribe"   Subscribe   -2 ADMIN NONE "pubsub"     "2.0.0" "Listens to __redis__:invalidate, the only channel.";

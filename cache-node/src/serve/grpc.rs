@@ -20,6 +20,7 @@ use v1::{
     handover_server::{Handover, HandoverServer},
     hot_keys_server::HotKeysServer,
     invalidation_server::{Invalidation, InvalidationServer},
+    plain_server::PlainServer,
 };
 
 use super::{MAX_MESSAGE, hold, incoming::Incoming, intake::Intake};
@@ -123,6 +124,11 @@ fn services(node: Arc<Node>) -> Router<Layers> {
         .add_service(
             InvalidationServer::new(service.clone())
                 .max_decoding_message_size(LARGEST_APPLY)
+                .max_encoding_message_size(MAX_MESSAGE),
+        )
+        .add_service(
+            PlainServer::new(service.clone())
+                .max_decoding_message_size(call)
                 .max_encoding_message_size(MAX_MESSAGE),
         )
         .add_service(
@@ -273,7 +279,7 @@ fn check_partitions(told: Option<&v1::Watermarks>) -> Result<(), Status> {
     )))
 }
 
-fn hop(forwarded: bool) -> Hop {
+pub(super) fn hop(forwarded: bool) -> Hop {
     if forwarded { Hop::Forwarded } else { Hop::First }
 }
 

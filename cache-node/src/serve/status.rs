@@ -16,7 +16,9 @@ impl Error {
     pub(crate) fn code(&self) -> Code {
         match self {
             Self::Key(error) if matches!(**error, catalog::KeyError::NoGroup { .. }) => Code::NotFound,
-            Self::Key(_) | Self::KeyTooLong { .. } | Self::TooManyKeys { .. } => Code::InvalidArgument,
+            Self::Key(_) | Self::KeyTooLong { .. } | Self::TooManyKeys { .. } | Self::NotPlain { .. } => {
+                Code::InvalidArgument
+            }
             Self::LeftOut { .. } | Self::ReplyMemory { .. } => Code::ResourceExhausted,
             Self::UnknownGroup { .. } | Self::UnknownTag { .. } => Code::NotFound,
             Self::Fill(error) => match error {
@@ -33,6 +35,7 @@ impl Error {
             | Self::Behind { .. }
             | Self::OtherMembers { .. }
             | Self::Pull(_)
+            | Self::NoOwner
             | Self::Unacknowledged { .. } => Code::Unavailable,
             Self::Peer { error, .. } => match **error {
                 client::Error::InvalidKey { .. } => Code::InvalidArgument,

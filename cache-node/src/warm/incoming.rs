@@ -47,7 +47,7 @@ impl Incoming {
     /// What is to be had after a change of the ring; `None` if nothing is handed over ever, or if there is no other member.
     ///
     /// A slot's source is the node that owned it before, whatever it is of it now; if that is gone, another that held it and has lost it, or
-    /// the owner of now if it held it before. What is still open of `before` stays so.
+    /// the owner of now if it held it before; with `plain` groups also, for the owner, a replica that kept it. What is still open of `before` stays so.
     pub(crate) fn plan(
         node: &NodeId,
         before: Option<&Self>,
@@ -55,6 +55,7 @@ impl Incoming {
         ring: &Ring,
         now: Instant,
         window: Duration,
+        plain: bool,
     ) -> Option<Self> {
         if window.is_zero() {
             return None;
@@ -76,7 +77,7 @@ impl Incoming {
         }
         if let Some(previous) = &change.previous {
             for slot in change.gained.iter().chain(&change.promoted) {
-                if let Some(member) = source(node, previous, ring, *slot) {
+                if let Some(member) = source(node, previous, ring, *slot, plain) {
                     slots.entry(&member.id).or_default().push(slot.get());
                     until = now + window;
                 }
@@ -130,16 +131,18 @@ fn same_life<'a>(ring: &'a Ring, member: &Member) -> Option<&'a Member> {
     ring.member(&member.id).filter(|now| now.incarnation == member.incarnation)
 }
 
-fn source<'a>(node: &NodeId, previous: &Ring, ring: &'a Ring, slot: Slot) -> Option<&'a Member> {
+fn source<'a>(node: &NodeId, previous: &Ring, ring: &'a Ring, slot: Slot, plain: bool) -> Option<&'a Member> {
     let still_there = |member: &Member| same_life(ring, member).filter(|member| member.id != *node);
     // The former owner has most of what there is: a replica has copies alone.
     if let Some(owner) = previous.owner(slot).and_then(still_there) {
         return Some(owner);
     }
+    let kept = |member: &Member| previous.member(&member.id).and_then(still_there);
+    let held = |member: &&Member| previous.holds(&member.id, slot);
     let departing =
         previous.holders(slot).filter_map(still_there).find(|member| !ring.holds(&member.id, slot));
-    departing.or_else(|| {
-        let owner = ring.owner(slot).filter(|owner| previous.holds(&owner.id, slot))?;
-        previous.member(&owner.id).and_then(still_there)
-    })
+    let owner = || ring.owner(slot).filter(held).and_then(kept);
+    // Of plain groups alone it gives anything.
+    let replica = || ring.holders(slot).filter(|_| plain).filter(held).find_map(kept);
+    departing.or_else(owner).or_else(replica)
 }

@@ -15,6 +15,7 @@ mod http;
 mod lifecycle;
 mod memory;
 mod mirrors;
+mod plain;
 mod replicas;
 mod resp;
 mod slow;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::groups::Draft;
 use super::written;
 use crate::catalog::{Declared, Origin};
-use crate::group::GroupId;
+use crate::group::{GroupId, Kind};
 use crate::param::ParamType;
 use crate::query::{Partner, TableColumn, TableName, TableRef};
 use crate::report::Collector;
@@ -36,9 +36,14 @@ pub(super) fn cover(drafts: &[Draft], written: Vec<Vec<Declared>>, problems: &mu
     let mut ignored = Vec::new();
     let mut derived: HashMap<GroupId, Vec<Derived>> = HashMap::new();
     for draft in drafts {
-        if draft.look_aside {
-            look_aside(draft, &rules[..written], problems);
-            continue;
+        match draft.kind {
+            Kind::Filled => {}
+            Kind::LookAside => {
+                look_aside(draft, &rules[..written], problems);
+                continue;
+            }
+            // Whoever sets its values says when they are old; rules may, and need not.
+            Kind::Plain => continue,
         }
         let (Some((template, _)), Some((query, at))) = (&draft.template, &draft.query) else { continue };
         ignored.extend(draft.ignored.iter().map(|table| (table.clone(), draft.id)));
@@ -171,7 +176,8 @@ fn look_aside(draft: &Draft, rules: &[Declared], problems: &mut Collector<'_>) {
             let name = draft.name.as_ref().map_or("..", |(name, _)| name);
             let remedy = format!(
                 "write query = \"SELECT id, name FROM shop.users WHERE id = {{id}}\"; or, if applications set its \
-                 values, say what makes them stale by a [[rule]] with keys or groups = [{name:?}], or rules = \"none\""
+                 values, say what makes them stale by a [[rule]] with keys or groups = [{name:?}], or rules = \"none\"; or, if they \
+                 are set without a token, kind = \"plain\""
             );
             problems.error(&draft.span, format!("{} has no query", draft.title()), remedy);
         }

@@ -9,8 +9,9 @@ use toml::de::DeTable;
 
 use super::coverage::Derived;
 use super::fields::{Fields, Placed};
+use super::plain;
 use crate::codec::Compress;
-use crate::group::{Group, GroupId, OnChange, Rows};
+use crate::group::{Group, GroupId, Kind, OnChange, Rows};
 use crate::query::{Query, TableName, TableRef};
 use crate::report::{Collector, did_you_mean};
 use crate::rules::pattern::Pattern;
@@ -49,8 +50,7 @@ pub(super) struct Draft {
     pub(super) query: Option<Placed<Query>>,
     pub(super) places: Vec<TableRef>,
     pub(super) ignored: Vec<TableName>,
-    /// Nothing is written as its query.
-    pub(super) look_aside: bool,
+    pub(super) kind: Kind,
     /// Where it says `rules = "none"`.
     pub(super) no_rules: Option<Range<usize>>,
     rows: Rows,
@@ -96,7 +96,8 @@ impl Draft {
                 None
             }
         });
-        let look_aside = table.get("query").is_none();
+        let kind = plain::kind(&title, table, fields.text("kind", problems), problems);
+        let look_aside = kind == Kind::LookAside;
         let sql = fields.text("query", problems);
         let (mut query, mut places) = (None, Vec::new());
         if let (Some((sql, at)), Some((template, _))) = (sql, &template) {
@@ -111,7 +112,7 @@ impl Draft {
                     .for_each(|(message, remedy)| problems.error(&at, format!("{title}: {message}"), remedy)),
             }
         }
-        let no_rules = no_rules(&title, look_aside, fields.text("rules", problems), problems);
+        let no_rules = no_rules(&title, kind != Kind::Filled, fields.text("rules", problems), problems);
         let rows = match fields.text("rows", problems) {
             None => Rows::One,
             Some((_, at)) if look_aside => {
@@ -136,6 +137,8 @@ impl Draft {
         let negative_ttl =
             fields.duration("negative_ttl", problems).map_or(DEFAULT_NEGATIVE_TTL, |(ttl, _)| ttl);
         let ttl_jitter = match fields.number("ttl_jitter", problems) {
+            // What was set for ten seconds is there for ten seconds.
+            None if kind == Kind::Plain => 0.0,
             None => DEFAULT_JITTER,
             Some((share, at)) => {
                 if !(0.0..1.0).contains(&share) {
@@ -161,7 +164,11 @@ impl Draft {
         let compress = compress(&title, fields.text("compress", problems), problems);
         let compress_above = fields.size("compress_above", problems).map(|(size, _)| size);
         let own = template.as_ref().map(|(template, _)| template);
-        let tags = tags(&title, &mut fields, (own, query.as_ref()), look_aside, problems);
+        let tags = if kind == Kind::Plain {
+            plain::tags(&title, &mut fields, own, problems)
+        } else {
+            tags(&title, &mut fields, (own, query.as_ref()), look_aside, problems)
+        };
         let max_tags = max_tags(&title, &mut fields, problems);
         let on_change = on_change(&title, look_aside, fields.text("on_change", problems), problems);
         let refresh_ahead =
@@ -178,7 +185,7 @@ impl Draft {
             query,
             places,
             ignored,
-            look_aside,
+            kind,
             no_rules,
             rows,
             ttl,
@@ -218,7 +225,7 @@ impl Draft {
                     .iter()
                     .all(|param| columns.iter().any(|column| column.eq_ignore_ascii_case(&param.name)))
             });
-            if selected {
+            if selected && self.kind != Kind::Plain {
                 let sources =
                     template.params().iter().map(|param| TagSource::Named(param.name.clone())).collect();
                 tags.push(Tag { sources, template: template.clone(), also_of_key: own.is_some() });
@@ -237,8 +244,9 @@ impl Draft {
             tagging: Tagging { tags, of_key, max_tags: self.max_tags },
             id: self.id,
             name: Arc::from(self.name?.0),
+            kind: self.kind,
             template: self.template?.0,
-            query: if self.look_aside { None } else { Some(self.query?.0) },
+            query: if self.kind == Kind::Filled { Some(self.query?.0) } else { None },
             rows: self.rows,
             ttl: self.ttl,
             ttl_jitter: self.ttl_jitter,
@@ -350,7 +358,7 @@ fn template(text: &str) -> Result<Template, String> {
 /// Where a look-aside group says that no change makes it stale.
 fn no_rules(
     title: &str,
-    look_aside: bool,
+    without_query: bool,
     written: Option<Placed<String>>,
     problems: &mut Collector<'_>,
 ) -> Option<Range<usize>> {
@@ -358,7 +366,7 @@ fn no_rules(
     if text != "none" {
         let message = format!("{title}: rules = {text:?} is unknown");
         problems.error(&at, message, "write \"none\" if no change makes it stale, else a [[rule]]");
-    } else if !look_aside {
+    } else if !without_query {
         let message = format!("{title}: rules follow from its query");
         problems.error(&at, message, "remove it; to miss the changes of a table write ignore = [..]");
     }

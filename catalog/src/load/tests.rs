@@ -403,3 +403,63 @@ fn a_query_that_asks_the_clock_is_warned_of_once() {
     assert_eq!(text.matches("whose answer changes").count(), 1, "{text}");
     assert_eq!(told("AND begins_at < '2026-01-01'"), "no problem: []");
 }
+
+const PLAIN: &str =
+    "[[group]]\nname = \"session\"\nkind = \"plain\"\nkey = \"session:{user:u64}:{id:u64}\"\n";
+
+#[test]
+fn a_plain_group_needs_no_rule_and_says_nothing_of_databases() {
+    assert_eq!(problems(&format!("{PLAIN}ttl = \"1h\"\nmax_value = \"1KiB\"\n")), "no problem: []");
+    let rule = "[[rule]]\ntable = \"shop.users\"\ngroups = [\"session\"]\n";
+    let catalog = Catalog::parse("f.toml", &format!("{PLAIN}{rule}")).unwrap();
+    let group = catalog.group("session").unwrap();
+    assert!(group.is_plain() && !group.is_look_aside() && !group.is_filled() && group.ttl_jitter == 0.0);
+    assert_eq!(catalog.tables().len(), 1, "a rule may flush it");
+    for line in [
+        "query = \"SELECT id FROM shop.a WHERE id = {id} AND u = {user}\"",
+        "rows = \"many\"",
+        "rules = \"none\"",
+        "ignore = [\"shop.a\"]",
+        "negative_ttl = \"1s\"",
+        "ttl_jitter = 0.1",
+        "max_staleness = \"1s\"",
+        "stale_if_error = \"1m\"",
+        "refresh_ahead = 0.1",
+        "on_change = \"reload\"",
+    ] {
+        let found = problems(&format!("{PLAIN}{line}\n"));
+        let field = line.split(' ').next().unwrap();
+        assert!(
+            found.starts_with(&format!("f.toml:5: group session: a plain group has no {field}; ")),
+            "{found}"
+        );
+        assert_eq!(found.lines().count(), 1, "{found}");
+    }
+    let other = problems(&PLAIN.replace("plain", "sets"));
+    assert!(
+        other.contains("f.toml:3: group session: kind = \"sets\" is unknown; write \"plain\""),
+        "{other}"
+    );
+}
+
+#[test]
+fn a_plain_groups_tags_are_made_of_its_key() {
+    let tagged = format!("{PLAIN}tags = [\"user:{{user:u64}}\"]\n");
+    let rule = "[[rule]]\ntable = \"shop.users\"\ntags = [\"user:{id}\"]\n";
+    let catalog = Catalog::parse("f.toml", &format!("{tagged}{rule}")).unwrap();
+    let tagging = &catalog.group("session").unwrap().tagging;
+    assert!(tagging.tags.is_empty() && tagging.of_key.len() == 1);
+    let key = catalog.resolve("session:7:9").unwrap();
+    assert_eq!(&*tagging.of_key[0].render(&key), "user:7");
+    assert_eq!(catalog.carriers("user:7").len(), 1);
+    let found = problems(&format!("{PLAIN}tags = [\"user:{{owner:u64}}\"]\n"));
+    assert!(found.contains("is not made of the key alone; use parameters of the key"), "{found}");
+}
+
+#[test]
+fn a_plain_group_and_a_look_aside_group_are_never_taken_for_each_other() {
+    let plain = Catalog::parse("f.toml", PLAIN).unwrap();
+    let aside = PLAIN.replace("kind = \"plain\"", "rules = \"none\"");
+    let aside = Catalog::parse("f.toml", &aside).unwrap();
+    assert_ne!(plain.group("session").unwrap().digest, aside.group("session").unwrap().digest);
+}

@@ -119,7 +119,7 @@ pub(crate) async fn bench(args: BenchArgs, output: &Output) -> anyhow::Result<En
             .catalog
             .groups()
             .iter()
-            .find(|group| !group.is_look_aside() && is_numbered(group))
+            .find(|group| group.is_filled() && is_numbered(group))
             .cloned()
             .context("find a group whose key is one number: name another with --group")?,
     };

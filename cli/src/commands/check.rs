@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context;
-use catalog::{Catalog, Group, Origin, Problem, Report, Severity, TableUse, Use, schema::Stream};
+use catalog::{Catalog, Group, Kind, Origin, Problem, Report, Severity, TableUse, Use, schema::Stream};
 use daemon::config::{
     BinlogSource, ClientSection, Cluster, Database, DatabaseUrl, KafkaFormat, KafkaFormats, KafkaSource,
     Layers, Problems, Telemetry,
@@ -190,7 +190,9 @@ async fn live(url: &str, catalog: &Arc<Catalog>) -> anyhow::Result<Report> {
 
 fn describe(group: &Group, uses: &[TableUse], output: &Output) -> anyhow::Result<()> {
     output.line(format!("{}  {}", output.bold(&group.name), output.dim(&group.template.to_string())))?;
-    if group.is_look_aside() {
+    if group.is_plain() {
+        output.line("  plain: applications set, read and remove its values")?;
+    } else if group.is_look_aside() {
         output.line("  look-aside: applications set its values")?;
         if !uses.iter().any(|use_| use_.group == group.name) {
             output.line("  nothing makes it stale (rules = \"none\"): values go when their time is over")?;
@@ -260,12 +262,21 @@ fn object(group: &Group, uses: &[TableUse]) -> Value {
     json!({
         "name": &*group.name,
         "key": group.template.to_string(),
+        "kind": kind(group),
         "query": group.query.as_ref().map(catalog::Query::text),
         "ttl_seconds": group.ttl.as_secs_f64(),
         "negative_ttl_seconds": group.negative_ttl.as_secs_f64(),
         "tables": tables,
         "tags": group.tagging.templates().map(catalog::Template::text).collect::<Vec<_>>(),
     })
+}
+
+fn kind(group: &Group) -> &'static str {
+    match group.kind {
+        Kind::Filled => "filled",
+        Kind::LookAside => "look_aside",
+        Kind::Plain => "plain",
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `get` and `get-many`.
 
 use anyhow::Context;
-use client::{Answer, Client, ReadOptions};
+use client::{Answer, Client, Outcome, ReadOptions};
 use serde::Serialize;
 
 use crate::{
@@ -25,6 +25,10 @@ pub(crate) async fn get(
         output.value(&Keyed { key, answer: Some(&answer), error: None })?;
     }
     let Some(value) = &answer.value else {
+        if answer.outcome == Outcome::Absent {
+            output.error(&format!("no value: {key} (nobody has put one, or its time is over)"));
+            return Ok(Ended::Failed);
+        }
         let kept = answer.ttl.map_or_else(
             || "not cached".to_owned(),
             |ttl| format!("negative entry on {}, for {} more", answer.node, output::duration(ttl)),
@@ -69,7 +73,7 @@ pub(crate) async fn get_many(
                     let value = answer
                         .value
                         .as_deref()
-                        .map_or_else(|| output.dim("no such row"), |value| shown(value, compact));
+                        .map_or_else(|| output.dim(nothing(answer)), |value| shown(value, compact));
                     output.line(format!("{}  {value}", output.bold(key)))?;
                     if verbose {
                         output.note(&format!("  {}", provenance(answer)));
@@ -80,6 +84,10 @@ pub(crate) async fn get_many(
         }
     }
     Ok(if failed { Ended::Failed } else { Ended::Done })
+}
+
+fn nothing(answer: &Answer) -> &'static str {
+    if answer.outcome == Outcome::Absent { "no value" } else { "no such row" }
 }
 
 /// `hit from node b, read 1m 2s ago, 350ms old at worst, 9m 58s to live`.

@@ -83,7 +83,7 @@ pub(crate) async fn warm(args: WarmArgs, output: &Output) -> anyhow::Result<Ende
     let setup = Setup::find(&args.connect)?;
     let group = setup.group(&args.group)?.clone();
     anyhow::ensure!(
-        !group.is_look_aside(),
+        group.is_filled(),
         "warm {}: it has no query that could fill it; applications set its values",
         group.name
     );

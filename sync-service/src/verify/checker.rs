@@ -121,7 +121,7 @@ impl Checker {
     /// still there afterwards counts as different; whether it will stay is for a later look to tell.
     pub async fn compare(&self, node: &NodeId, key: &str) -> Result<Compare, Error> {
         let parsed = self.catalog.resolve(key).map_err(|error| Error::Key(Arc::new(error)))?;
-        if parsed.group.is_look_aside() {
+        if !parsed.group.is_filled() {
             return Ok(Compare::NoQuery);
         }
         for _ in 0..TRIES {

@@ -15,7 +15,7 @@ use serde_json::{Value, json, value::RawValue};
 use super::{
     extract::{self, Asked, Body, Nothing},
     freshness::ms,
-    keys::is_look_aside,
+    keys::is_set_by_applications,
     problem::Problem,
 };
 use crate::{
@@ -113,7 +113,7 @@ fn shown<'a>(node: &Node, key: &'a str, answer: Answer) -> KeyAnswer<'a> {
     KeyAnswer {
         key,
         outcome: answer.outcome,
-        value: Shown::new(answer.value.as_ref(), !is_look_aside(node, key)),
+        value: Shown::new(answer.value.as_ref(), !is_set_by_applications(node, key)),
         age_ms: ms(answer.age),
         freshness_ms: ms(answer.freshness),
         ttl_ms: answer.ttl.map(ms),

@@ -15,7 +15,7 @@ use super::{
     batch::Shown,
     extract::{Asked, NoForm, Nothing, Params, Tail},
     freshness::ms,
-    keys::is_look_aside,
+    keys::is_set_by_applications,
     problem::Problem,
 };
 use crate::node::{Hop, Node};
@@ -105,7 +105,9 @@ pub(super) async fn scan(
     let entries = page.entries.into_iter().map(|held| Entry {
         age_ms: ms(held.age),
         ttl_ms: ms(held.ttl),
-        value: query.values.then(|| Shown::new(held.value.as_ref(), !is_look_aside(&node, &held.key))),
+        value: query
+            .values
+            .then(|| Shown::new(held.value.as_ref(), !is_set_by_applications(&node, &held.key))),
         key: held.key,
     });
     let entries: Vec<Entry> = entries.collect();

@@ -13,7 +13,7 @@ use base64::{
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
 };
 use bytes::Bytes;
-use client::{Answer, Outcome, ReadOptions};
+use client::{Answer, Lifetime, Only, Outcome, Put, ReadOptions, Write};
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
@@ -80,6 +80,9 @@ pub(super) async fn get(
 
 /// Why there is no value.
 pub(super) fn nothing(key: &str, answer: &Answer) -> Problem {
+    if answer.outcome == Outcome::Absent {
+        return Problem::new(StatusCode::NOT_FOUND, "absent", format!("{key} has no value; PUT it one"));
+    }
     let Some(token) = answer.token.as_ref().filter(|_| answer.outcome == Outcome::Token) else {
         return Problem::new(StatusCode::NOT_FOUND, "absent", format!("the database has no row for {key}"));
     };
@@ -98,11 +101,11 @@ pub(super) fn nothing(key: &str, answer: &Answer) -> Problem {
 
 /// What a query fills is JSON; what applications set is theirs to know.
 fn content_type(node: &Node, key: &str) -> &'static str {
-    if is_look_aside(node, key) { "application/octet-stream" } else { "application/json" }
+    if is_set_by_applications(node, key) { "application/octet-stream" } else { "application/json" }
 }
 
-pub(super) fn is_look_aside(node: &Node, key: &str) -> bool {
-    node.catalog().resolve(key).is_ok_and(|key| key.group.is_look_aside())
+pub(super) fn is_set_by_applications(node: &Node, key: &str) -> bool {
+    node.catalog().resolve(key).is_ok_and(|key| !key.group.is_filled())
 }
 
 /// What may stand behind the question mark of a set.
@@ -130,13 +133,14 @@ struct SetBody {
     ttl: Option<Duration>,
 }
 
-/// Stores what the caller read by itself after a miss had given it the token.
+/// Stores what the caller read by itself after a miss had given it the token; a key of a plain group without one.
 pub(super) async fn put(
     State(node): State<Arc<Node>>,
     Tail(key): Tail,
     Asked(query): Asked<SetQuery>,
     request: Request,
 ) -> Result<Json<Value>, Problem> {
+    let headers = request.headers().clone();
     let media = extract::media_type(request.headers())?;
     let header = match request.headers().get(TOKEN) {
         None => None,
@@ -172,6 +176,10 @@ pub(super) async fn put(
         }
         _ => (header, Some(bytes), query.ttl),
     };
+    if node.catalog().resolve(&key).is_ok_and(|key| key.group.is_plain()) {
+        let only = only(&headers)?;
+        return put_plain(&node, &key, value, ttl, only).await;
+    }
     let Some(token) = token.filter(|token| !token.is_empty()) else {
         let detail =
             "GET the key with ?look_aside=true, read the value, and send the token that the miss gave";
@@ -187,8 +195,61 @@ pub(super) async fn put(
     }
 }
 
+/// Under which condition a key of a plain group is written: `If-None-Match: *` if it has no value, `If-Match: *` if it has one.
+fn only(headers: &HeaderMap) -> Result<Only, Problem> {
+    let any = |name| match headers.get(&name) {
+        None => Ok(false),
+        Some(value) if value.as_bytes() == b"*" => Ok(true),
+        Some(_) => {
+            Err(Problem::bad_header(format!("{name} takes * here: a value is not written by its ETag")))
+        }
+    };
+    Ok(match (any(header::IF_NONE_MATCH)?, any(header::IF_MATCH)?) {
+        (true, true) => {
+            return Err(Problem::bad_header("If-Match and If-None-Match can't both hold; send one"));
+        }
+        (true, false) => Only::IfAbsent,
+        (false, true) => Only::IfPresent,
+        (false, false) => Only::Always,
+    })
+}
+
+/// Writes a key of a plain group; no token is needed.
+async fn put_plain(
+    node: &Node,
+    key: &str,
+    value: Option<Bytes>,
+    ttl: Option<Duration>,
+    only: Only,
+) -> Result<Json<Value>, Problem> {
+    let Some(value) = value else {
+        return Err(Problem::bad_body("that a key of a plain group has no value is not kept: DELETE it"));
+    };
+    let lifetime = ttl.map_or(Lifetime::Group, Lifetime::For);
+    let written = node.write(key, Write::Put(Put { value, lifetime, only }), Hop::First).await?;
+    match written.refused.as_deref() {
+        None => Ok(Json(json!({ "stored": true, "node": written.node, "epoch": written.epoch }))),
+        Some(reason) => Err(refused(reason).with("reason", reason).with("node", written.node)),
+    }
+}
+
 fn refused(reason: &str) -> Problem {
     match reason {
+        "exists" => Problem::new(
+            StatusCode::PRECONDITION_FAILED,
+            "condition-failed",
+            "not stored (exists): the key has a value, and If-None-Match: * wants none",
+        ),
+        "absent" => Problem::new(
+            StatusCode::PRECONDITION_FAILED,
+            "condition-failed",
+            "not stored (absent): the key has no value, and If-Match: * wants one",
+        ),
+        "not_kept" => Problem::new(
+            StatusCode::CONFLICT,
+            "set-refused",
+            "not stored (not_kept): its time to live is zero; write ?ttl=10s, or DELETE the key",
+        ),
         "too_large" => Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "value-too-large",

@@ -11,8 +11,8 @@ use serde_json::{Map, Value, json};
 use crate::{error::Error, serve::status::http_status};
 
 /// Every `type` and its `title`.
-pub(super) const KINDS: [(&str, &str); 30] = [
-    ("urn:freshline:absent", "the database has no such row"),
+pub(super) const KINDS: [(&str, &str); 32] = [
+    ("urn:freshline:absent", "the key has no value"),
     ("urn:freshline:not-cached", "the key is not in memory; read it and set it with the token"),
     ("urn:freshline:not-filled", "nothing fills keys of this group"),
     ("urn:freshline:no-such-group", "no group has such keys or such a name"),
@@ -32,7 +32,9 @@ pub(super) const KINDS: [(&str, &str); 30] = [
     ("urn:freshline:media-type", "the body's media type is not known here"),
     ("urn:freshline:token-required", "a value is set with the token of a miss"),
     ("urn:freshline:bad-token", "the token is none of this cluster"),
+    ("urn:freshline:not-plain", "the key's group is not plain"),
     ("urn:freshline:set-refused", "the value was not stored"),
+    ("urn:freshline:condition-failed", "the value was not stored: its condition does not hold"),
     ("urn:freshline:value-too-large", "the value is larger than its group allows"),
     ("urn:freshline:reply-full", "the values before it fill the reply; ask again for this key"),
     ("urn:freshline:overloaded", "too many keys wait for the database"),
@@ -156,6 +158,7 @@ fn kind(error: &Error, status: StatusCode) -> &'static str {
         Error::LeftOut { .. } => "reply-full",
         Error::Fenced => "fenced",
         Error::Unacknowledged { .. } => "unacknowledged",
+        Error::NotPlain { .. } => "not-plain",
         Error::Fill(loader::Error::Unavailable(_) | loader::Error::BreakerOpen { .. }) => {
             "database-unavailable"
         }

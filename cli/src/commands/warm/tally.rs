@@ -36,7 +36,9 @@ impl Tally {
         match result {
             Ok(answer) => match answer.outcome {
                 Outcome::Hit | Outcome::NegativeHit => self.already += 1,
-                Outcome::ReadThrough | Outcome::Stale | Outcome::Token => self.not_kept += 1,
+                Outcome::ReadThrough | Outcome::Stale | Outcome::Token | Outcome::Absent => {
+                    self.not_kept += 1;
+                }
                 Outcome::Miss | Outcome::Shared if answer.value.is_none() => self.absent += 1,
                 Outcome::Miss | Outcome::Shared => self.filled += 1,
             },

@@ -1,0 +1,103 @@
+//! Plain values when slots change hands.
+
+use super::{agreed, got, held, owned, put, remove, stack, start};
+use crate::handover::settled;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_move_with_their_slots_to_a_node_that_joins_and_back_when_it_leaves() {
+    let stack = stack(1);
+    let a = stack.start("a").await;
+    let keys = owned(&a, 300);
+    for key in &keys {
+        put(&a.node, key, key).await.unwrap();
+    }
+    let b = stack.start("b").await;
+    let moved = keys.iter().filter(|key| owned(&b, 1000).contains(key)).count();
+    assert!(moved > 50, "{moved}");
+    for key in &keys {
+        assert_eq!(got(&b.node, key).await.as_ref(), Some(key));
+    }
+    settled(&a, b.node.epoch()).await;
+    for key in &keys[..10] {
+        put(&a.node, key, "newer").await.unwrap();
+    }
+    b.stop().await;
+    agreed(&stack, &[&a]).await;
+    for (at, key) in keys.iter().enumerate() {
+        let value = got(&a.node, key).await;
+        assert_eq!(value.as_deref(), Some(if at < 10 { "newer" } else { key }));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_survives_its_owner() {
+    let stack = stack(2);
+    let [mut a, b, c] = start(&stack, ["a", "b", "c"]).await;
+    let keys = owned(&a, 100);
+    for key in &keys {
+        put(&c.node, key, key).await.unwrap();
+    }
+    remove(&c.node, &keys[0]).await;
+    a.crash().await;
+    stack.registry.expire(&a.member.id);
+    agreed(&stack, &[&b, &c]).await;
+    for running in [&b, &c] {
+        for key in &keys[1..] {
+            assert_eq!(got(&running.node, key).await.as_ref(), Some(key));
+        }
+        assert_eq!(got(&running.node, &keys[0]).await, None, "removed is removed");
+    }
+    put(&b.node, &keys[1], "after").await.unwrap();
+    assert_eq!(got(&c.node, &keys[1]).await.as_deref(), Some("after"));
+}
+
+/// *Two nodes that hold everything; the owner is restarted: no node has lost the slots, the other one is a replica again.*
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_that_comes_back_takes_what_its_replica_has_kept() {
+    let stack = stack(2);
+    let [a, b] = start(&stack, ["a", "b"]).await;
+    let keys = owned(&a, 100);
+    for key in &keys {
+        put(&b.node, key, "before").await.unwrap();
+    }
+    a.stop().await;
+    agreed(&stack, &[&b]).await;
+    put(&b.node, &keys[0], "meanwhile").await.unwrap();
+    remove(&b.node, &keys[1]).await;
+    let a = stack.start("a").await;
+    agreed(&stack, &[&a, &b]).await;
+    for key in &keys[2..] {
+        assert_eq!(got(&a.node, key).await.as_deref(), Some("before"));
+    }
+    for running in [&a, &b] {
+        assert_eq!(got(&running.node, &keys[0]).await.as_deref(), Some("meanwhile"));
+        assert_eq!(got(&running.node, &keys[1]).await, None);
+    }
+}
+
+/// *The new owner writes or removes a key, and loses it again by eviction or expiry; what the former one still has must not come back.*
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_former_owner_still_has_does_not_come_back_after_a_write() {
+    let mut stack = stack(1);
+    stack.config.warm_rate = daemon::config::ByteSize(0); // only when it is asked for
+    let a = stack.start("a").await;
+    let keys = owned(&a, 300);
+    for key in &keys {
+        put(&a.node, key, "old").await.unwrap();
+    }
+    let b = stack.start("b").await;
+    agreed(&stack, &[&a, &b]).await;
+    let moved: Vec<_> = keys.iter().filter(|key| owned(&b, 1000).contains(key)).take(3).collect();
+    let [expires, removed, untouched] = moved[..] else { panic!("some move") };
+    let short = std::time::Duration::from_millis(1);
+    b.node.put(expires, "new".into(), Some(short), cache_node::Hop::First).await.unwrap();
+    while held(&b.node, expires).is_some() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(got(&b.node, expires).await, None, "the former owner had an older one");
+    assert_eq!(remove(&a.node, removed).await, 0, "not in memory at its owner yet");
+    for running in [&a, &b] {
+        assert_eq!(got(&running.node, removed).await, None);
+        assert_eq!(got(&running.node, untouched).await.as_deref(), Some("old"));
+    }
+}
