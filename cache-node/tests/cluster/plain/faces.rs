@@ -50,8 +50,9 @@ async fn redis_clients_set_read_and_delete_without_a_token() {
     assert_eq!(redis.ask(&format!("GET {key}")).await, Value::Null);
     assert!(redis.ask(&format!("SET {key} {}", "x".repeat(1025))).await.is_error("ERR the value is larger"));
     // Of what a query fills nothing of this is known.
-    assert!(redis.ask("EXPIRE user:1 5").await.is_error("ERR the TTL of a key of group user"));
-    assert!(redis.ask("SET user:1 v NX").await.is_error("ERR SET takes no NX of group user"));
+    let filled = a.key();
+    assert!(redis.ask(&format!("EXPIRE {filled} 5")).await.is_error("ERR the TTL of a key of group user"));
+    assert!(redis.ask(&format!("SET {filled} v NX")).await.is_error("ERR SET takes no NX of group user"));
     // A holder takes it to the owner, others name it, or take it there if that is asked for.
     for running in [&b, &c] {
         let mut redis = Redis::to(running).await;
