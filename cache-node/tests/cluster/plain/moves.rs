@@ -101,3 +101,38 @@ async fn what_a_former_owner_still_has_does_not_come_back_after_a_write() {
         assert_eq!(got(&running.node, untouched).await.as_deref(), Some("old"));
     }
 }
+
+/// *A node that hears late of a new ring takes itself for the owner still: it would acknowledge what nobody reads any more, and serve what it has.*
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_owner_has_the_former_one_go_by_its_ring_before_its_first_write() {
+    let mut stack = stack(1);
+    stack.config.handover = std::time::Duration::ZERO; // nobody asks anybody for values, which would tell of the ring too
+    let observer = stack.registry.observer();
+    let (server, mut made_of) = stack.parts("a");
+    made_of.membership = observer.clone();
+    let a = stack.run(server, made_of);
+    while owned_slots(&a) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let keys = owned(&a, 100);
+    for key in &keys {
+        put(&a.node, key, "old").await.unwrap();
+    }
+    observer.hold_back();
+    let b = stack.begin("b");
+    while owned_slots(&b) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let key = keys.iter().find(|key| owned(&b, 1000).contains(key)).expect("some move");
+    assert_eq!(got(&a.node, key).await.as_deref(), Some("old"), "it knows of nothing yet");
+    put(&b.node, key, "new").await.unwrap();
+    assert_eq!(got(&a.node, key).await.as_deref(), Some("new"));
+    put(&a.node, key, "newest").await.unwrap();
+    for running in [&a, &b] {
+        assert_eq!(got(&running.node, key).await.as_deref(), Some("newest"));
+    }
+}
+
+fn owned_slots(of: &crate::stack::Running) -> usize {
+    of.node.ring().owned_by(&of.member.id)
+}
