@@ -49,12 +49,13 @@ pub(crate) fn load(file: &str, text: &str) -> Result<Catalog, Report> {
     if !report.is_ok() {
         return Err(report);
     }
-    let mut derived = covered.derived;
+    let (mut derived, mut of_key) = (covered.derived, covered.of_key);
     let groups: Option<Vec<_>> = drafts
         .into_iter()
         .map(|draft| {
             let tags = derived.remove(&draft.id).unwrap_or_default();
-            draft.build(tags).map(Arc::new)
+            let own = of_key.remove(&draft.id).unwrap_or_default();
+            draft.build(tags, own).map(Arc::new)
         })
         .collect();
     let groups = groups.expect("a group that could not be read is a problem");

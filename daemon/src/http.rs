@@ -1,5 +1,7 @@
 //! Serving HTTP to whoever connects: no head, body or reply takes longer than it may.
 
+mod refusals;
+
 use std::{sync::Arc, time::Duration};
 
 use axum::Router;
@@ -11,6 +13,7 @@ use hyper_util::{
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use self::refusals::{REFUSALS, Refusal};
 use crate::connections::Connections;
 
 /// Bytes of a request's line and headers.
@@ -45,7 +48,8 @@ pub async fn serve(
         let (router, http, stop) = (router.clone(), http.clone(), stop.clone());
         let lost = connection.lost();
         tasks.spawn(async move {
-            let served = http.serve_connection(TokioIo::new(connection), TowerToHyperService::new(router));
+            let (connection, service) = refusals::watched(connection, TowerToHyperService::new(router));
+            let served = http.serve_connection(TokioIo::new(connection), service);
             let mut served = std::pin::pin!(served);
             let ended = tokio::select! { // a connection that is served goes on below
                 ended = &mut served => ended,

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::{collections::BTreeMap, sync::Arc};
 
 use catalog::{Catalog, Effect, Key, RowImage};
-use loader::{Loaded, RowSource, Untagged, sqlite::Sqlite};
+use loader::{Limits, Loaded, Loader, Metrics, RowSource, Untagged, sqlite::Sqlite};
 use shop::{Dice, SCHEMA, Shown, change, open};
 
 const QUERIES: [&str; 16] = [
@@ -32,29 +32,47 @@ const QUERIES: [&str; 16] = [
     "SELECT o.id, a.name, b.name AS other FROM orders o LEFT JOIN products a ON a.id = o.product_id LEFT JOIN products b ON b.id = o.qty WHERE o.user_id = {u} ORDER BY o.id",
     "SELECT p.name, o.id FROM products p JOIN orders o ON o.product_id = p.id WHERE o.user_id = {u} AND o.qty > 0 ORDER BY o.id",
 ];
+/// Queries that hide rows, or whose rows don't tell all of the key: of these the tags are made of the key.
+const PAGES: [&str; 12] = [
+    "SELECT o.id, o.qty FROM orders o WHERE o.user_id = {u} ORDER BY o.id LIMIT 2 OFFSET {p}",
+    "SELECT o.id FROM orders o WHERE o.user_id = {u} AND o.id > {p} ORDER BY o.id LIMIT 2",
+    "SELECT o.id, o.qty FROM orders o WHERE o.user_id = {u} AND o.id > {p} UNION SELECT q.id, q.product_id FROM orders q WHERE q.user_id = {u} AND q.qty >= {p} ORDER BY 1, 2 LIMIT 3",
+    "SELECT o.id FROM orders o WHERE o.user_id = {u} AND o.qty > {p} UNION ALL SELECT p.id FROM products p WHERE p.category_id = {p} ORDER BY 1 LIMIT 4",
+    "SELECT COUNT(*) AS n FROM orders o WHERE o.user_id = {u} AND o.qty >= {p}",
+    "SELECT COUNT(*) AS n, SUM(o.qty) AS q FROM orders o JOIN products p ON p.id = o.product_id WHERE o.user_id = {u} AND p.active = {p}",
+    "SELECT o.product_id, COUNT(*) AS n FROM orders o WHERE o.user_id = {u} GROUP BY o.product_id HAVING COUNT(*) > {p} ORDER BY 1",
+    "SELECT DISTINCT o.product_id FROM orders o WHERE o.user_id = {u} AND o.id > {p} ORDER BY 1",
+    "SELECT o.id FROM orders o WHERE o.user_id = {u} AND EXISTS (SELECT 1 FROM products p WHERE p.id = o.product_id AND p.active = {p}) ORDER BY o.id",
+    "SELECT p.id, COUNT(o.id) AS n FROM products p LEFT JOIN orders o ON o.product_id = p.id AND o.user_id = {u} WHERE p.category_id = {p} GROUP BY p.id ORDER BY 1",
+    "SELECT s.product_id, s.n FROM (SELECT o.product_id, COUNT(*) AS n FROM orders o WHERE o.user_id = {u} GROUP BY o.product_id) s WHERE s.n > {p} ORDER BY 1",
+    "WITH mine AS (SELECT id, qty FROM orders WHERE user_id = {u}) SELECT SUM(m.qty) AS q FROM mine m WHERE m.id > {p}",
+];
 const USERS: u64 = shop::USERS;
 
 fn catalog() -> Catalog {
     let mut text = "[catalog]\ndatabase = \"shop\"\n".to_owned();
-    for (index, query) in QUERIES.iter().enumerate() {
+    for (index, query) in QUERIES.iter().chain(&PAGES).enumerate() {
+        let page = if query.contains("{p}") { ":{p:u64}" } else { "" };
         for rows in ["one", "many"] {
             let _ = write!(
                 text,
-                "[[group]]\nname = \"{rows}_{index}\"\nkey = \"{rows}:{index}:{{u:u64}}\"\nquery = \"{query}\"\nrows = \"{rows}\"\n"
+                "[[group]]\nname = \"{rows}_{index}\"\nkey = \"{rows}:{index}:{{u:u64}}{page}\"\nquery = \"{query}\"\nrows = \"{rows}\"\n"
             );
         }
     }
     Catalog::parse("test.toml", &text).unwrap_or_else(|report| panic!("{report}"))
 }
 
-async fn load(source: &Sqlite, catalog: &Catalog) -> BTreeMap<String, Loaded> {
+async fn load(loader: &Loader, catalog: &Catalog) -> BTreeMap<String, Loaded> {
     let mut all = BTreeMap::new();
     for group in catalog.groups() {
         let prefix = group.name.replace('_', ":");
-        let keys: Vec<Key> =
-            (1..=USERS).map(|user| catalog.resolve(&format!("{prefix}:{user}")).unwrap()).collect();
-        let loaded = source.load(group, &keys).await.unwrap();
-        all.extend(keys.iter().map(|key| key.text.to_string()).zip(loaded));
+        let pages: &[&str] = if group.template.params().len() == 1 { &[""] } else { &[":0", ":1", ":2"] };
+        let keys = (1..=USERS).flat_map(|user| pages.iter().map(move |page| format!("{user}{page}")));
+        let keys: Vec<Key> = keys.map(|key| catalog.resolve(&format!("{prefix}:{key}")).unwrap()).collect();
+        for key in keys {
+            all.insert(key.text.to_string(), loader.load_tagged(key).await.unwrap());
+        }
     }
     all
 }
@@ -68,10 +86,11 @@ async fn what_makes_an_answer_differ_hits_its_key_or_a_tag_that_it_carries() {
     let catalog = Arc::new(catalog());
     let source = Sqlite::open(&file, &catalog).unwrap();
     source.ready().await.unwrap();
-    let (mut by_key, mut by_tag, mut by_flush, mut spared) = (0, 0, 0, 0);
+    let loader = Loader::new(source, Limits::default(), Metrics::default());
+    let (mut by_key, mut by_tag, mut by_page, mut by_flush, mut spared) = (0, 0, 0, 0, 0);
     for seed in 1..=6u64 {
         let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let mut cached = load(&source, &catalog).await;
+        let mut cached = load(&loader, &catalog).await;
         for step in 0..80 {
             let Some((table, op, before, after)) = change(&mut database, &mut dice).await else { continue };
             let (mut keys, mut tags, mut groups) = (Vec::new(), Vec::new(), Vec::new());
@@ -86,7 +105,7 @@ async fn what_makes_an_answer_differ_hits_its_key_or_a_tag_that_it_carries() {
                     Effect::Flush { group, .. } => groups.push(group),
                 },
             );
-            for (text, fresh) in load(&source, &catalog).await {
+            for (text, fresh) in load(&loader, &catalog).await {
                 let entry = &cached[&text];
                 let carried = entry.tags.as_ref().unwrap();
                 let key = catalog.resolve(&text).unwrap();
@@ -98,6 +117,7 @@ async fn what_makes_an_answer_differ_hits_its_key_or_a_tag_that_it_carries() {
                     true
                 } else if carried.iter().any(|tag| tags.iter().any(|removed| **tag == **removed)) {
                     by_tag += 1;
+                    by_page += usize::from(!key.group.tagging.of_key.is_empty());
                     true
                 } else {
                     spared += 1;
@@ -117,6 +137,7 @@ async fn what_makes_an_answer_differ_hits_its_key_or_a_tag_that_it_carries() {
     }
     // It must not be true for the wrong reason.
     assert!(by_key > 100 && by_tag > 1000 && by_flush > 1000, "{by_key} {by_tag} {by_flush}");
+    assert!(by_page > 1000, "{by_page}");
     assert!(spared > 2 * (by_key + by_tag + by_flush), "{spared} of {}", by_key + by_tag + by_flush + spared);
 }
 

@@ -334,6 +334,7 @@ pub(crate) struct SourceMetrics {
     pub(crate) rebalances: Counter,
     pub(crate) assigned: Gauge,
     pub(crate) errors: Counter,
+    pub(crate) fetched: Gauge,
 }
 
 impl SourceMetrics {
@@ -350,6 +351,12 @@ impl SourceMetrics {
             metrics.assigned.clone(),
         );
         registry.register("source_errors", "Errors of the client of the log", metrics.errors.clone());
+        registry.register_with_unit(
+            "fetched",
+            "Messages that are fetched from Kafka, unpacked, and wait to be read (half of source.kafka.memory bounds them)",
+            Unit::Bytes,
+            metrics.fetched.clone(),
+        );
         Arc::new(metrics)
     }
 }

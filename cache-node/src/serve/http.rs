@@ -113,5 +113,8 @@ mod tests {
             document["components"]["schemas"]["Problem"]["properties"]["type"]["enum"].as_array().unwrap();
         let written: BTreeSet<&str> = written.iter().filter_map(|kind| kind.as_str()).collect();
         assert_eq!(written, problem::KINDS.iter().map(|(kind, _)| *kind).collect());
+        for refusal in daemon::http::REFUSALS {
+            assert!(problem::KINDS.contains(&(refusal.kind, refusal.title)), "{}", refusal.kind);
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Rules from queries, and whether each table that a query reads is covered.
+//! Rules from queries, and whether each table that a query reads is covered: by keys, by tags of joins, or by tags of the key.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -13,6 +13,7 @@ use crate::query::{Partner, TableColumn, TableName, TableRef};
 use crate::report::Collector;
 use crate::rules::pattern::Pattern;
 use crate::rules::{Ops, Rule, TagRule};
+use crate::tagging::KeyTag;
 use crate::template::{Param, Piece, Template};
 
 /// All rules, and what is deliberately not covered.
@@ -20,6 +21,8 @@ pub(super) struct Covered {
     pub(super) rules: Vec<Declared>,
     /// By group: the tags that its entries carry for its joins.
     pub(super) derived: HashMap<GroupId, Vec<Derived>>,
+    /// By group: the tags that its entries carry by their keys.
+    pub(super) of_key: HashMap<GroupId, Vec<KeyTag>>,
     pub(super) ignored: Vec<(TableName, GroupId)>,
 }
 
@@ -35,6 +38,7 @@ pub(super) fn cover(drafts: &[Draft], written: Vec<Vec<Declared>>, problems: &mu
     let written = rules.len();
     let mut ignored = Vec::new();
     let mut derived: HashMap<GroupId, Vec<Derived>> = HashMap::new();
+    let mut of_key: HashMap<GroupId, Vec<KeyTag>> = HashMap::new();
     for draft in drafts {
         match draft.kind {
             Kind::Filled => {}
@@ -82,6 +86,14 @@ pub(super) fn cover(drafts: &[Draft], written: Vec<Vec<Declared>>, problems: &mu
                             let when_changed = place.used.clone().unwrap_or_default();
                             add(&mut rules, written, draft.id, table, (None, Some(tags)), when_changed);
                         }
+                        Err(_) if let Some((tag, tags)) = key_tag(draft, template, place) => {
+                            let known = of_key.entry(draft.id).or_default();
+                            if !known.contains(&tag) {
+                                known.push(tag);
+                            }
+                            let when_changed = place.used.clone().unwrap_or_default();
+                            add(&mut rules, written, draft.id, table, (None, Some(tags)), when_changed);
+                        }
                         Err(reason) => {
                             let mut message = format!(
                                 "{}: a changed row of {table} does not tell the key: no column of it must equal {{{param}}}; \
@@ -93,7 +105,7 @@ pub(super) fn cover(drafts: &[Draft], written: Vec<Vec<Declared>>, problems: &mu
                                              theirs: they must be made of the key, by the columns that equal its parameters, and \
                                              removed by every change of what the query reads";
                             }
-                            let remedy = written::remedy(draft, template, place, &param);
+                            let remedy = written::remedy(draft, place, &param);
                             problems.error(at, message, remedy);
                             break;
                         }
@@ -105,7 +117,38 @@ pub(super) fn cover(drafts: &[Draft], written: Vec<Vec<Declared>>, problems: &mu
             }
         }
     }
-    Covered { rules, derived, ignored }
+    Covered { rules, derived, of_key, ignored }
+}
+
+/// A tag of the key's own parameters that covers a place, and what a changed row of it removes: `page/shop.orders.user_id={user_id}`.
+///
+/// A row matters to a key only if its columns equal the parameters that they must equal, so whatever the query does with its rows - pages,
+/// UNION, aggregates -, an entry that a change can make differ has these parameters in its key. It carries the tag without any row.
+/// `None` where no column must equal a parameter.
+fn key_tag(draft: &Draft, key: &Template, place: &TableRef) -> Option<(KeyTag, TagRule)> {
+    let known = place.columns.iter().enumerate().filter_map(|(at, column)| Some((at, column.clone()?)));
+    let (params, columns): (Vec<usize>, Vec<Box<str>>) = known.unzip();
+    let (group, _) = draft.name.as_ref()?;
+    if params.is_empty() {
+        return None;
+    }
+    let name = format!("{group}/{}.{}=", place.table, columns.join(",")).to_lowercase();
+    let template = tag_template(&name, params.iter().map(|param| key.params()[*param].clone()).collect());
+    let rule = TagRule { template: template.of_columns(&columns), joining: None, against: Vec::new() };
+    Some((KeyTag { template, params }, rule))
+}
+
+/// A name, and behind it all parameters.
+fn tag_template(name: &str, params: Vec<Param>) -> Template {
+    let mut pieces = vec![Piece::Literal(name.into())];
+    for index in 0..params.len() {
+        if index > 0 {
+            pieces.push(Piece::Literal(":".into()));
+        }
+        pieces.push(Piece::Param(index));
+    }
+    let shown: Vec<String> = params.iter().map(|param| format!("{{{}}}", param.name)).collect();
+    Template::new(&format!("{name}{}", shown.join(":")), pieces, params).expect("':' is in no part")
 }
 
 /// How changes of a joined table find the entries that show their rows: `shop.products.id={id}`. The same columns of a table
@@ -113,17 +156,8 @@ pub(super) fn cover(drafts: &[Draft], written: Vec<Vec<Declared>>, problems: &mu
 fn tag_rule(table: &TableName, partner: &Partner, places: &[TableRef]) -> TagRule {
     let columns: Vec<&str> = partner.columns.iter().map(|column| &**column).collect();
     let name = format!("{table}.{}=", columns.join(",")).to_lowercase();
-    let mut pieces = vec![Piece::Literal(name.as_str().into())];
-    for index in 0..columns.len() {
-        if index > 0 {
-            pieces.push(Piece::Literal(":".into()));
-        }
-        pieces.push(Piece::Param(index));
-    }
-    let shown: Vec<String> = columns.iter().map(|column| format!("{{{column}}}")).collect();
     let params = columns.iter().map(|column| Param { name: (*column).into(), kind: ParamType::Compared });
-    let template = Template::new(&format!("{name}{}", shown.join(":")), pieces, params.collect())
-        .expect("':' is in no part");
+    let template = tag_template(&name, params.collect());
     let against = partner.against.iter().filter_map(|(place, column)| {
         Some(TableColumn { table: places.get(*place)?.table.clone(), column: column.clone() })
     });

@@ -213,9 +213,9 @@ impl Draft {
         self.name.as_ref().map_or_else(|| "[[group]]".to_owned(), |(name, _)| format!("group {name}"))
     }
 
-    /// The group; `derived` are the tags that its joins have.
-    pub(super) fn build(mut self, derived: Vec<Derived>) -> Option<Group> {
-        let (mut tags, mut of_key) = (Vec::new(), Vec::new());
+    /// The group; `derived` are the tags that its joins have, `of_key` those that its key makes.
+    pub(super) fn build(mut self, derived: Vec<Derived>, mut of_key: Vec<KeyTag>) -> Option<Group> {
+        let mut tags = Vec::new();
         for (template, _) in self.tags {
             let own = self.template.as_ref().and_then(|(key, _)| of_params(&template, key));
             let columns = self.query.as_ref().and_then(|(query, _)| query.columns());

@@ -70,27 +70,11 @@ pub(super) fn left_out(rules: &[&Rule]) -> Vec<&'static str> {
     left_out
 }
 
-/// What to write for a place that nothing covers.
-pub(super) fn remedy(draft: &Draft, key: &Template, place: &TableRef, missing: &str) -> String {
+/// What to write for a place that nothing covers: no column of it must equal any parameter, else a tag of the key would be derived.
+pub(super) fn remedy(draft: &Draft, place: &TableRef, missing: &str) -> String {
     let (table, name) = (&place.table, draft.name.as_ref().map_or("..", |(name, _)| name));
-    let known: Vec<(&str, &str, &ParamType)> = place
-        .columns
-        .iter()
-        .zip(key.params())
-        .filter_map(|(column, param)| Some((&**column.as_ref()?, &*param.name, &param.kind)))
-        .collect();
-    let otherwise = format!(
-        "or add a [[rule]] for {table} with keys or groups = [{name:?}], or accept stale values with ignore = [\"{table}\"]"
-    );
-    if known.is_empty() {
-        return format!("join it by a column that equals {{{missing}}}, {otherwise}");
-    }
-    let tag = |part: &dyn Fn(&(&str, &str, &ParamType)) -> String| {
-        known.iter().map(|known| format!("{{{}}}", part(known))).collect::<Vec<_>>().join(":")
-    };
     format!(
-        "give the group tags = [\"{name}:{}\"], which are made of its key, and add a [[rule]] for {table} with tags = [\"{name}:{}\"], {otherwise}",
-        tag(&|(_, param, kind)| format!("{param}:{kind}")),
-        tag(&|(column, ..)| (*column).to_owned()),
+        "join it by a column that equals {{{missing}}}, or add a [[rule]] for {table} with keys or groups = [{name:?}], or accept stale values with \
+         ignore = [\"{table}\"]"
     )
 }

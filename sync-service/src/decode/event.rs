@@ -100,6 +100,8 @@ pub enum Reason {
     Truncated,
     /// The backlog was too long.
     Lag,
+    /// A batch of messages is larger than what is read at once.
+    TooLarge,
     /// Whoever had the partition before was to flush, and is not known to have done so.
     Owed,
     /// A partition was added to a topic that this consumer group follows.
@@ -118,7 +120,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, for metrics.
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Truncate,
         Self::Ddl,
         Self::Statement,
@@ -129,6 +131,7 @@ impl Reason {
         Self::Skipped,
         Self::Truncated,
         Self::Lag,
+        Self::TooLarge,
         Self::Owed,
         Self::NewPartition,
         Self::CanalRestart,
@@ -146,6 +149,7 @@ impl Reason {
             | Self::Skipped
             | Self::Truncated
             | Self::Lag
+            | Self::TooLarge
             | Self::Owed
             | Self::NewPartition
             | Self::CanalRestart
@@ -174,6 +178,7 @@ impl Reason {
             Self::Skipped => "skipped",
             Self::Truncated => "truncated",
             Self::Lag => "lag",
+            Self::TooLarge => "too_large",
             Self::Owed => "owed",
             Self::NewPartition => "new_partition",
             Self::CanalRestart => "canal_restart",

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::offsets::{NextOffset, Offsets, Partition, Read, Ticket};
@@ -16,6 +17,8 @@ pub struct Batch {
     pub fetched_at: Instant,
     /// To be acknowledged when all messages are applied.
     pub ticket: Ticket,
+    /// What it holds of the room for batches, until it is dropped.
+    _held: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug)]
@@ -139,6 +142,11 @@ impl Batch {
         all
     }
 
+    /// The same, and it holds this room.
+    pub(crate) fn holding(self, room: OwnedSemaphorePermit) -> Self {
+        Self { _held: Some(room), ..self }
+    }
+
     /// Where its newest message comes from: `topic/partition@offset`.
     pub fn origin(&self) -> String {
         self.messages().last().map_or_else(String::new, |last| format!("{}@{}", last.partition, last.offset))
@@ -256,6 +264,7 @@ impl BatchBuilder {
             messages: built.messages,
             partitions: built.read.into_iter().map(|read| read.end.partition).collect(),
             fetched_at: built.fetched_at.unwrap_or_else(Instant::now),
+            _held: None,
         }
     }
 }

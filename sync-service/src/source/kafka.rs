@@ -8,10 +8,12 @@ mod context;
 mod gaps;
 mod health;
 mod letters;
+mod memory;
 mod poller;
 mod probe;
 mod stalled;
 mod survey;
+mod too_large;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -34,6 +36,7 @@ use tracing::info;
 
 use self::context::Context;
 use self::letters::Letters;
+use self::memory::Memory;
 use self::poller::Poller;
 use self::stalled::Stalled;
 use super::{Batching, Error, Event, Letter, Missed, Source, Survey};
@@ -60,6 +63,7 @@ pub(crate) struct Shared {
     on_first_start: OnFirstStart,
     on_out_of_range: OnOutOfRange,
     on_canal_restart: OnCanalRestart,
+    too_large: too_large::TooLarge,
     offsets: std::sync::OnceLock<Arc<Offsets>>,
     /// Gaps found while partitions were assigned, to be told before any message after them.
     gaps: Mutex<Vec<Missed>>,
@@ -104,6 +108,7 @@ impl Kafka {
             on_first_start: sync.on_first_start,
             on_out_of_range: sync.on_out_of_range,
             on_canal_restart: sync.on_canal_restart,
+            too_large: too_large::TooLarge::new(config.max_batch, sync.on_undecodable),
             offsets: std::sync::OnceLock::new(),
             gaps: Mutex::default(),
             marks: Mutex::default(),
@@ -125,11 +130,13 @@ impl Kafka {
             ("heartbeat.interval.ms", "3000"),
             ("fetch.wait.max.ms", "100"),
             ("fetch.queue.backoff.ms", "10"),
-            ("queued.max.messages.kbytes", "32768"),
             ("topic.metadata.refresh.interval.ms", "30000"),
             ("reconnect.backoff.max.ms", "2000"),
         ];
         for (name, value) in defaults.into_iter().chain(config.properties.iter()) {
+            settings.set(name, value);
+        }
+        for (name, value) in config.bounds() {
             settings.set(name, value);
         }
         settings
@@ -196,6 +203,7 @@ impl Source for Kafka {
             batching,
             events,
             stop,
+            memory: Memory::new(self.config.batch_memory()),
             runtime: Handle::current(),
             paused: false,
             begun: RefCell::default(),

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::{error::Error, serve::status::http_status};
 
 /// Every `type` and its `title`.
-pub(super) const KINDS: [(&str, &str); 32] = [
+pub(super) const KINDS: [(&str, &str); 35] = [
     ("urn:freshline:absent", "the key has no value"),
     ("urn:freshline:not-cached", "the key is not in memory; read it and set it with the token"),
     ("urn:freshline:not-filled", "nothing fills keys of this group"),
@@ -44,6 +44,10 @@ pub(super) const KINDS: [(&str, &str); 32] = [
     ("urn:freshline:unacknowledged", "not all nodes have acknowledged"),
     ("urn:freshline:unavailable", "the node can't answer now"),
     ("urn:freshline:internal", "the query failed, or the node"),
+    // What the server refuses before any of this is asked (`daemon::http::REFUSALS`).
+    ("urn:freshline:bad-request", "this is no request of HTTP/1.1"),
+    ("urn:freshline:path-too-long", "the path is too long"),
+    ("urn:freshline:head-too-large", "the request's line and headers are too large"),
 ];
 
 /// A refusal or failure on its way out.

@@ -1,11 +1,13 @@
 //! `[source.kafka]`: the change stream.
 
+mod bounds;
+
 use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::config::{
-    Layers, Problems,
+    ByteSize, Layers, Problems,
     url::{MASK, is_secret_name},
 };
 
@@ -105,6 +107,12 @@ pub struct KafkaSource {
     pub time_zone: String,
     /// Whose rows a topic carries where its messages don't say: topic (a name or `^regex`) to `database.table`. Default none.
     pub tables: BTreeMap<String, String>,
+    /// Bytes that one answer of a broker brings of each partition, as they are in the log; of whole batches, and one at least. Default `"256KiB"`.
+    pub fetch: ByteSize,
+    /// Bytes that one batch of messages may take, unpacked; a larger one is not read, and all groups are flushed. Default `"256MiB"`.
+    pub max_batch: ByteSize,
+    /// Bytes of messages that are read and not yet decoded; beyond it nothing is fetched. One answer more may come. Default `"64MiB"`.
+    pub memory: ByteSize,
     /// Passed to librdkafka as they are. Default none.
     pub properties: Properties,
 }
@@ -119,6 +127,9 @@ impl Default for KafkaSource {
             group: "freshline".to_owned(),
             dead_letter_topic: "freshline.dead-letters".to_owned(),
             time_zone: "UTC".to_owned(),
+            fetch: ByteSize(256 << 10),
+            max_batch: ByteSize(256 << 20),
+            memory: ByteSize(64 << 20),
             properties: Properties::default(),
         }
     }
@@ -171,6 +182,7 @@ impl KafkaSource {
                 problems.push(format!("{}: is empty, leave it out for the default", place(field)));
             }
         }
+        self.check_bounds(layers, problems);
         // What the protocol stands on: offsets are committed when all that precedes them is acknowledged.
         for owned in ["enable.auto.commit", "enable.auto.offset.store", "group.id", "bootstrap.servers"] {
             if self.properties.get(owned).is_some() {

@@ -16,7 +16,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tracing::{debug, info, warn};
 
 use super::gaps::{self, Known, Place};
-use super::{Consumer, Shared};
+use super::{Consumer, Shared, too_large};
 use crate::config::OnCanalRestart;
 use crate::offsets::{NextOffset, Partition};
 
@@ -194,6 +194,10 @@ impl ClientContext for Context {
     fn stats(&self, statistics: Statistics) {
         let up = statistics.brokers.values().any(|broker| broker.state == "UP");
         self.shared.health.brokers(up);
+        // All partitions share one queue, and each tells the whole of it.
+        let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
+        let queued = partitions.map(|partition| partition.fetchq_size).max().unwrap_or(0);
+        self.shared.metrics.fetched.set(i64::try_from(queued).unwrap_or(i64::MAX));
         let mut ends = self.shared.ends.lock();
         let mut stalled = self.shared.stalled.lock();
         let mut idle = Vec::new();
@@ -216,6 +220,7 @@ impl ClientContext for Context {
         self.shared.metrics.errors.inc();
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AllBrokersDown) => self.shared.health.brokers_down(reason),
+            _ if too_large::is_answer(reason) => self.shared.too_large.seen(reason),
             _ => self.shared.health.trouble(reason),
         }
     }

@@ -256,22 +256,35 @@ pub(super) fn skip(
         }
         OnLag::Flush => {}
     }
-    // One flush serves all, so all that are behind go on at their ends.
-    let mut starts = Vec::new();
-    for (partition, (position, messages)) in behind {
+    let behind =
+        behind.into_iter().map(|(partition, (position, messages))| (partition, position, what(messages)));
+    Ok(to_ends(consumer, shared, Reason::Lag, behind).0)
+}
+
+/// Skips what is left of partitions, as one flush serves all: says which go on where, and how many could not be asked for their ends. The gaps
+/// are noted.
+pub(super) fn to_ends(
+    consumer: &Consumer,
+    shared: &Shared,
+    reason: Reason,
+    behind: impl Iterator<Item = (Partition, Position, String)>,
+) -> (Vec<NextOffset>, usize) {
+    let (mut starts, mut unknown) = (Vec::new(), 0);
+    for (partition, position, what) in behind {
         match consumer.fetch_watermarks(&partition.topic, partition.number, ASK) {
             Ok((_, high)) if high > position.next => {
-                let detail = format!("{}; going on at {high}, not at {}", what(messages), position.next);
-                note(shared, &partition, Reason::Lag, high, detail, Reaction::Flush);
+                let detail = format!("{what}; going on at {high}, not at {}", position.next);
+                note(shared, &partition, reason, high, detail, Reaction::Flush);
                 starts.push(NextOffset { partition, next: high });
             }
             Ok(_) => {}
             Err(error) => {
+                unknown += 1;
                 shared.health.trouble(&format!("{partition}: its log can't be asked for its end: {error}"));
             }
         }
     }
-    Ok(starts)
+    (starts, unknown)
 }
 
 /// Reads partitions that are assigned already from other offsets on.

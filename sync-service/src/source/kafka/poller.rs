@@ -11,12 +11,13 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Headers as _, Message as _};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::gaps::{self, Known, Place};
-use super::{Consumer, Position, Shared, context, probe};
+use super::memory::Memory;
+use super::{Consumer, Position, Shared, context, probe, too_large};
 use crate::offsets::{NextOffset, Offsets, Partition};
 use crate::source::{BatchBuilder, Batching, Error, Event, Gap};
 
@@ -37,6 +38,8 @@ pub(super) struct Poller {
     pub(super) batching: Batching,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) stop: CancellationToken,
+    /// Room for batches that wait to be decoded.
+    pub(super) memory: Memory,
     pub(super) runtime: Handle,
     pub(super) paused: bool,
     /// Gaps that have begun and are to be told.
@@ -45,6 +48,12 @@ pub(super) struct Poller {
     pub(super) looked: Instant,
     /// Partitions whose backlog is too long and is read, as was said.
     pub(super) told: Vec<Partition>,
+}
+
+/// Room for what is handed over next.
+struct Room {
+    event: mpsc::OwnedPermit<Event>,
+    bytes: OwnedSemaphorePermit,
 }
 
 impl Poller {
@@ -75,10 +84,12 @@ impl Poller {
                 return Err(Error::Halted(halted));
             }
             // Right after an assignment too: else much of a long backlog is read until it is noticed.
-            let look = self.shared.look.swap(false, Ordering::Relaxed);
+            let look = self.shared.look.swap(false, Ordering::Relaxed) || self.shared.too_large.is_seen();
             if look || self.looked.elapsed() >= LOOK {
                 self.looked = Instant::now();
                 self.place();
+                let starts = too_large::pass(&self.consumer, &self.shared)?;
+                self.go_on(&starts);
                 let told = &mut self.told;
                 let starts = gaps::skip(&self.consumer, &self.shared, &self.batching.catch_up, told)?;
                 self.go_on(&starts);
@@ -87,7 +98,7 @@ impl Poller {
             loop {
                 let Some(gap) = self.begun.borrow_mut().pop_front() else { break };
                 let Some(room) = self.room(&mut builder)? else { return Ok(()) };
-                room.send(Event::Gap(gap));
+                room.event.send(Event::Gap(gap));
             }
             let empty = std::mem::take(&mut *self.shared.empty.lock());
             probe::pass(empty, &mut self.shared.positions.lock(), &self.offsets);
@@ -95,7 +106,8 @@ impl Poller {
             if !builder.is_empty() {
                 let Some(room) = self.room(&mut builder)? else { return Ok(()) };
                 self.note_positions(&builder);
-                room.send(Event::Batch(builder.finish(&self.offsets)));
+                let batch = builder.finish(&self.offsets).holding(room.bytes);
+                room.event.send(Event::Batch(batch));
             }
         }
         Ok(())
@@ -200,6 +212,9 @@ impl Poller {
                     ) => {
                         self.shared.health.topic_missing(&code.to_string());
                     }
+                    Some(RDKafkaErrorCode::BadCompression | RDKafkaErrorCode::MessageSizeTooLarge) => {
+                        self.shared.too_large.seen(&error.to_string());
+                    }
                     Some(RDKafkaErrorCode::AllBrokersDown) => {
                         self.shared.health.brokers_down("all brokers are down");
                     }
@@ -211,21 +226,22 @@ impl Poller {
     }
 
     /// Waits as long as the pipeline is full, and keeps polling meanwhile. `None`: the pipeline is gone, or stopping.
-    fn room(&mut self, builder: &mut BatchBuilder) -> Result<Option<mpsc::OwnedPermit<Event>>, Error> {
+    fn room(&mut self, builder: &mut BatchBuilder) -> Result<Option<Room>, Error> {
         loop {
-            let room = self.events.clone().reserve_owned();
+            let (events, bytes) = (self.events.clone().reserve_owned(), self.memory.take(builder.bytes()));
+            let room = async { Some(Room { event: events.await.ok()?, bytes: bytes.await? }) };
             let reserved = self.runtime.block_on(async {
                 tokio::time::timeout(if self.paused { POLL } else { PATIENCE }, room).await
             });
             match reserved {
-                Ok(Ok(permit)) => {
+                Ok(Some(room)) => {
                     if std::mem::take(&mut self.paused) {
                         debug!("pipeline has room again");
                         self.assigned(Consumer::resume);
                     }
-                    return Ok(Some(permit));
+                    return Ok(Some(room));
                 }
-                Ok(Err(_)) => return Ok(None),
+                Ok(None) => return Ok(None),
                 Err(_) if self.stop.is_cancelled() => return Ok(None),
                 Err(_) => {
                     if !std::mem::replace(&mut self.paused, true) {
