@@ -1,6 +1,6 @@
 //! The digest of a group: two nodes may hand each other its values only if both declare it alike (rule R11).
 //!
-//! It covers what decides a value and which changes find it: the key, the query, what its rows become, its tags, and every rule that reaches
+//! It covers what decides a value and which changes find it: the key, the query, what its rows and bytes become, its tags, and every rule that reaches
 //! it. Not in it is what travels with each entry or is each node's own affair: TTLs, sizes, compression, eviction.
 //!
 //! *An old node has a group without tags; the new catalog tags it. The new node takes the old one's entry, which carries none: no change that
@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::binary::Binary;
 use crate::catalog::Declared;
 use crate::group::Group;
 use crate::query::TableName;
@@ -29,6 +30,9 @@ pub(crate) fn of(group: &Group, rules: &[Declared], ignored: &[(TableName, Group
     // A line of their own only for these: the digests of all other groups stay what they were.
     if group.is_plain() {
         lines.push("plain".to_owned());
+    }
+    if group.binary != Binary::Base64 {
+        lines.push(format!("binary {}", group.binary.name()));
     }
     for tag in &group.tagging.tags {
         lines.push(format!("tag {} of {:?}", tag.template.text(), tag.sources));
@@ -101,6 +105,10 @@ keys = ["user:{user_id}"]
                 "WHERE id = {id}\"\n\n[[group]]\nname = \"order\"",
                 "WHERE id = {id}\"\nrows = \"many\"\n\n[[group]]\nname = \"order\"",
             ),
+            (
+                "WHERE id = {id}\"\n\n[[group]]\nname = \"order\"",
+                "WHERE id = {id}\"\nbinary = \"uuid\"\n\n[[group]]\nname = \"order\"",
+            ),
             ("table = \"shop.names\"", "table = \"shop.name\""),
             ("keys = [\"user:{user_id}\"]", "keys = [\"user:{user_id}\"]\nwhen_changed = [\"name\"]"),
             ("keys = [\"user:{user_id}\"]", "keys = [\"user:{id}\"]"),
@@ -117,6 +125,10 @@ keys = ["user:{user_id}"]
     #[test]
     fn times_and_the_order_of_the_file_do_not_change_it() {
         let before = digests(BEFORE);
+        assert_eq!(
+            digests(&BEFORE.replace("name = \"user\"\n", "name = \"user\"\nbinary = \"base64\"\n")),
+            before
+        );
         let times =
             BEFORE.replace("name = \"user\"\n", "name = \"user\"\nttl = \"7s\"\nmax_value = \"1KiB\"\n");
         assert_eq!(digests(&times), before);

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::binary::Binary;
 use crate::codec::Compress;
 use crate::query::{BatchedQuery, Query, TableName};
 use crate::tagging::Tagging;
@@ -59,6 +60,8 @@ pub struct Group {
     pub query: Option<Query>,
     /// What the query's rows become.
     pub rows: Rows,
+    /// How bytes are written in its values.
+    pub binary: Binary,
     /// How long a value may be served.
     pub ttl: Duration,
     /// By which share a TTL may be shorter, at random, so that keys filled together don't expire together. 0 to 1.

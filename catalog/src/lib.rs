@@ -7,6 +7,7 @@
 //!
 //! The crate does no I/O: the file's text, row images and a live schema are passed to it.
 
+mod binary;
 mod calendar;
 mod catalog;
 mod codec;
@@ -25,6 +26,7 @@ mod tagging;
 mod template;
 mod value;
 
+pub use binary::Binary;
 pub use calendar::{Date, DateTime, Time};
 pub use catalog::{Catalog, Origin, TableUse, Use};
 pub use codec::{Codec, Compress};

@@ -119,6 +119,12 @@ impl ParamType {
         if let Column::Json { text, form } = column {
             return self.of_json_readings(text, form);
         }
+        if let (Self::Compared, Column::Text { text, mysql_type: None }) = (self, column) {
+            // Of a text or number column, or of bytes as Canal writes them.
+            let bytes = latin1(text).and_then(|bytes| param::compared_bytes(&bytes));
+            let Normal::Value(value) = self.of_text(text)? else { return Ok(Vec::new()) };
+            return Ok([Some(value), bytes].into_iter().flatten().collect());
+        }
         self.normalize(column).map(|normal| match normal {
             Normal::Value(value) => vec![value],
             Normal::NoKey => Vec::new(),
@@ -215,8 +221,7 @@ impl ParamType {
     fn of_bytes(&self, bytes: &[u8]) -> Result<Normal, ColumnError> {
         let bad = || ColumnError::Value { text: format!("{} bytes", bytes.len()), expected: self.describe() };
         if *self == Self::Compared {
-            // A source may write them as it likes.
-            return Err(bad());
+            return param::compared_bytes(bytes).map(Normal::Value).ok_or_else(bad);
         }
         if bytes.is_empty() {
             return Ok(Normal::NoKey);
@@ -253,7 +258,14 @@ impl ParamType {
             Self::Compared => {
                 matches!(
                     kind,
-                    Kind::Int | Kind::Unsigned | Kind::Decimal | Kind::Year | Kind::Char | Kind::Text
+                    Kind::Int
+                        | Kind::Unsigned
+                        | Kind::Decimal
+                        | Kind::Year
+                        | Kind::Char
+                        | Kind::Text
+                        | Kind::Binary
+                        | Kind::Blob
                 )
             }
         }

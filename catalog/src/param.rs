@@ -36,7 +36,7 @@ pub enum ParamType {
     /// `hex`: bytes in lower-case hex; BINARY, VARBINARY, BLOB.
     Hex,
     /// What a join compares, in tags that are derived from it: numbers by their value, ASCII text without regard to case and
-    /// spaces around it. It tells apart less than any collation does, never more. No template can be written with it.
+    /// spaces around it, bytes without zeros at the end. It tells apart less than any collation does, never more. No template can be written with it.
     Compared,
 }
 
@@ -148,7 +148,7 @@ impl ParamType {
             Self::Time => "a time like 123456.5 (time)",
             Self::Uuid => "a uuid of 36 characters (uuid)",
             Self::Hex => "bytes in hex (hex)",
-            Self::Compared => "a number, or a text of ASCII letters",
+            Self::Compared => "a number, a text of ASCII letters, or bytes",
         }
     }
 
@@ -184,6 +184,8 @@ impl ParamType {
             Self::Hex => read_hex(text).map(Value::Bytes),
             Self::Compared => escape::read(text).and_then(|text| match text.strip_prefix('\'') {
                 Some(plain) => read_compared(plain).filter(|value| matches!(value, Value::Str(_))),
+                None if text == "#" => Some(compared_bytes(&[])?),
+                None if text.starts_with('#') => compared_bytes(&read_hex(&text[1..])?),
                 None => read_compared(&text).filter(|value| matches!(value, Value::Decimal(_))),
             }),
         };
@@ -290,6 +292,14 @@ pub(crate) fn read_compared(text: &str) -> Option<Value> {
     }
     let plain = text.len() <= COMPARED_BYTES && text.bytes().all(|byte| (b' '..0x7f).contains(&byte));
     plain.then(|| Value::Str(format!("'{}", text.to_ascii_lowercase()).into()))
+}
+
+/// What a join compares of bytes: them in hex, with a sign before it. Zeros at the end are left out, as sources leave them out.
+pub(crate) fn compared_bytes(bytes: &[u8]) -> Option<Value> {
+    let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let bytes = &bytes[..end];
+    (2 * bytes.len() <= COMPARED_BYTES)
+        .then(|| Value::Str(format!("#{}", Value::Bytes(bytes.to_vec())).into()))
 }
 
 /// Reads a uuid with or without its hyphens, in either case.

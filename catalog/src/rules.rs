@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::group::GroupId;
 use crate::normal::{Column, ColumnError, JsonForm, Normal};
+use crate::param::ParamType;
 use crate::query::TableColumn;
 use crate::template::Template;
 use crate::value::Value;
@@ -322,7 +323,13 @@ fn keys_of(template: &Template, image: &dyn RowImage, keys: &mut Vec<String>) ->
     for (place, param) in params.iter().enumerate() {
         let fail = |error| FlushReason::Column { column: param.name.clone(), error };
         let column = image.column(&param.name);
-        if let Column::Json { .. } = column {
+        // What a join compares may be text or bytes, where the column's type is not told.
+        let unclear = match column {
+            Column::Json { .. } => true,
+            Column::Text { mysql_type: None, .. } => param.kind == ParamType::Compared,
+            _ => false,
+        };
+        if unclear {
             let mut readings = param.kind.readings(column).map_err(fail)?.into_iter();
             match readings.next() {
                 Some(value) => values.push(value),

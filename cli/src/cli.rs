@@ -413,6 +413,9 @@ pub(crate) async fn run(command: Command, output: &Output) -> anyhow::Result<End
 }
 
 #[cfg(test)]
+mod documented;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use catalog::Column;
+use catalog::{Binary, Column, Value};
+use serde_json::value::RawValue;
 
 /// A value of a row, as its column's type says. `docs/values.md` is the table of all types.
 #[derive(Debug, PartialEq)]
@@ -19,6 +20,45 @@ pub(crate) enum Cell<'a> {
     /// JSON text, embedded as it is.
     Json(&'a str),
     Bytes(&'a [u8]),
+}
+
+/// How the values of one column are written, beside what their type says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// As the type says.
+    Plain,
+    /// Text as embedded JSON, where it is JSON.
+    Json,
+    /// Bytes as lower-case hex.
+    Hex,
+    /// 16 bytes as a uuid.
+    Uuid,
+}
+
+impl Written {
+    /// Of bytes in a group; `length` is the column's, where it is known.
+    pub(crate) fn bytes(binary: Binary, length: Option<usize>) -> Self {
+        match binary {
+            Binary::Hex => Self::Hex,
+            Binary::Uuid if length.is_none_or(|length| length == 16) => Self::Uuid,
+            Binary::Base64 | Binary::Uuid => Self::Plain,
+        }
+    }
+
+    /// A cell as it is written.
+    pub(crate) fn of(self, cell: Cell<'_>) -> Cell<'_> {
+        match (self, &cell) {
+            (Self::Json, Cell::Text(text)) if serde_json::from_str::<&RawValue>(text).is_ok() => {
+                Cell::Json(text)
+            }
+            (Self::Hex, Cell::Bytes(bytes)) => Cell::Plain(Value::Bytes(bytes.to_vec()).to_string().into()),
+            (Self::Uuid, Cell::Bytes(bytes)) => match <[u8; 16]>::try_from(*bytes) {
+                Ok(bytes) => Cell::Plain(Value::Uuid(bytes).to_string().into()),
+                Err(_) => cell,
+            },
+            _ => cell,
+        }
+    }
 }
 
 impl Cell<'_> {

@@ -14,15 +14,15 @@ mod visibility;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use catalog::{Catalog, Dialect, Group, GroupId, Key, Query, Report, TagSource, schema::Schema};
+use catalog::{Binary, Catalog, Dialect, Group, GroupId, Key, Query, Report, TagSource, schema::Schema};
 use daemon::{
     admin::Warnings,
     config::{Database, DatabaseUrl},
 };
 use futures_util::TryStreamExt;
 use sqlx::{
-    AssertSqlSafe, Row as _,
-    mysql::{MySqlArguments, MySqlConnectOptions, MySqlConnection, MySqlRow},
+    AssertSqlSafe, Column as _, Row as _,
+    mysql::{MySqlArguments, MySqlColumn, MySqlConnectOptions, MySqlConnection, MySqlRow},
 };
 use tokio::{
     sync::{OnceCell, watch},
@@ -33,11 +33,12 @@ use tracing::{debug, info, warn};
 use crate::{
     Error, Loaded, RowSource, Server, Untagged,
     assign::{Assignment, Collected},
-    cell::Names,
+    cell::{Names, Written},
     mysql::{
         bind::Binding,
         pool::{Finished, Pool, server_error},
-        value::Form,
+        schema::JsonColumns,
+        value::{Form, shown_width},
     },
     plan::{Plan, chunks, named},
 };
@@ -74,6 +75,7 @@ pub struct Mysql {
     plans: HashMap<GroupId, Plan>,
     /// Known once the database has been seen.
     bindings: OnceCell<HashMap<GroupId, Vec<Binding>>>,
+    json: OnceCell<schema::JsonColumns>,
 }
 
 impl Mysql {
@@ -98,15 +100,22 @@ impl Mysql {
             deadline: config.deadline,
             plans,
             bindings: OnceCell::new(),
+            json: OnceCell::new(),
         }))
     }
 
     /// What the database knows of the tables that the catalog names.
     pub async fn schema(&self) -> Result<Schema, Error> {
         let mut lease = self.pool.take().await?;
-        match schema::read(&mut lease.connection, schema::databases(&self.catalog).as_deref()).await {
-            Ok(schema) => {
+        let databases = schema::databases(&self.catalog);
+        let read = async {
+            let schema = schema::read(&mut lease.connection, databases.as_deref()).await?;
+            Ok((schema, schema::json_columns(&mut lease.connection, databases.as_deref()).await?))
+        };
+        match read.await {
+            Ok((schema, json)) => {
                 lease.finish().await;
+                let _ = self.json.set(json);
                 let _ = self.bindings.set(schema::bindings(&self.catalog, &schema));
                 Ok(schema)
             }
@@ -135,7 +144,7 @@ impl Mysql {
         let mut void = 0;
         loop {
             let mut lease = self.pool.take().await?;
-            match read(&mut lease.connection, plan, bindings, group, keys).await {
+            match read(&mut lease.connection, plan, (bindings, self.json.get()), group, keys).await {
                 Ok(values) => match lease.finish().await {
                     Finished::Counts { keep: true } => return Ok(values),
                     Finished::Counts { keep: false } => {
@@ -279,7 +288,7 @@ fn is_lost(error: &sqlx::Error) -> bool {
 async fn read(
     connection: &mut MySqlConnection,
     plan: &Plan,
-    bindings: &[Binding],
+    (bindings, json): (&[Binding], Option<&JsonColumns>),
     group: &Group,
     keys: &[Key],
 ) -> Result<Vec<Loaded>, Failure> {
@@ -295,7 +304,7 @@ async fn read(
     if statement.key_columns == 0 {
         let mut collected = Collected::new(group.rows);
         while let Some(row) = rows.try_next().await? {
-            let shape = shape.get_or_insert_with(|| Shape::of(&row, 0, hidden));
+            let shape = shape.get_or_insert_with(|| Shape::of(&row, (0, hidden), group.binary, json));
             collected.push(group, |source| shape.part(&row, source), |out| shape.write(&row, out))?;
         }
         return Ok(vec![collected.finish()]);
@@ -303,7 +312,8 @@ async fn read(
     let params = group.batched().map_or(&[][..], |batched| batched.params());
     let mut assignment = Assignment::new(group, keys, params);
     while let Some(row) = rows.try_next().await? {
-        let shape = shape.get_or_insert_with(|| Shape::of(&row, statement.key_columns, hidden));
+        let shape =
+            shape.get_or_insert_with(|| Shape::of(&row, (statement.key_columns, hidden), group.binary, json));
         assignment.push(
             |at| shape.key_cell(&row, at),
             |source| shape.part(&row, source),
@@ -320,24 +330,38 @@ async fn read(
 struct Shape {
     names: Names,
     forms: Vec<Form>,
+    /// Of the value's columns alone: what makes keys and tags stays as the row's changes write it.
+    written: Vec<Written>,
     value_columns: usize,
     key_columns: usize,
 }
 
 impl Shape {
-    fn of(row: &MySqlRow, key_columns: usize, hidden: usize) -> Self {
+    /// `extra` columns tell whose row it is, and make tags.
+    fn of(
+        row: &MySqlRow,
+        (key_columns, hidden): (usize, usize),
+        binary: Binary,
+        json: Option<&JsonColumns>,
+    ) -> Self {
         let columns = row.columns();
         let value_columns = columns.len().saturating_sub(key_columns + hidden);
+        let written = |column: &MySqlColumn| match Form::of(column) {
+            Form::Bytes => Written::bytes(binary, shown_width(column.type_info())),
+            Form::Text if json.is_some_and(|json| json.has(column)) => Written::Json,
+            _ => Written::Plain,
+        };
         Self {
             names: Names::new(columns[..value_columns].iter().map(sqlx::Column::name)),
             forms: columns.iter().map(Form::of).collect(),
+            written: columns[..value_columns].iter().map(written).collect(),
             value_columns,
             key_columns,
         }
     }
 
     fn write(&self, row: &MySqlRow, out: &mut Vec<u8>) -> Result<(), String> {
-        self.names.write(out, |index| self.forms[index].read(row, index))
+        self.names.write(out, |index| Ok(self.written[index].of(self.forms[index].read(row, index)?)))
     }
 
     fn key_cell<'r>(&self, row: &'r MySqlRow, at: usize) -> Result<crate::cell::Cell<'r>, String> {

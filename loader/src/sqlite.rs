@@ -14,7 +14,8 @@ use std::{
 
 use async_trait::async_trait;
 use catalog::{
-    Catalog, Dialect, Group, GroupId, Key, ParamType, Problem, Query, Report, Severity, TagSource, Value,
+    Binary, Catalog, Dialect, Group, GroupId, Key, ParamType, Problem, Query, Report, Severity, TagSource,
+    Value,
     schema::{Field, Schema, Table},
 };
 use futures_util::TryStreamExt;
@@ -161,15 +162,16 @@ impl Sqlite {
         let mut connection = self.connection().await?;
         let rows = self.fetch(&mut connection, plan, group, keys, &schema).await?;
         drop(connection);
+        let binary = group.binary;
         let extra = (rows.key_columns, group.query.as_ref().map_or(0, Query::hidden));
         let Some(first) = rows.rows.first() else { return collect(plan, group, keys, &rows, None) };
-        let mut shape = Shape::of(first, extra, &schema);
+        let mut shape = Shape::of(first, extra, binary, &schema);
         if shape.is_none() {
             self.schema().await?;
             schema = Arc::clone(&self.schema.read());
-            shape = Shape::of(first, extra, &schema);
+            shape = Shape::of(first, extra, binary, &schema);
         }
-        let shape = shape.unwrap_or_else(|| Shape::untyped(first, extra));
+        let shape = shape.unwrap_or_else(|| Shape::untyped(first, extra, binary));
         collect(plan, group, keys, &rows, Some(&shape))
     }
 
@@ -341,30 +343,39 @@ fn bind(arguments: &mut SqliteArguments, value: &Value, uuid_bytes: bool) -> Res
 struct Shape {
     names: Names,
     forms: Vec<Form>,
+    /// How bytes are written: in the value alone, not in keys and tags.
+    binary: Binary,
     value_columns: usize,
     key_columns: usize,
 }
 
 impl Shape {
     /// `None` if a column's table is not in `schema`.
-    fn of(row: &SqliteRow, extra: (usize, usize), schema: &Schema) -> Option<Self> {
+    fn of(row: &SqliteRow, extra: (usize, usize), binary: Binary, schema: &Schema) -> Option<Self> {
         let forms = row.columns().iter().map(|column| value::form(column, schema)).collect::<Option<_>>()?;
-        Some(Self::with(row, extra, forms))
+        Some(Self::with(row, extra, binary, forms))
     }
 
-    fn untyped(row: &SqliteRow, extra: (usize, usize)) -> Self {
-        Self::with(row, extra, row.columns().iter().map(|_| Form::Any).collect())
+    fn untyped(row: &SqliteRow, extra: (usize, usize), binary: Binary) -> Self {
+        Self::with(row, extra, binary, row.columns().iter().map(|_| Form::Any).collect())
     }
 
     /// `extra` columns tell whose row it is, and make tags.
-    fn with(row: &SqliteRow, (key_columns, hidden): (usize, usize), forms: Vec<Form>) -> Self {
+    fn with(
+        row: &SqliteRow,
+        (key_columns, hidden): (usize, usize),
+        binary: Binary,
+        forms: Vec<Form>,
+    ) -> Self {
         let value_columns = row.columns().len().saturating_sub(key_columns + hidden);
         let names = Names::new(row.columns()[..value_columns].iter().map(sqlx::Column::name));
-        Self { names, forms, value_columns, key_columns }
+        Self { names, forms, binary, value_columns, key_columns }
     }
 
     fn write(&self, row: &SqliteRow, out: &mut Vec<u8>) -> Result<(), String> {
-        self.names.write(out, |index| self.forms[index].read(row, index))
+        self.names.write(out, |index| {
+            Ok(self.forms[index].written(self.binary).of(self.forms[index].read(row, index)?))
+        })
     }
 
     fn key_cell<'r>(&self, row: &'r SqliteRow, at: usize) -> Result<Cell<'r>, String> {

@@ -70,6 +70,89 @@ async fn every_type_has_its_documented_json() {
     shop.drop().await;
 }
 
+/// The catalog of a table with columns of bytes, one group for each way to write them.
+fn bytes_catalog() -> String {
+    ["base64", "hex", "uuid"]
+        .map(|binary| {
+            format!(
+                "[[group]]\nname = \"{binary}\"\nkey = \"{binary}:{{id:uuid}}\"\nbinary = \"{binary}\"\n\
+                 query = \"SELECT id, digest, short, UUID_TO_BIN('00112233-4455-6677-8899-aabbccddeeff') AS made, g FROM shop.things WHERE id = {{id}}\"\n"
+            )
+        })
+        .concat()
+}
+
+#[tokio::test]
+async fn bytes_are_written_as_the_group_says_and_shapes_as_ever() {
+    let schema = "CREATE TABLE things (id BINARY(16) PRIMARY KEY, digest BLOB, short VARBINARY(16), g POINT); \
+        INSERT INTO things VALUES (x'0188c9ce1b6e7c3a9d2f012345678900', x'00112233445566778899aabbccddeeff', x'00ff10', ST_GeomFromText('POINT(1 2)'))";
+    let Some(shop) = Shop::create(schema, &bytes_catalog()).await else { return };
+    let source = shop.source().await;
+    let point = "AAAAAAEBAAAAAAAAAAAA8D8AAAAAAAAAQA==";
+    for (group, id, digest, short, made) in [
+        (
+            "base64",
+            "AYjJzhtufDqdLwEjRWeJAA==",
+            "ABEiM0RVZneImaq7zN3u/w==",
+            "AP8Q",
+            "ABEiM0RVZneImaq7zN3u/w==",
+        ),
+        (
+            "hex",
+            "0188c9ce1b6e7c3a9d2f012345678900",
+            "00112233445566778899aabbccddeeff",
+            "00ff10",
+            "00112233445566778899aabbccddeeff",
+        ),
+        (
+            "uuid",
+            "0188c9ce-1b6e-7c3a-9d2f-012345678900",
+            "ABEiM0RVZneImaq7zN3u/w==",
+            "AP8Q",
+            "00112233-4455-6677-8899-aabbccddeeff",
+        ),
+    ] {
+        let expected = format!(
+            "{{\"id\":\"{id}\",\"digest\":\"{digest}\",\"short\":\"{short}\",\"made\":\"{made}\",\"g\":\"{point}\"}}"
+        );
+        let key = format!("{group}:0188c9ce-1b6e-7c3a-9d2f-012345678900");
+        assert_eq!(shop.load(&source, &[&key]).await.unwrap(), [Some(expected)], "{group}");
+    }
+    shop.drop().await;
+}
+
+#[tokio::test]
+async fn json_of_mariadb_is_json_where_the_server_checks_it() {
+    let Some(server) = server::mariadb().await else { return };
+    let schema = "CREATE TABLE docs (id INT PRIMARY KEY, j JSON, checked LONGTEXT CHECK (json_valid(checked)), \
+            plain LONGTEXT, other VARCHAR(20) CHECK (json_valid(other) OR other = 'x'), k VARCHAR(20) COLLATE utf8mb4_bin CHECK (json_valid(k))); \
+        INSERT INTO docs VALUES (1, '{\"n\": 1.10, \"big\": 12345678901234567890}', '[1]', '{\"n\":1}', '{}', '7'), (2, NULL, 'null', '', 'x', '\"a\"'); \
+        SET check_constraint_checks = 0; INSERT INTO docs VALUES (3, '{no json', '1', '1', '1', '8'); SET check_constraint_checks = 1";
+    let catalog = "[[group]]\nname = \"doc\"\nkey = \"doc:{id:u64}\"\ntags = [\"k:{k:str}\"]\n\
+        query = \"SELECT d.j, d.checked AS c, d.plain, d.other, d.k, JSON_EXTRACT(d.j, '$.n') AS n FROM shop.docs d WHERE d.id = {id}\"\n\
+        [[group]]\nname = \"by_k\"\nkey = \"by_k:{k:str}\"\nquery = \"SELECT id, j FROM shop.docs WHERE k = {k}\"\n";
+    let shop = Shop::on(&server.url, schema, catalog).await;
+    let source = shop.source().await;
+    for (key, expected) in [
+        (
+            "doc:1",
+            r#"{"j":{"n": 1.10, "big": 12345678901234567890},"c":[1],"plain":"{\"n\":1}","other":"{}","k":7,"n":"1.10"}"#,
+        ),
+        ("doc:2", r#"{"j":null,"c":null,"plain":"","other":"x","k":"a","n":null}"#),
+        ("doc:3", r#"{"j":"{no json","c":1,"plain":"1","other":"1","k":8,"n":null}"#),
+        // Keys stay what the row's changes make of them: text.
+        ("by_k:7", r#"{"id":1,"j":{"n": 1.10, "big": 12345678901234567890}}"#),
+        ("by_k:\"a\"", r#"{"id":2,"j":null}"#),
+    ] {
+        assert_eq!(shop.load(&source, &[key]).await.unwrap(), [Some(expected.to_owned())], "{key}");
+    }
+    // And tags.
+    let key = shop.key("doc:1");
+    let loaded = source.load(&key.group, std::slice::from_ref(&key)).await.unwrap().remove(0);
+    assert_eq!(loaded.tags.unwrap().iter().map(|tag| &**tag).collect::<Vec<_>>(), ["k:7"]);
+    shop.drop().await;
+}
+
 #[tokio::test]
 async fn expressions_have_the_type_that_mysql_gives_them() {
     let catalog = r#"

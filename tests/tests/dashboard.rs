@@ -55,6 +55,8 @@ async fn served() -> String {
     tokio::spawn(server.serve(node, metrics.clone(), readiness, stop.clone()));
     waits.wait_for(std::collections::BTreeMap::is_empty).await.unwrap();
 
+    // What a process registers as it starts.
+    client::Metrics::register(&mut metrics.lock());
     // Both sources and the steady comparison register; the source in memory is the one that is read.
     let binlog = BinlogSource {
         url: DatabaseUrl::new("mysql://nobody@127.0.0.1:1/"),
@@ -167,5 +169,105 @@ fn names_and_labels_are_found_in_queries() {
     assert_eq!(
         asked(query),
         [("freshline_a_total".to_owned(), labels), ("freshline_b".to_owned(), Vec::new())]
+    );
+}
+
+/// Name, kind and meaning of every metric that is served, with the labels that it has.
+fn described(text: &str) -> Vec<[String; 3]> {
+    let mut all = Vec::new();
+    for line in text.lines().filter_map(|line| line.strip_prefix("# HELP ")) {
+        let (name, meaning) = line.split_once(' ').expect("a metric has a meaning");
+        let kind =
+            text.lines().find_map(|line| line.strip_prefix(&format!("# TYPE {name} "))).expect("and a kind");
+        let shown = match kind {
+            "counter" => format!("{name}_total"),
+            "info" => format!("{name}_info"),
+            _ => name.to_owned(),
+        };
+        let sample = match kind {
+            "histogram" => format!("{shown}_sum"),
+            _ => shown.clone(),
+        };
+        let labels =
+            text.lines().find_map(|line| line.strip_prefix(&sample)?.strip_prefix('{')?.split_once('}'));
+        let labels: Vec<&str> = labels.map_or(Vec::new(), |(labels, _)| {
+            labels.split("\",").filter_map(|label| Some(label.split_once("=\"")?.0)).collect()
+        });
+        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        // The encoder ends each meaning with a full stop.
+        all.push([
+            format!("{shown}{labels}"),
+            kind.to_owned(),
+            meaning.trim_end_matches('.').replace('|', "\\|"),
+        ]);
+    }
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// What is registered anywhere in the code: the names, as far as they are written there.
+fn registered() -> BTreeSet<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut names = BTreeSet::new();
+    let mut folders: Vec<_> = ["cache-node", "client", "daemon", "loader", "ring", "sync-service"]
+        .map(|room| root.join(room).join("src"))
+        .into();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let source = fs::read_to_string(&path).unwrap();
+            let code = source.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+            for call in [".register(", ".register_with_unit("] {
+                for rest in code.split(call).skip(1) {
+                    let name = rest.trim_start().strip_prefix('"').and_then(|rest| rest.split_once('"'));
+                    names.extend(name.map(|(name, _)| name.to_owned()));
+                }
+            }
+        }
+    }
+    names
+}
+
+/// `FRESHLINE_BLESS=1` writes the page's table anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_metric_has_its_line_in_the_guide_and_every_line_its_metric() {
+    let served = described(&served().await);
+    let is = |metric: &[String; 3], name: &str| metric[0].contains(&format!("_{name}"));
+    let unserved: Vec<_> =
+        registered().into_iter().filter(|name| !served.iter().any(|metric| is(metric, name))).collect();
+    assert!(
+        unserved.is_empty(),
+        "{unserved:?} are registered, and not served here: start what registers them"
+    );
+    let lines: Vec<String> =
+        served.iter().map(|[name, kind, meaning]| format!("| `{name}` | {kind} | {meaning} |\n")).collect();
+    let table = lines.concat();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");
+    let page = fs::read_to_string(&file).unwrap();
+    let head = "| metric | kind | meaning |\n|---|---|---|\n";
+    let (before, rest) = page.split_once(head).expect("the page has a table");
+    let rows: String = rest.split_inclusive('\n').take_while(|line| line.starts_with('|')).collect();
+    if std::env::var_os("FRESHLINE_BLESS").is_some() {
+        let after = &rest[rows.len()..];
+        fs::write(&file, format!("{before}{head}{table}{after}")).unwrap();
+        return;
+    }
+    // Labels of open sets are seen once there is a figure, which may be now or later: they are the page's own.
+    let plain = |row: &str| match (row.find('{'), row.find("}` |")) {
+        (Some(from), Some(to)) if from < to => format!("{}{}", &row[..from], &row[to + 1..]),
+        _ => row.to_owned(),
+    };
+    let page: BTreeSet<String> = rows.lines().map(plain).collect();
+    let code: BTreeSet<String> = table.lines().map(plain).collect();
+    let missing: Vec<_> = code.difference(&page).collect();
+    let superfluous: Vec<_> = page.difference(&code).collect();
+    assert!(
+        missing.is_empty() && superfluous.is_empty(),
+        "docs/metrics.md lacks {missing:#?} and has too much: {superfluous:#?}; FRESHLINE_BLESS=1 cargo test -p tests --test dashboard writes it"
     );
 }

@@ -10,6 +10,7 @@ use toml::de::DeTable;
 use super::coverage::Derived;
 use super::fields::{Fields, Placed};
 use super::plain;
+use crate::binary::Binary;
 use crate::codec::Compress;
 use crate::group::{Group, GroupId, Kind, OnChange, Rows};
 use crate::query::{Query, TableName, TableRef};
@@ -54,6 +55,7 @@ pub(super) struct Draft {
     /// Where it says `rules = "none"`.
     pub(super) no_rules: Option<Range<usize>>,
     rows: Rows,
+    binary: Binary,
     ttl: Duration,
     ttl_jitter: f64,
     negative_ttl: Duration,
@@ -133,6 +135,7 @@ impl Draft {
                 }
             },
         };
+        let binary = binary(&title, fields.text("binary", problems), look_aside, problems);
         let ttl = positive(&title, "ttl", fields.duration("ttl", problems), problems).unwrap_or(DEFAULT_TTL);
         let negative_ttl =
             fields.duration("negative_ttl", problems).map_or(DEFAULT_NEGATIVE_TTL, |(ttl, _)| ttl);
@@ -188,6 +191,7 @@ impl Draft {
             kind,
             no_rules,
             rows,
+            binary,
             ttl,
             ttl_jitter,
             negative_ttl,
@@ -248,6 +252,7 @@ impl Draft {
             template: self.template?.0,
             query: if self.kind == Kind::Filled { Some(self.query?.0) } else { None },
             rows: self.rows,
+            binary: self.binary,
             ttl: self.ttl,
             ttl_jitter: self.ttl_jitter,
             negative_ttl: self.negative_ttl,
@@ -275,6 +280,28 @@ fn compress(title: &str, written: Option<Placed<String>>, problems: &mut Collect
         problems.error(&at, format!("{title}: compress = {text:?} is unknown"), remedy);
     }
     compress
+}
+
+/// How bytes are written in a group's values.
+fn binary(
+    title: &str,
+    written: Option<Placed<String>>,
+    look_aside: bool,
+    problems: &mut Collector<'_>,
+) -> Binary {
+    let Some((text, at)) = written else { return Binary::default() };
+    if look_aside {
+        let message = format!("{title}: binary says how a query's bytes are written, and it has no query");
+        problems.error(&at, message, "remove it: applications set what they like");
+    }
+    Binary::parse(&text).unwrap_or_else(|| {
+        let remedy = match did_you_mean(&text, Binary::NAMES) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => format!("write one of \"{}\"", Binary::NAMES.join("\", \"")),
+        };
+        problems.error(&at, format!("{title}: binary = {text:?} is unknown"), remedy);
+        Binary::default()
+    })
 }
 
 /// The parameters of a key that a tag is made of; `None` if it has others.

@@ -9,9 +9,10 @@ use crate::report::Collector;
 use crate::template::Template;
 
 /// Fields that speak of what a plain group has not got, and why it has not.
-const FOREIGN: [(&str, &str); 10] = [
+const FOREIGN: [(&str, &str); 11] = [
     ("query", "remove it, or kind: what a query fills is changed in the database"),
     ("rows", "remove it: applications set what they like"),
+    ("binary", "remove it: values are the bytes that were set"),
     ("rules", "remove it: rules may name a plain group, and need not"),
     ("ignore", "remove it: only what a [[rule]] names removes its values"),
     ("negative_ttl", "remove it: that a key has no value is not kept"),

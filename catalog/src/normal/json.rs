@@ -79,6 +79,12 @@ impl ParamType {
             Normal::Value(value) => vec![value],
             Normal::NoKey => Vec::new(),
         };
+        if (strings || form == JsonForm::Stripped) && *self == Self::Compared {
+            // Of a column of bytes; nothing is the base64 of nothing, or of zeros that are left out.
+            let bytes = unpacked(text);
+            values.extend(bytes.iter().filter_map(|bytes| param::compared_bytes(bytes)));
+            values.extend(text.is_empty().then(|| param::compared_bytes(&[])).flatten());
+        }
         if strings && matches!(self, Self::Str(_)) {
             for bytes in unpacked(text).into_iter().filter(|bytes| is_text(bytes)) {
                 if let Ok(Normal::Value(value)) = self.of_bytes(&bytes)

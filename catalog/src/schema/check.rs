@@ -192,6 +192,7 @@ impl Check<'_> {
         let family = |column: &Field| match MysqlType::new(&column.mysql_type).kind() {
             kind if !ParamType::Compared.accepts(kind) => None,
             Kind::Char | Kind::Text => Some("text"),
+            Kind::Binary | Kind::Blob => Some("bytes"),
             _ => Some("number"),
         };
         let name = format!("{}.{}.{}", table.database, table.name, column.name);

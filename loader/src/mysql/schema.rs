@@ -1,14 +1,14 @@
 //! What `information_schema` knows of the tables that a catalog names.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use catalog::{
     Catalog, GroupId,
     schema::{Action, Field, ForeignKey, RowImageMode, Schema, Table},
 };
 use sqlx::{
-    AssertSqlSafe, Row as _,
-    mysql::{MySqlConnection, MySqlRow},
+    AssertSqlSafe, Column as _, ColumnOrigin, Row as _,
+    mysql::{MySqlColumn, MySqlConnection, MySqlRow},
 };
 
 use crate::{mysql::bind::Binding, plan::compared};
@@ -28,6 +28,49 @@ pub(super) fn databases(catalog: &Catalog) -> Option<Vec<String>> {
         databases.insert(database.to_owned());
     }
     Some(databases.into_iter().collect())
+}
+
+/// Columns that hold JSON as text, as MariaDB's JSON columns do: `database.table.column`, in lower case.
+#[derive(Debug, Default)]
+pub(super) struct JsonColumns(HashSet<String>);
+
+impl JsonColumns {
+    /// Whether a result's column is one of them.
+    pub(super) fn has(&self, column: &MySqlColumn) -> bool {
+        let ColumnOrigin::Table(origin) = column.origin() else { return false };
+        !self.0.is_empty() && self.0.contains(&format!("{}.{}", origin.table, origin.name).to_lowercase())
+    }
+}
+
+/// MariaDB's JSON is LONGTEXT with a check that says so. Other servers have a type for it.
+pub(super) async fn json_columns(
+    connection: &mut MySqlConnection,
+    databases: Option<&[String]>,
+) -> sqlx::Result<JsonColumns> {
+    let variables = variables(connection).await?;
+    if !variables.get("version").is_some_and(|version| version.to_lowercase().contains("mariadb")) {
+        return Ok(JsonColumns::default());
+    }
+    let sql = format!(
+        "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, CHECK_CLAUSE FROM information_schema.CHECK_CONSTRAINTS WHERE {}",
+        of_databases("CONSTRAINT_SCHEMA", databases)
+    );
+    let mut columns = HashSet::new();
+    for row in fetch(connection, sql, databases, 1).await? {
+        if let Some(column) = checked_json(&text(&row, 2)?) {
+            columns.insert(format!("{}.{}.{column}", text(&row, 0)?, text(&row, 1)?).to_lowercase());
+        }
+    }
+    Ok(JsonColumns(columns))
+}
+
+/// The column of which a check says that it holds JSON, and nothing else: ``json_valid(`extra`)``.
+fn checked_json(clause: &str) -> Option<String> {
+    let (function, rest) = clause.trim().split_once('(')?;
+    let name = rest.strip_suffix(')')?.trim();
+    let name = name.strip_prefix('`').and_then(|name| name.strip_suffix('`')).unwrap_or(name);
+    let plain = !name.is_empty() && !name.contains(['`', '(', ')', ',']);
+    (plain && function.trim().eq_ignore_ascii_case("json_valid")).then(|| name.to_owned())
 }
 
 /// Reads columns, foreign keys and what the binary log holds.
@@ -180,6 +223,22 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(logs_cascades(version), logged, "{version}");
+        }
+    }
+
+    #[test]
+    fn a_check_of_one_column_for_json_alone_makes_it_a_column_of_json() {
+        for (clause, column) in [
+            ("json_valid(`extra`)", Some("extra")),
+            ("JSON_VALID ( extra )", Some("extra")),
+            ("json_valid(`a b`)", Some("a b")),
+            ("json_valid(`a`) or `b` > 0", None),
+            ("json_valid(`a`) and json_valid(`b`)", None),
+            ("json_valid(lower(`a`))", None),
+            ("`a` > (0)", None),
+            ("", None),
+        ] {
+            assert_eq!(checked_json(clause).as_deref(), column, "{clause}");
         }
     }
 }

@@ -36,6 +36,8 @@ pub(crate) enum Form {
     Text,
     Json,
     Bytes,
+    /// MySQL's own form of a shape, of which bytes are all that is known.
+    Geometry,
 }
 
 impl Form {
@@ -57,7 +59,7 @@ impl Form {
             "TIMESTAMP" => Self::DateTime { digits: fraction_digits(info, 19), utc: true },
             "TIME" => Self::Time { digits: fraction_digits(info, 10) },
             "JSON" => Self::Json,
-            "GEOMETRY" => Self::Bytes,
+            "GEOMETRY" => Self::Geometry,
             // The flag that makes sqlx say BINARY is set for text with a binary collation too; the character set tells.
             _ if <str as Type<MySql>>::compatible(info) => Self::Text,
             "SET" | "NULL" => Self::Text,
@@ -107,7 +109,7 @@ impl Form {
             Self::Time { digits } => Cell::Plain(time(raw, digits)?.into()),
             Self::Text => Cell::Text(std::str::from_utf8(raw).ok()?),
             Self::Json => Cell::Json(std::str::from_utf8(raw).ok()?),
-            Self::Bytes => Cell::Bytes(raw),
+            Self::Bytes | Self::Geometry => Cell::Bytes(raw),
         })
     }
 }
@@ -117,14 +119,18 @@ impl Form {
 /// sqlx keeps the width private, but shows it. Where it should show it differently one day, a fraction is written as it comes:
 /// none or six digits.
 fn fraction_digits(info: &MySqlTypeInfo, width: usize) -> Option<usize> {
-    let shown = format!("{info:?}");
-    let (_, rest) = shown.split_once("max_size: Some(")?;
-    let (size, _) = rest.split_once(')')?;
-    match size.parse::<usize>().ok()?.checked_sub(width)? {
+    match shown_width(info)?.checked_sub(width)? {
         0 => Some(0),
         digits @ 2..=7 => Some(digits - 1),
         _ => None,
     }
+}
+
+/// The width that the server gives a column: the bytes of a BINARY(n).
+pub(crate) fn shown_width(info: &MySqlTypeInfo) -> Option<usize> {
+    let shown = format!("{info:?}");
+    let (_, rest) = shown.split_once("max_size: Some(")?;
+    rest.split_once(')')?.0.parse().ok()
 }
 
 fn ascii(raw: &[u8]) -> Option<&str> {

@@ -2,14 +2,14 @@
 
 use std::borrow::Cow;
 
-use catalog::schema::Schema;
+use catalog::{Binary, schema::Schema};
 use serde_json::value::RawValue;
 use sqlx::{
     Column as _, ColumnOrigin, Decode, Row as _, TypeInfo as _, ValueRef as _,
     sqlite::{Sqlite, SqliteColumn, SqliteRow, SqliteValueRef},
 };
 
-use crate::cell::Cell;
+use crate::cell::{Cell, Written};
 
 /// What a column's declared type asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,8 @@ pub(crate) enum Form {
     DateTime,
     Timestamp,
     Json,
-    Bytes,
+    /// Of so many bytes, where declared.
+    Bytes(Option<usize>),
 }
 
 /// The form of a declared type: `DECIMAL(10,2)`, `datetime`, `BINARY(16)`.
@@ -38,7 +39,8 @@ pub(crate) fn declared(declared: &str) -> Form {
     } else if has(&["JSON"]) {
         Form::Json
     } else if upper.contains("BLOB") || has(&["BINARY", "VARBINARY"]) {
-        Form::Bytes
+        let length = upper.split_once('(').and_then(|(_, rest)| rest.split(')').next()?.trim().parse().ok());
+        Form::Bytes(length)
     } else {
         Form::Any
     }
@@ -57,7 +59,16 @@ pub(super) fn form(column: &SqliteColumn, schema: &Schema) -> Option<Form> {
 
 impl Form {
     pub(crate) fn is_bytes(self) -> bool {
-        self == Self::Bytes
+        matches!(self, Self::Bytes(_))
+    }
+
+    /// How its values are written in a group.
+    pub(super) fn written(self, binary: Binary) -> Written {
+        match self {
+            // Without a length, bytes of a table are a BLOB; an expression's may be anything.
+            Self::Bytes(length) => Written::bytes(binary, Some(length.unwrap_or(0))),
+            _ => Written::bytes(binary, None),
+        }
     }
 
     /// Reads the value of the column at `index`.
@@ -101,7 +112,7 @@ impl Form {
                 Cell::Plain(Cow::Owned(format!("{}{zone}", text.replacen(' ', "T", 1))))
             }
             Self::Json if serde_json::from_str::<&RawValue>(text).is_ok() => Cell::Json(text),
-            Self::Bytes => Cell::Bytes(text.as_bytes()),
+            Self::Bytes(_) => Cell::Bytes(text.as_bytes()),
             _ => Cell::Text(text),
         }
     }

@@ -20,6 +20,8 @@ use sqlx::{
 };
 
 const IMAGE: &str = "freshline/mysql:9.7";
+#[allow(dead_code, reason = "shared by test targets that use parts of it")]
+const MARIADB: &str = "freshline/mariadb:10.11";
 
 #[allow(dead_code, reason = "shared by test targets that use parts of it")]
 pub(crate) struct Server {
@@ -38,7 +40,7 @@ pub(crate) async fn url() -> Option<&'static str> {
         if let Ok(url) = std::env::var("FRESHLINE_TEST_MYSQL") {
             return Some(Server { url: url.trim_end_matches('/').to_owned(), _container: None, log: None });
         }
-        let server = start();
+        let server = start(IMAGE, "mysql-start mysqld");
         if server.is_none() {
             // Not captured by the test harness, so that nobody takes a skipped test for a passed one.
             let _ = writeln!(
@@ -56,10 +58,24 @@ pub(crate) async fn url() -> Option<&'static str> {
 /// A server of a test's own, whose settings it may change; `None`, said aloud, where there is no container engine.
 #[allow(dead_code, reason = "shared by test targets that use parts of it")]
 pub(crate) async fn own() -> Option<Server> {
-    let Some(server) = start() else {
+    let Some(server) = start(IMAGE, "mysql-start mysqld") else {
         let _ = writeln!(
             std::io::stderr(),
             "skipped: no container engine with {IMAGE} (deploy/images builds it)"
+        );
+        return None;
+    };
+    server.answers().await;
+    Some(server)
+}
+
+/// A `MariaDB` of a test's own; `None`, said aloud, where there is no container engine.
+#[allow(dead_code, reason = "shared by test targets that use parts of it")]
+pub(crate) async fn mariadb() -> Option<Server> {
+    let Some(server) = start(MARIADB, "mariadbd") else {
+        let _ = writeln!(
+            std::io::stderr(),
+            "skipped: no container engine with {MARIADB} (deploy/images builds it)"
         );
         return None;
     };
@@ -93,18 +109,32 @@ impl Server {
 /// Containers that this process has started.
 static STARTED: AtomicU32 = AtomicU32::new(0);
 
-fn start() -> Option<Server> {
+/// `command` runs the server in the foreground.
+fn start(image: &str, command: &str) -> Option<Server> {
     let docker = |arguments: &[&str]| {
         let output = Command::new("docker").args(arguments).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
-    docker(&["image", "inspect", IMAGE])?;
+    docker(&["image", "inspect", image])?;
     let name = format!("freshline-loader-{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
-    let script = "mysql-start mysqld & server=$!; cat >/dev/null; kill $server; wait $server";
+    let script = format!("{command} & server=$!; cat >/dev/null; kill $server; wait $server");
     let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.log"));
     let output = File::create(&log).ok()?;
     let container = Command::new("docker")
-        .args(["run", "--rm", "-i", "--name", &name, "-p", "127.0.0.1::3306", IMAGE, "sh", "-c", script])
+        .args([
+            "run",
+            "--rm",
+            "-i",
+            "--name",
+            &name,
+            "-p",
+            "127.0.0.1::3306",
+            "--entrypoint",
+            "sh",
+            image,
+            "-c",
+            &script,
+        ])
         .stdin(Stdio::piped())
         .stdout(output.try_clone().ok()?)
         .stderr(output)
@@ -132,15 +162,19 @@ pub(crate) struct Shop {
 
 impl Shop {
     pub(crate) async fn create(schema: &str, catalog: &str) -> Option<Self> {
+        Some(Self::on(url().await?, schema, catalog).await)
+    }
+
+    /// The same on a server of this URL.
+    pub(crate) async fn on(server: &str, schema: &str, catalog: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let server = url().await?;
         let name = format!("loader_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let mut connection = MySqlConnection::connect(server).await.unwrap();
         let create = format!("DROP DATABASE IF EXISTS {name}; CREATE DATABASE {name}; USE {name}; {schema}");
         sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut connection).await.unwrap();
         let catalog = Catalog::parse("test.toml", &catalog.replace("shop.", &format!("{name}.")))
             .unwrap_or_else(|report| panic!("{report}"));
-        Some(Self { url: format!("{server}/{name}"), catalog: Arc::new(catalog), connection, name })
+        Self { url: format!("{server}/{name}"), catalog: Arc::new(catalog), connection, name }
     }
 
     pub(crate) fn config(&self) -> Database {

@@ -195,7 +195,10 @@ fn a_tag_of_a_join_needs_columns_of_one_kind_that_it_can_be_made_of() {
     assert_eq!(found("varchar(20)", "text"), "");
     let mixed = found("bigint", "varchar(20)");
     assert!(mixed.contains("shop.products.code, bigint, with shop.orders.code, varchar(20)"), "{mixed}");
-    for bad in ["binary(16)", "double", "date", "enum('a')"] {
+    assert_eq!(found("binary(16)", "varbinary(16)"), "");
+    let mixed = found("binary(16)", "char(36)");
+    assert!(mixed.contains("no tag is derived of columns of two kinds"), "{mixed}");
+    for bad in ["double", "date", "enum('a')"] {
         let found = found(bad, bad);
         assert!(found.contains("no tag is derived of such columns; write tags = [..]"), "{found}");
     }
