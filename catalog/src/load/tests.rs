@@ -460,6 +460,7 @@ fn a_plain_group_needs_no_rule_and_says_nothing_of_databases() {
         "ignore = [\"shop.a\"]",
         "negative_ttl = \"1s\"",
         "ttl_jitter = 0.1",
+        "binary = \"hex\"",
         "max_staleness = \"1s\"",
         "stale_if_error = \"1m\"",
         "refresh_ahead = 0.1",
