@@ -20,9 +20,9 @@ fn the_tour_shows_all_that_it_promises() {
     let (out, err) = text(&output);
     assert!(output.status.success(), "{out}\n{err}");
     for step in [
-        "miss, filled by node b",
-        "hit on node b",
-        "removed from b",
+        "miss, filled by node c",
+        "hit on node c",
+        "removed from c",
         "the new value from each",
         "hit on node a: no such row",
         "All of it happened",
