@@ -82,15 +82,20 @@ int main(void)
     snprintf(tracking, sizeof tracking, "CLIENT TRACKING ON REDIRECT %lld", id->integer);
     freeReplyObject(ask(reader, tracking));
     int own = 40;
-    for (redisReply *reply;; own++) { // one of this node's: another's is not to be kept
-        char get[64];
-        snprintf(get, sizeof get, "GET user:%d", own);
-        reply = ask(reader, get);
-        int here = reply->type == REDIS_REPLY_STRING;
+    for (long long left = -2;; own++) { // one that this node keeps: it fetches those of others and keeps nothing of them
+        char words[64];
+        snprintf(words, sizeof words, "GET user:%d", own);
+        freeReplyObject(ask(context, words));
+        snprintf(words, sizeof words, "PTTL user:%d", own);
+        redisReply *reply = ask(context, words);
+        left = reply->integer;
         freeReplyObject(reply);
-        if (here)
+        if (left > 0)
             break;
     }
+    char get[64];
+    snprintf(get, sizeof get, "GET user:%d", own);
+    freeReplyObject(ask(reader, get));
     struct timeval most = {30, 0};
     check(redisSetTimeout(listener, most) == REDIS_OK, "a timeout");
     char city[32], key[32];
