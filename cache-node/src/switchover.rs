@@ -1,7 +1,7 @@
 //! What the node does about the server behind its database: one that is not the primary any more, one that shows changes late.
 //!
 //! What was read shortly before a switch was noticed may be old, and the removal that would have ended it came before it was read. Nobody knows
-//! which entries that are; so all groups are flushed, on all nodes, since they may have taken such values over. The same holds for what was
+//! which entries that are; so all groups but plain ones are flushed, on all nodes, since they may have taken such values over. The same holds for what was
 //! stored under a quarantine that was too short: a pull is not checked for the quarantine, and each node notices at its own time.
 
 use std::{sync::Arc, time::Duration};
@@ -59,7 +59,7 @@ impl Node {
                 tracing::warn!(node = %self.id, "the database's server has changed: flushing all groups on all nodes");
             }
             if self.heed_visibility() || another {
-                self.flush_all_here("the database's server");
+                self.flush_read_here();
                 self.flush_wanted.notify_one();
                 // Servers that take turns do so at any rate; what comes meanwhile is seen afterwards.
                 sleep(PACE).await;
@@ -88,13 +88,16 @@ impl Node {
     async fn flush_when_wanted(&self) {
         loop {
             self.flush_wanted.notified().await;
-            let all = self.all_groups();
+            let read = self.read_groups();
+            if read.is_empty() {
+                continue; // a request that names none is for all
+            }
             // As often as a value can travel: who has flushed may take an old one over from who has not.
             for _ in 0..=self.more_rounds() {
-                self.flush_all_here("the database's server");
+                self.flush_read_here();
                 let ring = self.current_ring();
                 let others = ring.members().iter().filter(|member| member.id != self.id);
-                future::join_all(others.map(|member| self.flush_there(member, &all))).await;
+                future::join_all(others.map(|member| self.flush_there(member, &read))).await;
             }
         }
     }
@@ -123,7 +126,13 @@ impl Node {
         }
     }
 
-    fn flush_all_here(&self, origin: &str) {
-        self.flush_known(&self.all_groups(), &Arc::from(origin));
+    fn flush_read_here(&self) {
+        self.flush_known(&self.read_groups(), &Arc::from("the database's server"));
+    }
+
+    /// The names of the groups whose values were read from the database: all but plain ones.
+    fn read_groups(&self) -> Vec<String> {
+        let read = self.catalog.groups().iter().filter(|group| !group.is_plain());
+        read.map(|group| group.name.to_string()).collect()
     }
 }

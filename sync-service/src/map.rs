@@ -354,7 +354,7 @@ impl Mapper {
         let mut groups: Vec<GroupId> = match concerned {
             Concerned::Tables(tables) => tables.iter().flat_map(|table| self.readers(table)).collect(),
             Concerned::Database(name) => self.catalog.readers_in(name),
-            Concerned::Everything => self.catalog.groups().iter().map(|group| group.id).collect(),
+            Concerned::Everything => self.catalog.reached(),
         };
         groups.sort_unstable();
         groups.dedup();

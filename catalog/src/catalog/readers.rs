@@ -1,9 +1,11 @@
 //! Which groups to flush where only a part of a table's name is known, or what is behind it.
 
 use crate::catalog::Catalog;
-use crate::group::GroupId;
+use crate::group::{Group, GroupId};
 use crate::query::alike;
 use crate::rules::pattern::Pattern;
+use crate::rules::{Rule, TagRule};
+use crate::template::overlap::overlap;
 
 impl Catalog {
     /// The groups to flush when a table of this name changes without rows, in a database that nobody can tell.
@@ -26,6 +28,19 @@ impl Catalog {
     /// The groups that ignore any table or view.
     pub fn ignoring_anything(&self) -> Vec<GroupId> {
         self.ignored.iter().map(|(_, group)| *group).collect()
+    }
+
+    /// Whether a change of rows may concern a group. All but plain ones that no rule reaches: by their keys, a tag or as a whole.
+    pub fn is_reached(&self, group: &Group) -> bool {
+        let carried = |tag: &TagRule| group.tagging.templates().any(|own| overlap(own, &tag.template));
+        let reaches =
+            |rule: &Rule| rule.groups.contains(&group.id) || rule.tags.as_ref().is_some_and(carried);
+        !group.is_plain() || self.rules.iter().any(|declared| reaches(&declared.rule))
+    }
+
+    /// The groups to flush when anything may have changed.
+    pub fn reached(&self) -> Vec<GroupId> {
+        self.groups.iter().filter(|group| self.is_reached(group)).map(|group| group.id).collect()
     }
 
     fn readers_where(&self, matches: impl Fn(&Pattern) -> bool) -> Vec<GroupId> {

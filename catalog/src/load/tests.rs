@@ -496,6 +496,33 @@ fn a_plain_groups_tags_are_made_of_its_key() {
 }
 
 #[test]
+fn what_may_have_changed_reaches_a_plain_group_by_its_rules_alone() {
+    let query =
+        "SELECT u.id, c.name FROM shop.users u LEFT JOIN shop.cities c ON c.id = u.city WHERE u.id = {id}";
+    let user = format!("[[group]]\nname = \"user\"\nkey = \"user:{{id:u64}}\"\nquery = \"{query}\"\n");
+    let keyed = "[[rule]]\ntable = \"shop.bans\"\nkeys = [\"session:{user_id}:{id}\"]\n";
+    let whole = "[[rule]]\ntable = \"shop.bans\"\ngroups = [\"session\"]\n";
+    let tagged = "tags = [\"user:{user:u64}\"]\n";
+    let banned = "[[rule]]\ntable = \"shop.bans\"\ntags = [\"user:{user_id}\"]\n";
+    for (more, reached) in [
+        ("", false),
+        (tagged, false),
+        (keyed, true),
+        (whole, true),
+        (&*format!("{tagged}{banned}"), true),
+        // By a tag that the other group's query has made.
+        ("tags = [\"shop.cities.id={user:u64}\"]\n", true),
+    ] {
+        let text = format!("{user}{PLAIN}{more}");
+        let catalog = Catalog::parse("f.toml", &text).unwrap_or_else(|report| panic!("{report}"));
+        let groups: Vec<_> =
+            catalog.reached().iter().map(|id| &*catalog.groups()[usize::from(id.0)].name).collect();
+        assert_eq!(groups.contains(&"session"), reached, "{more}");
+        assert!(groups.contains(&"user"), "{more}");
+    }
+}
+
+#[test]
 fn a_plain_group_and_a_look_aside_group_are_never_taken_for_each_other() {
     let plain = Catalog::parse("f.toml", PLAIN).unwrap();
     let aside = PLAIN.replace("kind = \"plain\"", "rules = \"none\"");

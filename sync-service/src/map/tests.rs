@@ -335,6 +335,26 @@ fn a_restart_of_canal_is_told_per_partition_and_flushes_where_it_is_declared() {
     }
 }
 
+/// *An XA commit in the application's database took every session of its users away.*
+#[test]
+fn what_may_have_changed_anything_leaves_plain_groups_alone_unless_a_rule_reaches_them() {
+    let plain =
+        |name: &str| format!("[[group]]\nname = \"{name}\"\nkind = \"plain\"\nkey = \"{name}:{{id:u64}}\"\n");
+    let rule = "[[rule]]\ntable = \"app.bans\"\nkeys = [\"seat:{id}\"]\n";
+    let text = format!("{CATALOG}{}{}{rule}", plain("session"), plain("seat"));
+    let catalog = Catalog::parse("freshline.toml", &text).expect("a catalog");
+    let metrics = PipelineMetrics::register(&mut prometheus_client::registry::Registry::default());
+    let mut mapper =
+        Mapper::new(Arc::new(catalog), "UTC".parse().expect("a zone"), metrics, OnCanalRestart::Trust);
+    let all = ["row", "by_name", "child", "parent", "product", "seat"];
+    let commit =
+        r#"{"data":null,"database":"","table":"","type":"XACOMMIT","isDdl":false,"sql":"XA COMMIT X'78'"}"#;
+    assert_eq!(map(&mut mapper, [commit.as_bytes()]).groups, all);
+    assert_eq!(map(&mut mapper, [b"no message".as_slice()]).groups, all);
+    let gap = mapper.everything(Reason::XaCommit, "a gap".to_owned());
+    assert_eq!(gap.groups.iter().map(|name| &**name).collect::<Vec<_>>(), all);
+}
+
 #[test]
 fn an_undecodable_message_flushes_its_table_or_everything() {
     check_letter("", "empty", None, &ALL);
