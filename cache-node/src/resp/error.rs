@@ -38,6 +38,16 @@ pub(super) fn text(error: &Error) -> String {
     format!("{class} {error}")
 }
 
+/// The same of a write that must not be done twice: if it may have been done, the error is of no class that clients ask again for by themselves.
+pub(super) fn once(error: &Error) -> String {
+    match error {
+        Error::Unacknowledged { .. } | Error::Peer { .. } => {
+            format!("ERR {error}; it may have been done: read the key before the SET is sent again")
+        }
+        _ => text(error),
+    }
+}
+
 /// What a client has kept for it under a name of its own, and patterns, which are compared with many: their most bytes.
 const MOST: usize = 1024;
 

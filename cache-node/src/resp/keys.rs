@@ -215,7 +215,8 @@ impl Session {
             None => Lifetime::Group,
         };
         let put = Put { value: Bytes::copy_from_slice(value), lifetime, only: set.only };
-        self.write_plain(key, Write::Put(put), Answered::Set)
+        let answered = if set.only == Only::Always { Answered::Set } else { Answered::SetOnce };
+        self.write_plain(key, Write::Put(put), answered)
     }
 
     /// EXPIRE and its like: when a key of a plain group is to lose its value, from now on (`at`: since 1970), in units of so many milliseconds.

@@ -119,6 +119,8 @@ pub(super) enum Slow {
 pub(super) enum Answered {
     /// As SET is.
     Set,
+    /// As SET is that depends on whether there is a value: done again, it would find its own.
+    SetOnce,
     /// As SET is whose value is gone at once.
     Gone,
     /// With 1 if there was a value, else 0.
@@ -437,13 +439,14 @@ impl Session {
 
     fn write_answer(&mut self, answered: Answered, result: Result<Written, Error>) {
         match (answered, result.map(|written| written.refused)) {
+            (Answered::SetOnce, Err(error)) => self.error(&error::once(&error)),
             (_, Err(error)) => self.error(&error::text(&error)),
             (Answered::Count, Ok(refused)) => self.reply.integer(i64::from(refused.is_none())),
-            (Answered::Set, Ok(None)) | (Answered::Gone, Ok(_)) => self.reply.ok(),
-            (Answered::Set, Ok(Some(why))) if why == "too_large" => {
+            (Answered::Set | Answered::SetOnce, Ok(None)) | (Answered::Gone, Ok(_)) => self.reply.ok(),
+            (Answered::Set | Answered::SetOnce, Ok(Some(why))) if why == "too_large" => {
                 self.error("ERR the value is larger than its group or the node takes (max_value)");
             }
-            (Answered::Set, Ok(Some(_))) => self.reply.null(),
+            (Answered::Set | Answered::SetOnce, Ok(Some(_))) => self.reply.null(),
         }
     }
 

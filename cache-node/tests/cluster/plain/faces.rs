@@ -72,6 +72,22 @@ async fn redis_clients_set_read_and_delete_without_a_token() {
     assert_eq!(redis.ask("EXEC").await, Value::Array(vec![ok(), bulk("in")]));
 }
 
+/// *Clients send again what is answered by TRYAGAIN: a SET NX that was done found its own value, and its lock was taken for another's.*
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conditional_set_that_may_have_been_done_is_no_error_that_clients_ask_again_for() {
+    let stack = stack(2);
+    let [a, mut b] = start(&stack, ["a", "b"]).await;
+    let key = &owned(&a, 1)[0];
+    let mut redis = Redis::to(&a).await;
+    assert_eq!(redis.ask(&format!("SET {key} v")).await, ok());
+    b.crash().await;
+    assert!(redis.ask(&format!("SET {key} v")).await.is_error("TRYAGAIN"));
+    let refused = redis.ask(&format!("SET {key} v XX")).await;
+    assert!(refused.is_error("ERR"), "{refused:?}");
+    let Value::Error(text) = &refused else { panic!("{refused:?}") };
+    assert!(text.contains("it may have been done") && text.contains("b ("), "{text}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_holds_a_copy_is_told_of_every_write_at_each_holder() {
     let stack = stack(2);
