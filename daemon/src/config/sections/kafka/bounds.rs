@@ -18,13 +18,18 @@ impl KafkaSource {
     /// The properties of librdkafka that its bounds are made of.
     pub fn bounds(&self) -> [(&'static str, String); 4] {
         let batch = self.max_batch.0.clamp(BATCH.0, BATCH.1);
-        let answer = ANSWER.min(batch - OVERHEAD).max(LEAST_ANSWER);
+        let answer = self.answer();
         [
             ("receive.message.max.bytes", batch.to_string()),
             ("fetch.max.bytes", answer.to_string()),
             ("max.partition.fetch.bytes", self.fetch.0.min(answer).to_string()),
             ("queued.max.messages.kbytes", (self.memory.0 / 2 / 1000).clamp(1, 2_097_151).to_string()),
         ]
+    }
+
+    /// Most bytes of one answer of a broker.
+    fn answer(&self) -> u64 {
+        ANSWER.min(self.max_batch.0.clamp(BATCH.0, BATCH.1) - OVERHEAD).max(LEAST_ANSWER)
     }
 
     /// Bytes of messages that may be on their way to be decoded: the other half of `memory`.
@@ -58,6 +63,17 @@ impl KafkaSource {
                 ));
             }
         }
+        // librdkafka refuses to start with messages larger than an answer.
+        let answer = self.answer();
+        if let Some(most) = self.properties.get("message.max.bytes").and_then(|text| text.parse::<u64>().ok())
+            && most > answer
+        {
+            let place = layers.place("source.kafka.properties");
+            problems.push(format!(
+                "{place}: `message.max.bytes` is {most}, more than the {answer} bytes that one answer of a broker may have; it is for producers, so \
+                 leave it out: what a broker sends is bounded by source.kafka.max_batch"
+            ));
+        }
     }
 }
 
@@ -83,6 +99,7 @@ mod tests {
             ("max_batch = \"3GiB\"", "source.kafka.max_batch"),
             ("memory = \"64KiB\"", "write 1MiB to 4GiB"),
             ("properties = { \"fetch.message.max.bytes\" = 9 }", "set that instead"),
+            ("properties = { \"message.max.bytes\" = 16777217 }", "leave it out"),
             ("properties = { \"queued.max.messages.kbytes\" = 9 }", "follows from source.kafka.memory"),
         ] {
             let text = problems(wrong);
