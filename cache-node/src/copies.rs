@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// Keys that are announced or pulled at once.
-const BATCH: usize = 256;
+pub(crate) const BATCH: usize = 256;
 /// How long keys are gathered before they are announced.
 const GATHER: Duration = Duration::from_millis(5);
 /// Bytes of a reply.
@@ -144,7 +144,10 @@ impl Node {
     ///
     /// [`Error::TooManyKeys`]; [`Error::Pull`] if the other speaks another protocol.
     pub fn announced(&self, announcement: Announcement) -> Result<(), Error> {
-        self.check_count(announcement.keys.len())?;
+        // What nodes ask of each other is not bounded by what this one grants its clients.
+        if announcement.keys.len() > BATCH {
+            return Err(Error::TooManyKeys { count: announcement.keys.len(), limit: BATCH });
+        }
         if announcement.protocol != PROTOCOL {
             return Err(PullRefused::OtherProtocol { asked: announcement.protocol }.into());
         }
@@ -220,12 +223,16 @@ impl Node {
                 return; // the rest is gone again
             }
             self.metrics.pulls.copies.inc();
+            let wanted = keys.len();
             for held in pulled.entries {
                 let Some(key) = keys.remove(&held.key) else { continue };
                 let Some((place, token)) = tokens.get(&held.key) else { continue };
                 let offered = Warm::offered(&key, held, now, Warm::is_alike(&key, &pulled.groups));
                 // What came of it is counted where all pulls are.
                 let _ = self.warm.store(token, *place, offered, epoch, Room::Make, &owner.id);
+            }
+            if keys.len() == wanted {
+                return; // what came is not what was asked for
             }
             keys.retain(|text, _| tokens.contains_key(text));
         }

@@ -40,7 +40,7 @@ pub(crate) use self::plain::{Asking, Keeping, NotOrdered, Ordered};
 pub(crate) use self::tags::hashes as tag_hashes;
 use self::{log::Log, mirrors::Mirrors, tags::Tags};
 pub use self::{
-    pulls::{NotTaken, Offered, Room, Snapshot},
+    pulls::{NotTaken, Offered, Room, Snapshot, Source},
     token::{Logged, Refused, Token, View, may_store, not_ended, not_overtaken, unsettled},
 };
 use crate::{
@@ -112,6 +112,8 @@ struct Group {
     grace: Duration,
     /// Whether applications write its values without a token, see [`plain`].
     plain: bool,
+    /// Whether changes of rows remove any of them.
+    reached: bool,
     /// The number of the last removal of a tag that the group's entries may carry.
     tagged: AtomicU64,
     /// When that was, in the form of `flushed`. Written before the number is.
@@ -134,6 +136,7 @@ impl Gate {
                     flushed: AtomicU64::new(0),
                     grace: Duration::ZERO,
                     plain: false,
+                    reached: true,
                     tagged: AtomicU64::new(0),
                     tagged_at: AtomicU64::new(0),
                 })

@@ -144,13 +144,16 @@ impl Node {
             negative_share: config.negative_share,
             eviction: config.eviction,
         };
-        let slots = Arc::new(Slots::new(parts.id.clone()));
+        let plain = parts.catalog.groups().iter().any(|group| group.is_plain());
+        let lingering = if plain { config.handover } else { Duration::ZERO };
+        let slots = Arc::new(Slots::new(parts.id.clone()).with_lingering(lingering));
         let groups = parts.catalog.groups().len();
         let recorder = Arc::new(Recorder::new(config.recorder_events));
         let store = Store::new(bounds, registry).with_recorder(recorder);
         let gate = Gate::new(store, slots.clone(), groups, config.quarantine, config.removal_log)
             .with_graces(graces(&parts.catalog))
             .with_plain(parts.catalog.groups().iter().map(|group| group.is_plain()))
+            .with_reached(parts.catalog.groups().iter().map(|group| parts.catalog.is_reached(group)))
             .with_compression(config.compression(&parts.catalog))
             .with_tag_log(config.tag_log);
         let gate = Arc::new(gate);
@@ -167,7 +170,7 @@ impl Node {
             life.clone(),
             parts.peers.clone(),
             metrics.clone(),
-            parts.catalog.groups().iter().any(|group| group.is_plain()),
+            plain,
         );
         let copies = Copies::new(config.copy_queue, CopyMetrics::register(registry));
         let departures = Departures::new(config.handover);

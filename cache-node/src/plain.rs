@@ -4,6 +4,7 @@
 //!
 //! The owner of a key's slot puts the writes of the key in order.
 //!
+//! 0. Writes of one key take turns at the owner.
 //! 1. It has every member of its ring go by its epoch, once for each epoch; so nobody orders by an older ring any more, and nobody skips this one.
 //! 2. Of each other holder of the slot it gets a token, *before* it orders the write.
 //! 3. It orders the write under the lock of its gate, checks its condition there, and carries it out.
@@ -19,7 +20,8 @@
 //!
 //! *No holder goes back to an older write.* Each write is logged at the gate of each holder as a removal is, and refuses what comes under tokens
 //! of before: an earlier write that was held up, a pull. What a former holder still has is taken only of keys that nothing has happened to since the
-//! slot was acquired ([`Gate::untouched_if_plain`](crate::gate::Gate)).
+//! slot was acquired ([`Gate::store_pulled`](crate::gate::Gate)); so what a former holder gives needs no protection by removals that reach it first,
+//! and a node gives and takes plain values whatever else it does (`slots::lingering`).
 //!
 //! *There is one order.* Two nodes that own a slot by different rings: the later one has had the earlier one go by its ring before its first write;
 //! and a holder keeps nothing of another epoch than its own.
@@ -51,6 +53,8 @@ pub(crate) const WHATS: [&str; 3] = ["put", "expire", "remove"];
 /// What becomes of one, in metrics.
 pub(crate) const RESULTS: [&str; 7] =
     ["done", "exists", "absent", "too_large", "not_kept", "unacknowledged", "refused"];
+/// Writes that can be under way at the same time.
+const TURNS: usize = 4096;
 /// How often a node looks again for the owner of a slot that moves.
 const TRIES: usize = 4;
 
@@ -61,6 +65,8 @@ pub(crate) struct Plain {
     life: u64,
     /// What the times of its tokens count from.
     base: Instant,
+    /// Writes of a key take turns; those of others with a hash alike too.
+    turns: Box<[tokio::sync::Mutex<()>]>,
     /// Members that have gone by this epoch.
     attended: Mutex<(Epoch, HashSet<NodeId>)>,
     /// Of writes that were not acknowledged: a holder that is away has that happen at any rate.
@@ -70,7 +76,13 @@ pub(crate) struct Plain {
 impl Plain {
     pub(crate) fn new(base: Instant) -> Self {
         let attended = Mutex::new((Epoch(0), HashSet::new()));
-        Self { life: rand::random(), base, attended, told: Paced::new(10, Duration::from_secs(10)) }
+        let turns = (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect();
+        Self { life: rand::random(), base, turns, attended, told: Paced::new(10, Duration::from_secs(10)) }
+    }
+
+    /// Held while a write of a key is under way at its owner.
+    fn turn(&self, place: Place) -> &tokio::sync::Mutex<()> {
+        &self.turns[place.hash as usize % TURNS]
     }
 }
 

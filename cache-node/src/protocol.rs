@@ -105,6 +105,12 @@ pub fn may_take_pull(taker: Standing, asked: Epoch) -> Result<(), PullRefused> {
     }
 }
 
+/// Whether a node may store a plain value that it asked for at epoch `asked`, beside what its gate says. It need not have confirmed its epoch: what
+/// protects a plain value is that nothing has happened to its key at the taker (`Gate::store_pulled`).
+pub fn may_take_plain(taker: Standing, asked: Epoch) -> Result<(), PullRefused> {
+    may_take_pull(Standing { confirmed: taker.epoch, ..taker }, asked)
+}
+
 /// Whether an entry may be given to a node that pulls it (R10): one of a departing slot, or one of a slot that the answering node
 /// owns. A replica gives nothing away, but for what it owned by the ring before, as long as it has not confirmed its epoch: until then removals
 /// reach it before the owner, and it takes nothing itself.

@@ -4,13 +4,14 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use catalog::{Group, Key};
-use client::{Held, Pull, Pulled, Wanted};
+use client::{Held, Of, Pull, Pulled, Wanted};
 use ring::{SLOTS, terms::PROTOCOL};
 use tokio::time::Instant;
 
 use crate::{
+    copies,
     error::Error,
-    gate::tag_hashes,
+    gate::{Source, tag_hashes},
     node::{Node, place},
     protocol::{self, PullRefused, Standing},
     serve::MAX_MESSAGE,
@@ -42,7 +43,11 @@ impl Node {
 
     async fn answer_pull(&self, request: &Pull) -> Result<Pulled, Error> {
         if let Wanted::Keys(keys) = &request.wanted {
-            self.check_count(keys.len())?;
+            // Nodes ask for as many at once whatever this one grants its clients.
+            let limit = self.config.max_keys.max(copies::BATCH);
+            if keys.len() > limit {
+                return Err(Error::TooManyKeys { count: keys.len(), limit });
+            }
         }
         if request.protocol != PROTOCOL {
             return Err(PullRefused::OtherProtocol { asked: request.protocol }.into());
@@ -53,7 +58,9 @@ impl Node {
         protocol::may_answer_pull(standing, request.epoch)?;
         let (entries, cursor) = match &request.wanted {
             Wanted::Keys(keys) => (self.give_keys(keys, request.max_bytes), 0),
-            Wanted::Slots { slots, cursor } => self.give_slots(slots, *cursor, request.max_bytes).await,
+            Wanted::Slots { slots, cursor, of } => {
+                self.give_slots(slots, *cursor, *of, request.max_bytes).await
+            }
             Wanted::Done => {
                 tracing::debug!(node = %self.id, taker = %request.node, epoch = request.epoch.0, "taker is done");
                 // Not while a ring is being taken over: its epoch may be told already, and who waits not yet be written down.
@@ -102,12 +109,12 @@ impl Node {
                 continue;
             }
             left = left.saturating_sub(size);
-            entries.push(held(text, &entry, now));
+            entries.extend(self.held(text, &entry, now));
         }
         entries
     }
 
-    async fn give_slots(&self, slots: &[u16], cursor: u64, max_bytes: u64) -> (Vec<Held>, u64) {
+    async fn give_slots(&self, slots: &[u16], cursor: u64, of: Of, max_bytes: u64) -> (Vec<Held>, u64) {
         let mut wanted = vec![false; usize::from(SLOTS)];
         for slot in slots {
             if let Some(wanted) = wanted.get_mut(usize::from(*slot)) {
@@ -119,7 +126,10 @@ impl Node {
         for _ in 0..MOST_STEPS {
             let now = Instant::now();
             let mut full = false;
-            let of_slots = |stamp: &Stamp| wanted.get(usize::from(stamp.slot)).is_some_and(|wanted| *wanted);
+            let of_slots = |stamp: &Stamp| {
+                let asked = of == Of::AllGroups || self.gate.is_plain(stamp.group);
+                asked && wanted.get(usize::from(stamp.slot)).is_some_and(|wanted| *wanted)
+            };
             let next = self.gate.given_page(from, STEP, now, of_slots, |key, entry| {
                 let size = size_of(key, entry);
                 if size > LARGEST {
@@ -128,7 +138,7 @@ impl Node {
                 full = size > left && !entries.is_empty();
                 if !full {
                     left = left.saturating_sub(size);
-                    entries.push(held(key, entry, now));
+                    entries.extend(self.held(key, entry, now));
                 }
                 !full
             });
@@ -140,6 +150,23 @@ impl Node {
             tokio::task::yield_now().await;
         }
         (entries, u64::from(from))
+    }
+
+    /// An entry as it is given; `None` if it may not be any more.
+    fn held(&self, key: &Arc<str>, entry: &Entry, now: Instant) -> Option<Held> {
+        // Asked again after the entry was read: it says how much the entry is worth.
+        let lost_at = match self.gate.giving(&entry.stamp)? {
+            Source::Lost(epoch) => Some(epoch),
+            Source::Owner | Source::Holder => None,
+        };
+        Some(Held {
+            key: key.to_string(),
+            value: entry.value.clone(),
+            age: now.saturating_duration_since(entry.filled),
+            ttl: entry.expires.saturating_duration_since(now),
+            tags: Some(tag_hashes(entry.tags.as_ref()).to_vec()),
+            lost_at,
+        })
     }
 }
 
@@ -153,14 +180,4 @@ fn bytes_of_page(asked: u64) -> usize {
 fn size_of(key: &str, entry: &Entry) -> usize {
     let tags = 8 * tag_hashes(entry.tags.as_ref()).len();
     key.len() + entry.value.as_ref().map_or(0, Bytes::len) + tags + FRAME
-}
-
-fn held(key: &Arc<str>, entry: &Entry, now: Instant) -> Held {
-    Held {
-        key: key.to_string(),
-        value: entry.value.clone(),
-        age: now.saturating_duration_since(entry.filled),
-        ttl: entry.expires.saturating_duration_since(now),
-        tags: Some(tag_hashes(entry.tags.as_ref()).to_vec()),
-    }
 }

@@ -36,6 +36,7 @@ impl Node {
         let mut page =
             Page { entries: Vec::new(), cursor: 0, node: self.id.to_string(), epoch: self.epoch().0 };
         let held = |key: &Arc<str>, entry: &Entry| Held {
+            lost_at: None,
             key: key.to_string(),
             value: entry.value.clone().filter(|_| request.values),
             age: now.saturating_duration_since(entry.filled),

@@ -7,7 +7,9 @@
 //! A lost slot may *depart*: nobody reads or fills it here any more, but what was stored under its ended acquisition stays
 //! for a while, to answer pulls of the node that holds it now (R10). A slot of which the node was the owner and is a replica now departs
 //! too: it is read and filled as before, and what it has is given to who owns it now. Until that is over the node has not confirmed its
-//! epoch, and so takes nothing from others.
+//! epoch, and so takes nothing from others. Plain values of lost slots [linger](lingering) besides, whether or not the slots depart.
+
+mod lingering;
 
 use std::{
     collections::BTreeSet,
@@ -18,6 +20,7 @@ use std::{
             Ordering::{Acquire, Release},
         },
     },
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -27,6 +30,7 @@ use ring::{
 };
 use tokio::{sync::watch, time::Instant};
 
+use self::lingering::Lingering;
 use crate::protocol;
 
 /// The slots of one node.
@@ -41,6 +45,7 @@ pub struct Slots {
     confirmed: watch::Sender<Epoch>,
     count: AtomicU64,
     departing: AtomicU64,
+    lingering: Lingering,
     /// Guards changes.
     changes: Mutex<Last>,
 }
@@ -54,6 +59,8 @@ struct Held {
     departing: AtomicU64,
     /// Whether this node is the owner, and no replica.
     owned: AtomicBool,
+    /// The epoch of the ring by which it was acquired, the greatest there is if it was by a new life; written before the acquisition is.
+    since: AtomicU64,
 }
 
 /// What was done last.
@@ -113,8 +120,16 @@ impl Slots {
             confirmed: watch::Sender::new(Epoch(0)),
             count: AtomicU64::new(0),
             departing: AtomicU64::new(0),
+            lingering: Lingering::new(Duration::ZERO),
             changes: Mutex::default(),
         }
+    }
+
+    /// Has plain values of lost slots linger for so long.
+    #[must_use]
+    pub(crate) fn with_lingering(mut self, window: Duration) -> Self {
+        self.lingering = Lingering::new(window);
+        self
     }
 
     /// The acquisition under which the slot of this number is held, or `None`.
@@ -129,7 +144,7 @@ impl Slots {
     pub(crate) fn acquired(&self, slot: u16) -> Option<(u64, Instant)> {
         let id = self.acquisition(slot)?;
         // If the slot changes hands between the two loads, the time is a later one, which only refuses more.
-        let at = self.base + std::time::Duration::from_nanos(self.held(slot).at.load(Acquire));
+        let at = self.base + Duration::from_nanos(self.held(slot).at.load(Acquire));
         Some((id, at))
     }
 
@@ -139,6 +154,18 @@ impl Slots {
             0 => None,
             id => Some(id),
         }
+    }
+
+    /// The ended acquisition of a lost slot whose plain values may still be given away, and the epoch by which it ended.
+    pub(crate) fn lingers(&self, slot: u16) -> Option<(u64, Epoch)> {
+        self.lingering.of(slot, Instant::now())
+    }
+
+    /// The epoch of the ring since which this node is told of all removals of the slot's keys, or `None` if it does not hold it.
+    pub(crate) fn acquired_by(&self, slot: u16) -> Option<Epoch> {
+        self.acquisition(slot)?;
+        // As in `acquired`: a later one, at worst.
+        Some(Epoch(self.held(slot).since.load(Acquire)))
     }
 
     /// The acquisition under which the slot is held, if this node is its owner.
@@ -198,6 +225,9 @@ impl Slots {
             // Before the acquisition ends: a sweep in between must find one of the two.
             let departing = if gives { acquisition.load(Acquire) } else { 0 };
             self.held[slot.index()].departing.store(departing, Release);
+            if departure == Lost::Depart {
+                self.lingering.lost(*slot, acquisition.load(Acquire), ring.epoch(), now);
+            }
             if rules::holds(Rule::Leaving) {
                 acquisition.store(0, Release);
             }
@@ -211,7 +241,8 @@ impl Slots {
         for slot in &gained {
             // What departed is not this acquisition's.
             self.held[slot.index()].departing.store(0, Release);
-            self.acquire(slot.index(), &mut last, now);
+            self.lingering.end(*slot);
+            self.acquire(slot.index(), &mut last, now, ring.epoch());
         }
         self.own(ring, listed);
         let departing = if gives { departing as u64 } else { 0 };
@@ -268,8 +299,10 @@ impl Slots {
         let mut count = 0;
         for slot in Slot::all() {
             self.held[slot.index()].departing.store(0, Release);
+            self.lingering.end(slot);
             if ring.as_ref().is_some_and(|ring| ring.holds(&self.node, slot)) {
-                self.acquire(slot.index(), &mut last, now);
+                // What was removed by that ring already may have been told to the life before.
+                self.acquire(slot.index(), &mut last, now, Epoch(u64::MAX));
                 count += 1;
             } else {
                 self.acquisitions[slot.index()].store(0, Release);
@@ -338,8 +371,10 @@ impl Slots {
         }
     }
 
-    fn acquire(&self, index: usize, last: &mut Last, now: Instant) {
+    /// `epoch`: since when removals of the slot's keys are told to this acquisition.
+    fn acquire(&self, index: usize, last: &mut Last, now: Instant, epoch: Epoch) {
         last.acquisition += 1;
+        self.held[index].since.store(epoch.0, Release);
         self.held[index].at.store(now.duration_since(self.base).as_nanos() as u64, Release);
         self.acquisitions[index].store(last.acquisition, Release);
     }
@@ -349,7 +384,7 @@ impl Slots {
     pub(crate) fn set(&self, slot: u16, holds: bool) {
         let mut last = self.changes.lock();
         match (holds, self.acquisition(slot).is_some()) {
-            (true, false) => self.acquire(index(slot), &mut last, Instant::now()),
+            (true, false) => self.acquire(index(slot), &mut last, Instant::now(), Epoch(1)),
             (false, true) => self.acquisitions[index(slot)].store(0, Release),
             _ => {}
         }

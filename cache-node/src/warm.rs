@@ -23,7 +23,7 @@ use crate::{
     config::Config,
     error::Error,
     fill::Read,
-    gate::{Gate, NotTaken, Offered, Place, Room, Token},
+    gate::{Gate, NotTaken, Offered, Place, Room, Source, Token},
     life::Life,
     metrics::NodeMetrics,
     protocol::Standing,
@@ -118,7 +118,7 @@ impl Warm {
     /// Whom a miss has to ask, of those that it may; with nobody to ask it is a plain fill, which more requests can share.
     pub(crate) fn reach(&self, place: Place, may: Reach) -> Reach {
         let replica = || self.slots.owned(place.slot).is_none();
-        let gained = || !self.wait.is_zero() && self.source_of(place.slot).is_some();
+        let gained = || !self.wait.is_zero() && self.source_of(place).is_some();
         if may >= Reach::Owner && replica() {
             Reach::Owner
         } else if may >= Reach::Departing && gained() {
@@ -128,9 +128,12 @@ impl Warm {
         }
     }
 
-    fn source_of(&self, slot: u16) -> Option<(Epoch, Member)> {
+    fn source_of(&self, place: Place) -> Option<(Epoch, Member)> {
         let incoming = self.incoming()?;
-        let source = incoming.source_of(slot, Instant::now())?;
+        if incoming.declined && !self.gate.is_plain(place.group) {
+            return None;
+        }
+        let source = incoming.source_of(place.slot, Instant::now())?;
         Some((incoming.epoch, source.member.clone()))
     }
 
@@ -151,7 +154,7 @@ impl Warm {
         let owner = owner.filter(|owner| reach >= Reach::Owner && owner.id != self.node);
         if reach >= Reach::Departing
             && !self.wait.is_zero()
-            && let Some((epoch, source)) = self.source_of(place.slot)
+            && let Some((epoch, source)) = self.source_of(place)
             // The owner is asked below, and fills what it has not got.
             && owner.is_none_or(|owner| owner.id != source.id)
             && let Some(read) = self.ask_departing(key, place, token, epoch, &source).await
@@ -263,7 +266,8 @@ impl Warm {
         }
         let kept = is_kept(&answer, &owner.id, epoch);
         let Answer { value, outcome, age, ttl, .. } = answer;
-        let held = Held { key: String::new(), value, age, ttl: ttl.unwrap_or_default(), tags: None };
+        let (key_text, ttl) = (String::new(), ttl.unwrap_or_default());
+        let held = Held { key: key_text, value, age, ttl, tags: None, lost_at: None };
         let offered = Self::offered(key, held, asked, alike);
         let read = read(&offered, outcome);
         let stored = if kept && !key.group.tagging.is_empty() {
@@ -328,6 +332,7 @@ impl Warm {
             value: held.value.map(|value| bytes::Bytes::copy_from_slice(&value)),
             filled: asked.checked_sub(age).unwrap_or(asked),
             alike,
+            from: held.lost_at.map_or(Source::Holder, Source::Lost),
             tags: match held.tags {
                 _ if key.group.tagging.is_empty() => Some(Box::default()),
                 told => told.map(Into::into),
@@ -350,14 +355,9 @@ impl Warm {
             self.metrics.pulls.took(Err(NotTaken::NoRoom));
             return Err(NotTaken::NoRoom);
         }
-        // After the token was taken: what comes from here on, that knows of.
-        let untouched = if self.plain && !self.is_owner(from, place.slot) {
-            self.gate.untouched_if_plain(place).map_err(NotTaken::Overtaken)
-        } else {
-            Ok(())
-        };
-        let stored = untouched
-            .and_then(|()| self.gate.store_pulled(token, place, offered, asked, room, || self.standing()));
+        let owned = self.gate.is_plain(place.group) && self.is_owner(from, place.slot);
+        let offered = if owned { Offered { from: Source::Owner, ..offered } } else { offered };
+        let stored = self.gate.store_pulled(token, place, offered, asked, room, || self.standing());
         let stored = stored.and_then(|inserted| match inserted {
             Inserted::Stored => Ok(()),
             Inserted::TooLarge => Err(NotTaken::NoRoom),

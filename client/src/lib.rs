@@ -53,7 +53,7 @@ pub use metrics::Metrics;
 pub use options::ReadOptions;
 pub use peers::{Ack, Apply, Peers};
 pub use plain::{HolderToken, Kept, Lifetime, Only, Ordered, Put, Write, Written};
-pub use pull::{Announcement, Pull, Pulled, Wanted};
+pub use pull::{Announcement, Of, Pull, Pulled, Wanted};
 pub use scan::{Held, Page, Scan};
 pub use stats::{GroupStats, NodeStats};
 pub use watermark::{Clock, Heartbeat, HeartbeatReply, PartitionName, Watermark, Watermarks};

@@ -11,7 +11,7 @@ use crate::Held;
 pub struct Pull {
     /// The asker.
     pub node: NodeId,
-    /// The asker's epoch, which it has confirmed.
+    /// The asker's epoch.
     pub epoch: Epoch,
     /// What it wants.
     pub wanted: Wanted,
@@ -32,9 +32,20 @@ pub enum Wanted {
         slots: Vec<u16>,
         /// 0 at first, then what the last page said.
         cursor: u64,
+        /// Which groups' values.
+        of: Of,
     },
     /// None any more: as far as the asker is concerned, what departs can be dropped.
     Done,
+}
+
+/// Of which groups a pull of slots is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    /// Of all.
+    AllGroups,
+    /// Of plain groups alone: the asker has not confirmed its epoch, and may take no others.
+    PlainGroups,
 }
 
 /// What an owner tells a replica: keys that it has stored, for the replica to [pull](Pull).

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use ring::Epoch;
 
 /// Which entries of one node's memory to return.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,4 +46,6 @@ pub struct Held {
     pub ttl: Duration,
     /// The hashes of its tags; `None` where they are not told.
     pub tags: Option<Vec<u64>>,
+    /// The epoch by which the answering node lost the slot, if that is not told of removals since (`proto`'s `Entry.lost_at`).
+    pub lost_at: Option<Epoch>,
 }

@@ -8,8 +8,8 @@ use tonic::Code;
 
 use crate::{
     Ack, Announcement, Answer, Apply, Clock, EntryState, Error, Event, Explanation, GroupStats, Heartbeat,
-    HeartbeatReply, Held, NodeStats, Outcome, Page, PartitionName, Pull, Pulled, Removal, Scan, Set, Wanted,
-    Watermark, Watermarks, answer::to_millis,
+    HeartbeatReply, Held, NodeStats, Of, Outcome, Page, PartitionName, Pull, Pulled, Removal, Scan, Set,
+    Wanted, Watermark, Watermarks, answer::to_millis,
 };
 
 /// A reply with its value; an outcome of a later version is refused, since it may change what the value means.
@@ -108,15 +108,17 @@ impl From<v1::ScanReply> for Page {
 
 impl From<Pull> for v1::PullRequest {
     fn from(pull: Pull) -> Self {
-        let (keys, slots, cursor, done) = match pull.wanted {
-            Wanted::Keys(keys) => (keys, Vec::new(), 0, false),
-            Wanted::Slots { slots, cursor } => {
-                (Vec::new(), slots.into_iter().map(u32::from).collect(), cursor, false)
-            }
-            Wanted::Done => (Vec::new(), Vec::new(), 0, true),
-        };
         let (node, epoch) = (pull.node.to_string(), pull.epoch.0);
-        Self { node, epoch, keys, slots, cursor, max_bytes: pull.max_bytes, done, protocol: pull.protocol }
+        let asked =
+            Self { node, epoch, max_bytes: pull.max_bytes, protocol: pull.protocol, ..Self::default() };
+        match pull.wanted {
+            Wanted::Keys(keys) => Self { keys, ..asked },
+            Wanted::Slots { slots, cursor, of } => {
+                let slots = slots.into_iter().map(u32::from).collect();
+                Self { slots, cursor, plain_only: of == Of::PlainGroups, ..asked }
+            }
+            Wanted::Done => Self { done: true, ..asked },
+        }
     }
 }
 
@@ -127,7 +129,8 @@ impl From<v1::PullRequest> for Pull {
         let wanted = if request.done {
             Wanted::Done
         } else if request.keys.is_empty() {
-            Wanted::Slots { slots, cursor: request.cursor }
+            let of = if request.plain_only { Of::PlainGroups } else { Of::AllGroups };
+            Wanted::Slots { slots, cursor: request.cursor, of }
         } else {
             Wanted::Keys(request.keys)
         };
@@ -187,6 +190,7 @@ impl From<Held> for v1::Entry {
             age_ms: to_millis(held.age),
             ttl_ms: to_millis(held.ttl),
             tags: held.tags.map(|hashes| v1::EntryTags { hashes }),
+            lost_at: held.lost_at.map(|epoch| epoch.0),
         }
     }
 }
@@ -199,6 +203,7 @@ impl From<v1::Entry> for Held {
             age: Duration::from_millis(entry.age_ms),
             ttl: Duration::from_millis(entry.ttl_ms),
             tags: entry.tags.map(|tags| tags.hashes),
+            lost_at: entry.lost_at.map(Epoch),
         }
     }
 }

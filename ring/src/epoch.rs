@@ -18,7 +18,7 @@ impl Epoch {
     const LISTS: u64 = 1 << 52;
 
     /// The epoch of a fixed list of members with this digest.
-    pub(crate) const fn of_list(digest: u64) -> Self {
+    pub const fn of_list(digest: u64) -> Self {
         Self(Self::LISTS | (digest & (Self::LISTS - 1)))
     }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use client::{Lifetime, Only, Put, Write};
 use tokio::time::{Duration, Instant};
 
-use super::{Filled, Gate, Place, Refused, Token, not_overtaken};
+use super::{Filled, Gate, Place, Refused, Token, log::Log, not_overtaken, token::Logged};
 use crate::store::{Entry, Inserted};
 
 /// A write that has its place in its key's order.
@@ -37,6 +37,8 @@ pub(crate) struct Asking<'a> {
     pub(crate) longest: Duration,
     /// Where it comes from, for the key's story.
     pub(crate) origin: &'a Arc<str>,
+    /// The acquisition under which all members go by this node's ring.
+    pub(crate) acquisition: u64,
 }
 
 /// Why a write was not ordered.
@@ -72,7 +74,20 @@ impl Gate {
         self
     }
 
-    pub(super) fn is_plain(&self, group: u16) -> bool {
+    /// Says which groups changes of rows remove values of, by their numbers; all otherwise.
+    #[must_use]
+    pub(crate) fn with_reached(mut self, reached: impl IntoIterator<Item = bool>) -> Self {
+        for (group, reached) in self.groups.iter_mut().zip(reached) {
+            group.reached = reached;
+        }
+        self
+    }
+
+    pub(super) fn is_reached(&self, group: u16) -> bool {
+        self.groups.get(usize::from(group)).is_none_or(|group| group.reached)
+    }
+
+    pub(crate) fn is_plain(&self, group: u16) -> bool {
         self.groups.get(usize::from(group)).is_some_and(|group| group.plain)
     }
 
@@ -83,7 +98,7 @@ impl Gate {
         asking: Asking<'_>,
         live: impl Fn() -> bool,
     ) -> Result<Ordered, NotOrdered> {
-        let Asking { key, write, tags, longest, origin } = asking;
+        let Asking { key, write, tags, longest, origin, acquisition } = asking;
         loop {
             // Compressed before the lock is taken; of an expiry, the value of now, if it still is that under the lock.
             let value = match write {
@@ -93,7 +108,10 @@ impl Gate {
             };
             let packed = self.pack(place.group, value.as_ref());
             let mut log = self.shard(place.hash).lock();
-            let acquisition = self.slots.owned(place.slot).ok_or(NotOrdered::Refused(Refused::SlotLost))?;
+            // *The slot went to another owner and back: nobody but this node may go by the last ring yet.*
+            if self.slots.owned(place.slot) != Some(acquisition) {
+                return Err(NotOrdered::Refused(Refused::SlotLost));
+            }
             if !live() {
                 return Err(NotOrdered::Refused(Refused::Fenced));
             }
@@ -162,22 +180,24 @@ impl Gate {
         Ok(())
     }
 
-    /// Whether a value of a plain key may be taken from a node that does not own the slot: nothing has been written or removed here since this
-    /// node acquired it. Always, for a key of another group.
+    /// Whether a plain value of these tags may be taken from a node that is not told of removals and writes before this one: nothing has been
+    /// written, removed or flushed here since this node acquired the slot. `log` is the key's.
     ///
     /// *The new owner takes a write, and evicts it; the old owner's value comes back.*
-    pub(crate) fn untouched_if_plain(&self, place: Place) -> Result<(), Refused> {
-        if !self.is_plain(place.group) {
-            return Ok(());
-        }
-        let log = self.shard(place.hash).lock();
+    pub(super) fn untouched(&self, log: &Log, place: Place, tags: &[u64]) -> Result<(), Refused> {
         let (_, since) = self.slots.acquired(place.slot).ok_or(Refused::SlotLost)?;
+        let (tagged, tags_forgotten) = self.tags.view(tags);
+        let later = |logged: Option<Logged>| logged.is_some_and(|logged| logged.at >= since);
         if log.last(place.hash, u64::MAX, since).is_some() {
-            return Err(Refused::Removed);
-        }
-        match log.forgotten() {
-            Some(forgotten) if forgotten.at >= since => Err(Refused::LogOverrun),
-            _ => Ok(()),
+            Err(Refused::Removed)
+        } else if self.flushed(place.group).is_some_and(|at| at >= since) {
+            Err(Refused::Flushed)
+        } else if later(tagged) {
+            Err(Refused::TagRemoved)
+        } else if later(log.forgotten()) || later(tags_forgotten) {
+            Err(Refused::LogOverrun)
+        } else {
+            Ok(())
         }
     }
 }

@@ -42,6 +42,19 @@ pub struct Offered {
     pub tags: Option<Box<[u64]>>,
     /// Whether its source declares its group as this node does: key, query, tags and rules.
     pub alike: bool,
+    /// Who had it.
+    pub from: Source,
+}
+
+/// Who had a value that is offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The slot's owner.
+    Owner,
+    /// Another holder, or a former one that is told of removals still.
+    Holder,
+    /// One that lost the slot by the ring of this epoch, and is told of no removals since: of plain groups alone.
+    Lost(Epoch),
 }
 
 /// Whether a pulled value may push out others.
@@ -68,6 +81,9 @@ pub enum NotTaken {
     /// The source declares its group otherwise, or, of an older version, does not tell.
     #[error("the source declares the value's group otherwise")]
     OtherCatalog,
+    /// It is of a plain group, and whoever had it may not have been told of a removal that this node has not been told of either.
+    #[error("the source may not have been told of all removals")]
+    Untold,
     /// Its group has tags, and the source, of an older version, did not tell those of the value.
     #[error("the source did not tell the value's tags")]
     Untagged,
@@ -87,6 +103,7 @@ impl NotTaken {
             Self::Refused(refused) => refused.label(),
             Self::Present => "present",
             Self::OtherCatalog => "other_catalog",
+            Self::Untold => "untold",
             Self::Untagged => "untagged",
             Self::Expired => "expired",
             Self::NoRoom => "no_room",
@@ -142,11 +159,21 @@ impl Gate {
         let packed = self.pack(place.group, offered.value.as_ref());
         let log = self.shard(place.hash).lock();
         let standing = standing();
-        protocol::may_take_pull(standing, asked)?;
         if !offered.alike {
             return Err(NotTaken::OtherCatalog);
         }
         let tags = offered.tags.ok_or(NotTaken::Untagged)?;
+        if self.is_plain(place.group) {
+            protocol::may_take_plain(standing, asked)?;
+            if offered.from != Source::Owner || protocol::may_take_pull(standing, asked).is_err() {
+                self.untouched(&log, place, &tags)?;
+            }
+            if !self.is_told(place, offered.from, asked) {
+                return Err(NotTaken::Untold);
+            }
+        } else {
+            protocol::may_take_pull(standing, asked)?;
+        }
         let view = self.view(&log, place, &tags, token.seq, token.started, standing.live);
         not_overtaken(token, &view)?;
         if offered.expires <= now {
@@ -164,6 +191,20 @@ impl Gate {
         let inserted = self.put(token, place, read, filled, packed.as_ref());
         drop(log); // held until here: a removal must not come between the check and the insert
         Ok(inserted)
+    }
+
+    /// Whether every removal that the source may lack is told to this node, since it acquired the slot.
+    ///
+    /// *In a fixed list the owner applies a removal and is killed, which no epoch shows; it comes back, and asks its replica, which the removal has
+    /// yet to reach.*
+    fn is_told(&self, place: Place, from: Source, asked: Epoch) -> bool {
+        match from {
+            Source::Owner => true,
+            Source::Holder => !asked.is_of_list() || !self.is_reached(place.group),
+            Source::Lost(epoch) => {
+                self.slots.acquired_by(place.slot).is_some_and(|acquired| acquired <= epoch)
+            }
+        }
     }
 
     /// Returns a key's entry if it may be given to a node that pulls it, whether or not readers get it here. The node's own
@@ -192,24 +233,40 @@ impl Gate {
         })
     }
 
-    /// Whether an entry is of a slot that was lost and departs.
+    /// Whether an entry is of a slot that was lost, and may be given away.
     pub(super) fn departs(&self, stamp: &Stamp) -> bool {
-        self.slots.departs(stamp.slot) == Some(stamp.acquisition)
-            && self.generation(stamp.group) == stamp.generation
+        let departs = self.slots.departs(stamp.slot) == Some(stamp.acquisition);
+        (departs || self.lingers(stamp).is_some()) && self.generation(stamp.group) == stamp.generation
     }
 
     fn may_give(&self, stamp: &Stamp) -> Result<(), Cause> {
-        let (departs, mut owned) = (self.slots.departs(stamp.slot), self.slots.owned(stamp.slot));
-        if self.is_plain(stamp.group) {
-            // A replica's too: who takes them asks whether they may still be taken (`untouched_if_plain`).
-            owned = self.slots.acquisition(stamp.slot);
-        }
-        if !protocol::may_give(departs, owned, stamp.acquisition) {
+        if self.giving(stamp).is_none() {
             Err(Cause::SlotLost)
         } else if self.generation(stamp.group) != stamp.generation {
             Err(Cause::Flushed)
         } else {
             Ok(())
         }
+    }
+
+    /// As what an entry of this stamp is given away now, as far as slots have a say in it; `None` if it is not.
+    pub(crate) fn giving(&self, stamp: &Stamp) -> Option<Source> {
+        let (departs, mut owned) = (self.slots.departs(stamp.slot), self.slots.owned(stamp.slot));
+        if self.is_plain(stamp.group) {
+            // A replica's too: who takes them asks whether they may still be taken (`untouched`).
+            owned = self.slots.acquisition(stamp.slot);
+        }
+        if protocol::may_give(departs, owned, stamp.acquisition) {
+            return Some(Source::Holder);
+        }
+        self.lingers(stamp).map(Source::Lost)
+    }
+
+    fn lingers(&self, stamp: &Stamp) -> Option<Epoch> {
+        if !self.is_plain(stamp.group) {
+            return None;
+        }
+        let (_, epoch) = self.slots.lingers(stamp.slot).filter(|(lost, _)| *lost == stamp.acquisition)?;
+        Some(epoch)
     }
 }

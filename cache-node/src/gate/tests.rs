@@ -473,6 +473,7 @@ fn offered(key: &str, value: &str) -> Offered {
         expires: now + Duration::from_mins(1),
         tags: Some(Box::default()),
         alike: true,
+        from: Source::Owner,
     }
 }
 
@@ -802,4 +803,40 @@ proptest! {
             }
         });
     }
+}
+
+/// A gate that holds slot 7 since epoch 1, and whose group is plain.
+fn plain_gate(reached: bool) -> Gate {
+    let slots = Arc::new(Slots::new("a".into()));
+    slots.set(SLOT, true); // by epoch 1
+    let bounds = Bounds { memory: 1 << 20, negative_share: 0.1, eviction: Eviction::default() };
+    let store = Store::new(bounds, &mut Registry::default());
+    Gate::new(store, slots, 1, Duration::ZERO, LOG).with_plain([true]).with_reached([reached])
+}
+
+/// Takes a pulled value from `source`, at `epoch`, which this node has not confirmed.
+fn take_plain(gate: &Gate, key: &str, source: Source, epoch: Epoch) -> Result<Inserted, NotTaken> {
+    let unconfirmed = || Standing { live: true, epoch, confirmed: Epoch(0) };
+    let offered = Offered { from: source, ..offered(key, "v") };
+    gate.store_pulled(&token(gate, key), place(key), offered, epoch, Room::Make, unconfirmed)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plain_value_is_taken_by_who_has_heard_of_every_removal_that_its_source_may_lack() {
+    let gate = plain_gate(true);
+    let (one, list) = (Epoch(1), Epoch::of_list(7));
+    assert_eq!(take_plain(&gate, "a", Source::Holder, one), Ok(Inserted::Stored), "unconfirmed as it is");
+    assert_eq!(take_plain(&gate, "b", Source::Lost(one), Epoch(9)), Ok(Inserted::Stored), "there since then");
+    assert_eq!(take_plain(&gate, "c", Source::Lost(Epoch(0)), Epoch(9)), Err(NotTaken::Untold), "came later");
+    assert_eq!(
+        take_plain(&plain_gate(true), "d", Source::Holder, list),
+        Err(NotTaken::Untold),
+        "lives don't show"
+    );
+    assert_eq!(
+        take_plain(&plain_gate(false), "d", Source::Holder, list),
+        Ok(Inserted::Stored),
+        "nothing removes it"
+    );
+    assert_eq!(take_plain(&plain_gate(true), "d", Source::Owner, list), Ok(Inserted::Stored));
 }

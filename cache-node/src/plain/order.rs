@@ -19,6 +19,8 @@ use crate::{
 /// Everybody goes by this ring's epoch.
 struct Attended {
     ring: Arc<Ring>,
+    /// Under which this node owns the slot by it.
+    acquisition: u64,
     /// The other holders of the slot, with their tokens.
     holders: Vec<(Member, HolderToken)>,
 }
@@ -64,6 +66,8 @@ impl Node {
             return Ok(self.written(Some(refused)));
         }
         let (place, tags) = (place(key), tags(key));
+        // *A write is overtaken by a later one, which not all holders acknowledge: it would be acknowledged, and the older value stand there.*
+        let _in_turn = self.plain.turn(place).lock().await;
         let mut attended = match self.attend_all(key, place).await? {
             Ok(attended) => attended,
             Err(epoch) => return Ok(Ordered::NotOwner(epoch)),
@@ -72,7 +76,8 @@ impl Node {
             self.take_first(key, place).await?;
         }
         let origin = origin(write);
-        let asking = Asking { key: &key.text, write, tags: &tags, longest: key.group.ttl, origin: &origin };
+        let (longest, acquisition) = (key.group.ttl, attended.acquisition);
+        let asking = Asking { key: &key.text, write, tags: &tags, longest, origin: &origin, acquisition };
         let ordered = match self.gate.order(place, asking, || self.life.live()) {
             Ok(ordered) => ordered,
             Err(NotOrdered::Exists) => return Ok(self.written(Some("exists"))),
@@ -86,16 +91,14 @@ impl Node {
         } else if ordered.had {
             self.gate.recorder().record_at(place.hash, ordered.token.started, What::Removed { origin });
         }
+        let refused = if ordered.too_large {
+            Some("too_large")
+        } else {
+            (ordered.value.is_none() && !ordered.had).then_some("absent")
+        };
         for _ in 0..TRIES {
             match self.spread_write(key, &attended, &ordered).await {
-                Spread::Done => {
-                    let refused = if ordered.too_large {
-                        Some("too_large")
-                    } else {
-                        (ordered.value.is_none() && !ordered.had).then_some("absent")
-                    };
-                    return Ok(self.written(refused));
-                }
+                Spread::Done => return Ok(self.written(refused)),
                 Spread::Failed(nodes) => return Err(Error::Unacknowledged { nodes }),
                 Spread::Again => {}
             }
@@ -103,12 +106,15 @@ impl Node {
                 Ok(attended) => attended,
                 Err(_) => return Err(moved()),
             };
+            if attended.acquisition != ordered.token.acquisition {
+                return Err(moved()); // another owner may have written meanwhile
+            }
             // After the tokens were taken: what comes to this key from here on, they know of.
             match self.gate.stands(&ordered.token, place, &tags, self.life.live()) {
                 Ok(()) => {}
-                // Later writes and removals see to the other holders by themselves.
+                // The write was done, and is gone: what took it goes to the other holders by itself.
                 Err(Refused::Removed | Refused::Flushed | Refused::TagRemoved) => {
-                    return Ok(self.written(None));
+                    return Ok(self.written(refused));
                 }
                 Err(_) => return Err(moved()),
             }
@@ -135,12 +141,12 @@ impl Node {
     /// the slot.
     async fn attend_all(&self, key: &Key, place: Place) -> Result<Result<Attended, Epoch>, Error> {
         for _ in 0..TRIES {
+            self.current_ring();
+            // Before the ring: should the slot change hands in between, the acquisition is an ended one.
+            let acquisition = self.slots.owned(place.slot);
             let ring = self.current_ring();
-            if ring.owner(slot_of(&key.text)).is_none_or(|owner| owner.id != self.id)
-                || self.slots.owned(place.slot).is_none()
-            {
-                return Ok(Err(ring.epoch()));
-            }
+            let owner = ring.owner(slot_of(&key.text)).is_some_and(|owner| owner.id == self.id);
+            let Some(acquisition) = acquisition.filter(|_| owner) else { return Ok(Err(ring.epoch())) };
             let epoch = ring.epoch();
             let unattended = |member: &&Member| {
                 let attended = self.plain.attended.lock();
@@ -179,7 +185,7 @@ impl Node {
             if newest > epoch {
                 self.catch_up(newest).await?;
             } else if failed.is_empty() {
-                return Ok(Ok(Attended { ring, holders }));
+                return Ok(Ok(Attended { ring, acquisition, holders }));
             } else {
                 return Err(Error::Unacknowledged { nodes: failed });
             }

@@ -171,3 +171,61 @@ async fn a_new_life_holds_nothing_by_a_ring_of_the_former_one() {
     slots.renew(2, Instant::now());
     assert!(!nothing(&slots) && slots.last_acquisition() > acquired, "listed already: all is acquired anew");
 }
+
+fn five() -> [&'static str; 5] {
+    ["a", "b", "c", "d", "e"]
+}
+
+/// *By the balance a node loses a few slots by a ring that gives it many: their plain values were dropped.*
+#[tokio::test(start_paused = true)]
+async fn plain_values_of_lost_slots_linger_whatever_else_a_node_does_and_tell_since_when() {
+    let window = Duration::from_secs(10);
+    let slots = slots().with_lingering(window);
+    turn(&slots, &ring(1, &five()[..3]));
+    let before: Vec<_> = (0..SLOTS).map(|slot| slots.acquisition(slot)).collect();
+    let lost: Vec<Slot> = {
+        turn(&slots, &ring(2, &five()));
+        Slot::all()
+            .filter(|slot| before[slot.index()].is_some() && slots.acquisition(slot.get()).is_none())
+            .collect()
+    };
+    slots.end_departing();
+    slots.confirm(Epoch(2));
+    for slot in &lost {
+        assert_eq!(
+            slots.lingers(slot.get()),
+            Some((before[slot.index()].unwrap(), Epoch(2))),
+            "confirmed as it is"
+        );
+        assert_eq!(slots.acquired_by(slot.get()), None);
+    }
+    let held = Slot::all().find(|slot| slots.acquisition(slot.get()).is_some()).unwrap();
+    assert_eq!((slots.acquired_by(held.get()), slots.lingers(held.get())), (Some(Epoch(1)), None));
+    turn(&slots, &ring(3, &["a", "d"]));
+    let (back, away): (Vec<Slot>, Vec<Slot>) =
+        lost.iter().partition(|slot| slots.acquisition(slot.get()).is_some());
+    assert!(!back.is_empty() && !away.is_empty());
+    assert!(
+        back.iter().all(|slot| slots.lingers(slot.get()).is_none()),
+        "what came back is a new acquisition's"
+    );
+    assert!(away.iter().all(|slot| slots.lingers(slot.get()).is_some_and(|(_, epoch)| epoch == Epoch(2))));
+    tokio::time::advance(window).await;
+    assert!(lost.iter().all(|slot| slots.lingers(slot.get()).is_none()));
+    slots.renew(2, Instant::now());
+    turn(&slots, &ring_in_life(2, 4, &five()[..2]));
+    slots.renew(3, Instant::now());
+    assert!(Slot::all().all(|slot| slots.lingers(slot.get()).is_none()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_life_does_not_say_that_it_was_told_of_all_removals_since_its_ring() {
+    let slots = slots();
+    slots.renew(2, Instant::now());
+    turn(&slots, &ring_in_life(2, 4, &["a"]));
+    assert_eq!(slots.acquired_by(7), Some(Epoch(4)));
+    turn(&slots, &ring_in_life(3, 5, &["a"]));
+    assert_eq!(slots.acquired_by(7), None, "another life's");
+    slots.renew(3, Instant::now());
+    assert_eq!(slots.acquired_by(7), Some(Epoch(u64::MAX)));
+}

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use client::{Held, Pull, Pulled, Wanted};
+use client::{Held, Of, Pull, Pulled, Wanted};
 use futures_util::future;
 use ring::Member;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
@@ -69,16 +69,10 @@ impl Node {
         if incoming.sources.is_empty() {
             return;
         }
-        if incoming.declined {
-            future::join_all(incoming.sources.iter().map(|source| {
-                source.close();
-                self.say_done(incoming, &source.member)
-            }))
-            .await;
-            return;
-        }
-        // What this node drops takes a moment; until then it takes nothing.
-        if timeout_at(incoming.until, self.slots.confirms(incoming.epoch)).await.is_err() {
+        // What this node drops takes a moment; until then it takes nothing but plain values, and nothing else if it gives.
+        if !incoming.declined
+            && timeout_at(incoming.until, self.slots.confirms(incoming.epoch)).await.is_err()
+        {
             return;
         }
         let counts = future::join_all(incoming.sources.iter().map(|source| self.take_from(incoming, source)));
@@ -93,10 +87,13 @@ impl Node {
     /// Takes all of one source, and tells it when nothing more will be asked for. Returns how many values were stored.
     async fn take_from(&self, incoming: &Incoming, source: &Source) -> u64 {
         let mut taken = 0;
-        let ended = if self.warm.rate == 0 {
+        let of = if incoming.declined { Of::PlainGroups } else { Of::AllGroups };
+        let ended = if of == Of::PlainGroups && !self.warm.plain {
+            Ended::All
+        } else if self.warm.rate == 0 {
             Ended::Full
         } else {
-            self.take_pages(incoming, source, &mut taken).await
+            self.take_pages(incoming, source, of, &mut taken).await
         };
         match ended {
             Ended::Moved => return taken,
@@ -120,7 +117,7 @@ impl Node {
         }
     }
 
-    async fn take_pages(&self, incoming: &Incoming, source: &Source, taken: &mut u64) -> Ended {
+    async fn take_pages(&self, incoming: &Incoming, source: &Source, of: Of, taken: &mut u64) -> Ended {
         let (mut cursor, mut failures) = (0, 0);
         loop {
             if self.slots.epoch() != incoming.epoch || Instant::now() >= incoming.until {
@@ -129,7 +126,8 @@ impl Node {
             // Before the asking: a removal that comes in between is then newer than every key's token.
             let snapshot = self.gate.snapshot();
             let asked = Instant::now();
-            let pull = self.warm.request(incoming, Wanted::Slots { slots: source.slots.clone(), cursor });
+            let slots = source.slots.clone();
+            let pull = self.warm.request(incoming, Wanted::Slots { slots, cursor, of });
             let pulled = match self.peers.pull(&source.member, pull, PAGE_WAIT).await {
                 Ok(pulled) if pulled.epoch >= incoming.epoch => pulled,
                 Ok(_) => return Ended::Refused,
@@ -137,6 +135,13 @@ impl Node {
                     failures += 1;
                     if failures > RETRIES {
                         self.metrics.pulls.bulk_failed.inc();
+                        if incoming.first {
+                            tracing::info!(
+                                node = %self.id, source = %source.member.id, %error,
+                                "another holder, which may have plain values from before, can't be asked for them"
+                            );
+                            return Ended::Refused;
+                        }
                         tracing::warn!(
                             node = %self.id, source = %source.member.id, %error,
                             "gained slots are not taken over; they fill from the database"

@@ -28,9 +28,11 @@ pub(crate) struct Incoming {
     /// All other members: nothing is asked of them, and they are told so. One of them may wait to be asked: *this node has skipped a
     /// ring, by which a slot went from `a` to `b`, and sees it come from `a`, while `b` has lost it to this node.*
     pub(crate) others: Vec<Member>,
-    /// Whether this node gives and so takes nothing (see [`gives`](crate::protocol::gives)): its sources are told that they need
-    /// not wait for it.
+    /// Whether this node gives and so takes nothing but plain values (see [`gives`](crate::protocol::gives)): its sources are told that they
+    /// need not wait for it.
     pub(crate) declined: bool,
+    /// Whether it is by the first ring, so that others may have come at the same time.
+    pub(crate) first: bool,
     /// Index into `sources` by slot.
     by_slot: Box<[u16]>,
 }
@@ -47,7 +49,8 @@ impl Incoming {
     /// What is to be had after a change of the ring; `None` if nothing is handed over ever, or if there is no other member.
     ///
     /// A slot's source is the node that owned it before, whatever it is of it now; if that is gone, another that held it and has lost it, or
-    /// the owner of now if it held it before; with `plain` groups also, for the owner, a replica that kept it. What is still open of `before` stays so.
+    /// the owner of now if it held it before; with `plain` groups also, for the owner, a replica that kept it, and by the first ring, of which nobody
+    /// knows what was before, any other holder. What is still open of `before` stays so.
     pub(crate) fn plan(
         node: &NodeId,
         before: Option<&Self>,
@@ -75,12 +78,15 @@ impl Incoming {
             }
             until = before.until;
         }
-        if let Some(previous) = &change.previous {
-            for slot in change.gained.iter().chain(&change.promoted) {
-                if let Some(member) = source(node, previous, ring, *slot, plain) {
-                    slots.entry(&member.id).or_default().push(slot.get());
-                    until = now + window;
-                }
+        for slot in change.gained.iter().chain(&change.promoted) {
+            let source = match &change.previous {
+                Some(previous) => source(node, previous, ring, *slot, plain),
+                // Of a fixed list there is no ring but the first: who was there before this node came back has what it had.
+                None => ring.holders(*slot).filter(|_| plain).find(|member| member.id != *node),
+            };
+            if let Some(member) = source {
+                slots.entry(&member.id).or_default().push(slot.get());
+                until = now + window;
             }
         }
         slots.retain(|_, slots| !slots.is_empty());
@@ -100,16 +106,13 @@ impl Incoming {
             .filter(|member| member.id != *node && !is_source(member))
             .cloned()
             .collect();
-        let declined = change.departing > 0;
+        let (declined, first) = (change.departing > 0, change.previous.is_none());
         let alone = sources.is_empty() && others.is_empty();
-        (!alone).then_some(Self { epoch: change.epoch, until, sources, others, declined, by_slot })
+        (!alone).then_some(Self { epoch: change.epoch, until, sources, others, declined, first, by_slot })
     }
 
     /// The node that may still have values of a slot.
     pub(crate) fn source_of(&self, slot: u16, now: Instant) -> Option<&Source> {
-        if self.declined {
-            return None;
-        }
         let at = *self.by_slot.get(usize::from(slot))?;
         self.sources.get(usize::from(at)).filter(|source| now < self.until && source.is_open())
     }

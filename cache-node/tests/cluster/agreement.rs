@@ -184,7 +184,7 @@ async fn a_node_of_another_cluster_at_a_members_address_is_not_believed() {
 }
 
 /// Nodes of one fixed list, over real ports.
-async fn listed(stack: &Stack, ids: &[&str], replicas: usize) -> Vec<Running> {
+pub(crate) async fn listed(stack: &Stack, ids: &[&str], replicas: usize) -> Vec<Running> {
     let bound: Vec<_> = ids.iter().map(|id| (NodeId::from(*id), stack.parts(id))).collect();
     let members: Vec<_> = bound.iter().map(|(id, (server, _))| server.member(id.clone(), 1)).collect();
     let mut running = Vec::new();
@@ -198,6 +198,16 @@ async fn listed(stack: &Stack, ids: &[&str], replicas: usize) -> Vec<Running> {
         node.readiness.subscribe().wait_for(BTreeMap::is_empty).await.unwrap();
     }
     running
+}
+
+/// Runs a node of a fixed list again, at its address.
+pub(crate) fn listed_again(stack: &mut Stack, member: &Member, ring: &ring::Ring) -> Running {
+    stack.config.grpc = member.grpc.trim_start_matches("http://").parse().unwrap();
+    let (server, mut parts) = stack.parts(member.id.as_str());
+    let fixed = Fixed::new(ring.members().to_vec(), ring.configured_replicas());
+    parts.registration = Arc::new(fixed.registration(&member.id).unwrap());
+    parts.membership = Arc::new(fixed);
+    stack.run(server, parts)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -227,12 +237,7 @@ async fn a_restart_with_another_mirror_lease_ends_what_the_process_before_has_gr
     timeout(WAIT, mirrored).await.expect("b gets a mirror");
     a.crash().await;
     stack.config.mirror_lease = Duration::from_millis(50);
-    stack.config.grpc = a.member.grpc.trim_start_matches("http://").parse().unwrap();
-    let (server, mut parts) = stack.parts("a");
-    let fixed = Fixed::new(b.node.ring().members().to_vec(), 1);
-    parts.registration = Arc::new(fixed.registration(&"a".into()).unwrap());
-    parts.membership = Arc::new(fixed);
-    let again = stack.run(server, parts);
+    let again = listed_again(&mut stack, &a.member, &b.node.ring());
     stack.database.put(&key, row(&key, 2));
     let begun = Instant::now();
     again.node.apply(&removal(again.node.epoch(), &key)).await.unwrap();

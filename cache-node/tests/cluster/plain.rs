@@ -12,7 +12,7 @@ use catalog::Catalog;
 use client::{Lifetime, Only, Outcome, Put, Scan, Write};
 use ring::slot_of;
 
-use crate::stack::{CATALOG, Running, Stack};
+use crate::stack::{CATALOG, Running, Stack, row};
 
 const PLAIN: &str = r#"
 [[group]]
@@ -22,6 +22,11 @@ key   = "session:{user:u64}:{id:u64}"
 ttl   = "10m"
 tags  = ["user:{user:u64}"]
 max_value = "1KiB"
+
+[[group]]
+name = "note"
+kind = "plain"
+key  = "note:{id:u64}"
 
 [[rule]]
 table = "shop.bans"
@@ -66,6 +71,16 @@ pub(crate) async fn put(node: &Node, key: &str, value: &str) -> Result<Option<St
 
 pub(crate) async fn remove(node: &Node, key: &str) -> u64 {
     node.remove(&[key.to_owned()], Hop::First).await.unwrap()
+}
+
+/// Writes many keys, a few at a time.
+pub(crate) async fn put_all(node: &Node, keys: &[String]) {
+    for keys in keys.chunks(64) {
+        let writes = keys.iter().map(|key| put(node, key, key));
+        for written in futures_util::future::join_all(writes).await {
+            assert_eq!(written.unwrap(), None);
+        }
+    }
 }
 
 /// What a reader gets.
@@ -241,5 +256,31 @@ async fn rules_tags_and_flushes_remove_what_was_written() {
     nodes[0].node.flush(&["session".to_owned()], Hop::First).await.unwrap();
     for (running, key) in nodes.iter().flat_map(|running| keys.iter().map(move |key| (running, key))) {
         assert_eq!(got(&running.node, key).await, None);
+    }
+}
+
+/// *Another primary, and every session was gone, of which the database knows nothing.*
+#[tokio::test(flavor = "multi_thread")]
+async fn another_primary_takes_no_plain_value_and_a_flush_of_all_takes_every_one() {
+    let stack = stack(2);
+    let nodes = start(&stack, ["a", "b"]).await;
+    let user = nodes[0].key();
+    stack.database.put(&user, row(&user, 1));
+    let key = &owned(&nodes[0], 1)[0];
+    put(&nodes[0].node, key, "v").await.unwrap();
+    assert_eq!(nodes[0].node.get(&user, Hop::First).await.unwrap().outcome, Outcome::Miss);
+    stack.database.switch();
+    while held(&nodes[0].node, &user).is_some() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    while nodes.iter().any(|running| running.metric("freshline_node_flushes_total") < 4.0) {
+        tokio::time::sleep(Duration::from_millis(5)).await; // by each of the two, of two groups
+    }
+    for running in &nodes {
+        assert_eq!(held(&running.node, key).as_deref(), Some("v"));
+    }
+    nodes[0].node.flush(&[], Hop::First).await.unwrap();
+    for running in &nodes {
+        assert_eq!(got(&running.node, key).await, None, "whoever asks for all gets all");
     }
 }

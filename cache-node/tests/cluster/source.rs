@@ -84,6 +84,7 @@ impl Handover for Service {
                 age_ms: 1000,
                 ttl_ms: 60_000,
                 tags: None,
+                lost_at: None,
             })
             .collect();
         let (epoch, done) = (request.epoch, request.done);

@@ -1,7 +1,18 @@
 //! Plain values when slots change hands.
 
-use super::{agreed, got, held, owned, put, remove, stack, start};
-use crate::handover::settled;
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use cache_node::Hop;
+use client::{Only, Put, Write};
+use ring::{Epoch, Member, NodeId, Ring, slot_of};
+
+use super::{agreed, got, held, owned, put, put_all, remove, stack, start};
+use crate::{
+    agreement::{listed, listed_again},
+    handover::settled,
+    stack::Running,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn values_move_with_their_slots_to_a_node_that_joins_and_back_when_it_leaves() {
@@ -89,8 +100,8 @@ async fn what_a_former_owner_still_has_does_not_come_back_after_a_write() {
     agreed(&stack, &[&a, &b]).await;
     let moved: Vec<_> = keys.iter().filter(|key| owned(&b, 1000).contains(key)).take(3).collect();
     let [expires, removed, untouched] = moved[..] else { panic!("some move") };
-    let short = std::time::Duration::from_millis(1);
-    b.node.put(expires, "new".into(), Some(short), cache_node::Hop::First).await.unwrap();
+    let short = Duration::from_millis(1);
+    b.node.put(expires, "new".into(), Some(short), Hop::First).await.unwrap();
     while held(&b.node, expires).is_some() {
         tokio::task::yield_now().await;
     }
@@ -106,7 +117,7 @@ async fn what_a_former_owner_still_has_does_not_come_back_after_a_write() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_owner_has_the_former_one_go_by_its_ring_before_its_first_write() {
     let mut stack = stack(1);
-    stack.config.handover = std::time::Duration::ZERO; // nobody asks anybody for values, which would tell of the ring too
+    stack.config.handover = Duration::ZERO; // nobody asks anybody for values, which would tell of the ring too
     let observer = stack.registry.observer();
     let (server, mut made_of) = stack.parts("a");
     made_of.membership = observer.clone();
@@ -133,6 +144,74 @@ async fn a_new_owner_has_the_former_one_go_by_its_ring_before_its_first_write() 
     }
 }
 
-fn owned_slots(of: &crate::stack::Running) -> usize {
+fn owned_slots(of: &Running) -> usize {
     of.node.ring().owned_by(&of.member.id)
+}
+
+/// *By the balance a few slots move beyond those of the node that comes or goes: who loses some and gains others by one ring brought the fewer
+/// to nobody.*
+#[tokio::test(flavor = "multi_thread")]
+async fn no_value_is_lost_where_nodes_lose_some_slots_and_gain_others() {
+    for replicas in [1, 2] {
+        let stack = stack(replicas);
+        let nodes = start(&stack, ["a", "b", "c", "d", "e", "f", "g", "h"]).await;
+        let ring = nodes[0].node.ring();
+        let come = Member { id: "i".into(), ..ring.members()[0].clone() };
+        let with = Ring::build(Epoch(1), ring.members().iter().cloned().chain([come]).collect(), replicas);
+        let moves_besides = |key: &String| {
+            let (before, after) = (ring.owner(slot_of(key)).unwrap(), with.owner(slot_of(key)).unwrap());
+            before.id != after.id && after.id != NodeId::from("i")
+        };
+        let all = || (0..50_000).map(|id| format!("session:{}:{id}", id % 7));
+        let mut keys: Vec<String> = all().filter(moves_besides).take(100).collect();
+        assert!(replicas > 1 || keys.len() > 20, "{}", keys.len());
+        keys.extend(all().take(500));
+        put_all(&nodes[0].node, &keys).await;
+
+        let joined = stack.start("i").await;
+        let everybody: Vec<&Running> = nodes.iter().chain([&joined]).collect();
+        agreed(&stack, &everybody).await;
+        for key in &keys {
+            assert_eq!(got(&nodes[0].node, key).await.as_ref(), Some(key), "{replicas} holders, i has come");
+        }
+        for running in &everybody {
+            settled(running, stack.registry_epoch()).await;
+        }
+        joined.stop().await;
+        agreed(&stack, &nodes.iter().collect::<Vec<_>>()).await;
+        for key in &keys {
+            assert_eq!(got(&nodes[0].node, key).await.as_ref(), Some(key), "{replicas} holders, i has left");
+        }
+    }
+}
+
+/// *In a fixed list no ring tells that the owner was away: it said that there is no value, and an NX succeeded.*
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_of_a_fixed_list_that_was_killed_takes_what_its_replica_has_kept() {
+    let mut stack = stack(2);
+    let mut nodes = listed(&stack, &["a", "b"], 2).await;
+    let (b, mut a) = (nodes.pop().unwrap(), nodes.pop().unwrap());
+    let ring = b.node.ring();
+    let owned = |key: &String| ring.owner(slot_of(key)).is_some_and(|owner| owner.id == a.member.id);
+    let unreached: Vec<String> = (0..).map(|id| format!("note:{id}")).filter(owned).take(50).collect();
+    let reached: Vec<String> = (0..).map(|id| format!("session:1:{id}")).filter(owned).take(1).collect();
+    put_all(&b.node, &unreached).await;
+    put_all(&b.node, &reached).await;
+    a.crash().await;
+    let a = listed_again(&mut stack, &a.member, &ring);
+    let only_absent = |key: &String| {
+        let put = Put { only: Only::IfAbsent, ..Put::new(Bytes::from_static(b"another")) };
+        let (node, key) = (a.node.clone(), key.clone());
+        async move { node.write(&key, Write::Put(put), Hop::First).await.map(|written| written.refused) }
+    };
+    a.readiness.subscribe().wait_for(BTreeMap::is_empty).await.unwrap();
+    assert_eq!(only_absent(&unreached[0]).await.unwrap().as_deref(), Some("exists"));
+    for key in &unreached {
+        assert_eq!(got(&a.node, key).await.as_ref(), Some(key));
+    }
+    assert_eq!(
+        got(&a.node, &reached[0]).await,
+        None,
+        "a removal may have been on its way when it was killed"
+    );
 }
