@@ -11,7 +11,7 @@ use crate::key::{DEFAULT_MAX_KEY, Key, KeyError};
 use crate::query::TableName;
 use crate::report::{Problem, Report, distance};
 use crate::rules::pattern::Pattern;
-use crate::rules::{Rule, TableRules};
+use crate::rules::{Op, Ops, Rule, TableRules};
 use crate::schema::Stream;
 use crate::template::{Near, Template};
 
@@ -65,6 +65,8 @@ pub struct TableUse {
     pub origin: Origin,
     /// What a change does.
     pub effect: Use,
+    /// The kinds of row change that count.
+    pub on: Vec<Op>,
     /// The columns of which one must have changed for an UPDATE to count; empty: any.
     pub when_changed: Vec<String>,
 }
@@ -278,12 +280,13 @@ impl Catalog {
 
     /// Which table's changes make which group's keys stale, and which are ignored.
     pub fn tables(&self) -> Vec<TableUse> {
-        let row = |table: String, group: GroupId, origin, effect, when_changed| TableUse {
+        let row = |table: String, group: GroupId, origin, effect, on: Ops, when_changed| TableUse {
             table,
             group: Arc::clone(&self.groups[usize::from(group.0)].name),
             group_id: group,
             origin,
             effect,
+            on: on.kinds(),
             when_changed,
         };
         let declared = self.rules.iter().flat_map(|declared| {
@@ -300,13 +303,19 @@ impl Catalog {
                     (None, None) => Use::Flush,
                 };
                 let when_changed = declared.rule.when_changed.iter().map(ToString::to_string).collect();
-                row(declared.pattern.to_string(), *group, declared.origin, effect, when_changed)
+                row(
+                    declared.pattern.to_string(),
+                    *group,
+                    declared.origin,
+                    effect,
+                    declared.rule.on,
+                    when_changed,
+                )
             })
         });
-        let ignored = self
-            .ignored
-            .iter()
-            .map(|(table, group)| row(table.to_string(), *group, Origin::Ignore, Use::Ignored, Vec::new()));
+        let ignored = self.ignored.iter().map(|(table, group)| {
+            row(table.to_string(), *group, Origin::Ignore, Use::Ignored, Ops::ALL, Vec::new())
+        });
         let mut uses: Vec<TableUse> = declared.chain(ignored).collect();
         uses.sort_by(|a, b| (&a.table, a.group_id).cmp(&(&b.table, b.group_id)));
         uses

@@ -23,6 +23,11 @@ pub enum Op {
     Delete,
 }
 
+impl Op {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Insert, Self::Update, Self::Delete];
+}
+
 /// A row before or after a change.
 pub trait RowImage {
     /// The column of that name, compared without regard to case; [`Column::Missing`] where the image lacks it.
@@ -127,6 +132,11 @@ pub(crate) struct Ops {
 
 impl Ops {
     pub(crate) const ALL: Self = Self { insert: true, update: true, delete: true };
+
+    /// Those that there are.
+    pub(crate) fn kinds(self) -> Vec<Op> {
+        Op::ALL.into_iter().filter(|op| self.has(*op)).collect()
+    }
 
     fn has(self, op: Op) -> bool {
         match op {

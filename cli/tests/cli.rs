@@ -196,6 +196,7 @@ tags = ["sku:{code}"]
 
 [[rule]]
 table = "shop.taxes"
+on = ["insert", "delete"]
 groups = ["orders"]
 "#;
     let dir = tempfile::tempdir().unwrap();
@@ -211,7 +212,7 @@ groups = ["orders"]
         "shop.orders -> removes orders:{user_id}",
         "shop.products -> removes what carries shop.products.id={id}, when name or id changed; flushes the group for a new row, or when id changed",
         "shop.skus -> removes what carries sku:{code} (rule at line 15)",
-        "shop.taxes -> flushes the group (rule at line 19)",
+        "shop.taxes -> flushes the group, on insert or delete (rule at line 19)",
         "entries carry sku:{sku:str}, shop.products.id={id}",
     ] {
         assert!(told.contains(line), "{line}\nnot in\n{told}");

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context;
-use catalog::{Catalog, Group, Kind, Origin, Problem, Report, Severity, TableUse, Use, schema::Stream};
+use catalog::{Catalog, Group, Kind, Op, Origin, Problem, Report, Severity, TableUse, Use, schema::Stream};
 use daemon::config::{
     BinlogSource, ClientSection, Cluster, Database, DatabaseUrl, KafkaFormat, KafkaFormats, KafkaSource,
     Layers, Problems, Telemetry,
@@ -208,7 +208,7 @@ fn describe(group: &Group, uses: &[TableUse], output: &Output) -> anyhow::Result
     Ok(())
 }
 
-/// `removes user:{id}, when name or city changed`.
+/// `removes user:{id}, on insert or update, when name or city changed`.
 fn effect(use_: &TableUse) -> String {
     let mut text = match &use_.effect {
         Use::Keys(template) => format!("removes {template}"),
@@ -216,6 +216,10 @@ fn effect(use_: &TableUse) -> String {
         Use::Flush => "flushes the group".to_owned(),
         Use::Ignored => "nothing, ignored".to_owned(),
     };
+    if use_.on != Op::ALL {
+        text += ", on ";
+        text += &use_.on.iter().copied().map(named).collect::<Vec<_>>().join(" or ");
+    }
     if !use_.when_changed.is_empty() {
         text += ", when ";
         text += &use_.when_changed.join(" or ");
@@ -229,6 +233,15 @@ fn effect(use_: &TableUse) -> String {
     match use_.origin {
         Origin::Query | Origin::Ignore => text,
         Origin::Rule(line) => format!("{text} (rule at line {line})"),
+    }
+}
+
+/// A kind of row change, as a rule's `on` names it.
+fn named(op: Op) -> &'static str {
+    match op {
+        Op::Insert => "insert",
+        Op::Update => "update",
+        Op::Delete => "delete",
     }
 }
 
@@ -254,7 +267,8 @@ fn object(group: &Group, uses: &[TableUse]) -> Value {
             };
             json!({
                 "table": use_.table, "effect": effect, "keys": template.filter(|_| effect == "keys"),
-                "tags": template.filter(|_| effect == "tags"), "flush_when_joined": flush, "when_changed": use_.when_changed,
+                "tags": template.filter(|_| effect == "tags"), "flush_when_joined": flush,
+                "on": use_.on.iter().copied().map(named).collect::<Vec<_>>(), "when_changed": use_.when_changed,
                 "origin": origin, "line": line,
             })
         })
