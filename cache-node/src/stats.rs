@@ -39,6 +39,7 @@ impl Node {
             fills_refused: metrics.all_refused(),
             removes: metrics.removes.get(),
             removes_hit: metrics.removes_hit.get(),
+            tag_removes: metrics.tag_removes.get(),
             flushes: metrics.flushes.get(),
             evictions: sizes.evictions,
             expirations: sizes.expirations,

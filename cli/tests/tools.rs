@@ -236,7 +236,10 @@ fn replay_tells_what_recorded_messages_would_remove() {
             .map(|name| all[name].as_u64().unwrap()),
         [11, 2, 9, 1, 1, 9]
     );
-    assert_eq!(told["groups"]["row"], serde_json::json!({ "keys": 2, "removals": 9, "flushes": 3 }));
+    assert_eq!(
+        told["groups"]["row"],
+        serde_json::json!({ "keys": 2, "removals": 9, "by_tag": 0, "flushes": 3 })
+    );
     assert_eq!(told["keys"], serde_json::json!({ "row:1": 7, "row:2": 2 }));
     assert_eq!(told["fan_out"], serde_json::json!({ "messages": 10, "p50": 1, "p99": 2, "max": 2 }));
     let flushes = told["flushes"].as_array().unwrap();
@@ -252,6 +255,36 @@ fn replay_tells_what_recorded_messages_would_remove() {
     let same =
         freshline(dir.path()).args(["replay", RECORDED, "--against", "freshline.toml"]).output().unwrap();
     assert!(text(&same).0.contains("freshline.toml would do the same"), "{:?}", text(&same));
+}
+
+const LEFT_JOIN: &str = r#"
+[[group]]
+name = "shown"
+key = "shown:{by:u64}"
+query = "SELECT s.id, t.vc FROM app.shown s LEFT JOIN app.t_all t ON t.id = s.t_id WHERE s.shown_by = {by}"
+rows = "many"
+"#;
+
+#[test]
+fn replay_tells_removed_tags_and_whether_another_catalog_would_remove_them() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("freshline.toml"), [HERE, LEFT_JOIN].concat()).unwrap();
+    std::fs::write(dir.path().join("there.toml"), HERE).unwrap();
+    let told = json(dir.path(), 0, &["replay", RECORDED, "--against", "there.toml"]);
+    let tags = told["tags"].as_object().unwrap();
+    assert_eq!(tags.keys().collect::<Vec<_>>(), ["app.t_all.id=1", "app.t_all.id=2"]);
+    let times: u64 = tags.values().map(|times| times.as_u64().unwrap()).sum();
+    let shown = &told["groups"]["shown"];
+    assert_eq!((&shown["keys"], &shown["removals"], &shown["by_tag"]), (&0.into(), &0.into(), &times.into()));
+    assert_eq!(told["tables"]["app.t_all"]["removals"], 9 + times, "9 of keys");
+    let compared = &told["comparison"]["groups"]["shown"];
+    assert_eq!((&compared["only_here"], &compared["tags"]["only_here"]), (&0.into(), &2.into()), "{told}");
+    assert_eq!(compared["tags"]["examples_here"][0], "app.t_all.id=1");
+    let same =
+        freshline(dir.path()).args(["replay", RECORDED, "--against", "freshline.toml"]).output().unwrap();
+    assert!(text(&same).0.contains("freshline.toml would do the same"), "{:?}", text(&same));
+    let less = freshline(dir.path()).args(["replay", RECORDED, "--against", "there.toml"]).output().unwrap();
+    assert!(text(&less).0.contains("shown, only here: app.t_all.id=1, app.t_all.id=2"), "{:?}", text(&less));
 }
 
 #[test]

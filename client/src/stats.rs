@@ -52,6 +52,8 @@ pub struct NodeStats {
     pub removes: u64,
     /// Those of them that were in memory.
     pub removes_hit: u64,
+    /// Tags removed.
+    pub tag_removes: u64,
     /// Group flushes.
     pub flushes: u64,
     /// Entries that made room.

@@ -491,7 +491,7 @@ impl From<v1::StatsReply> for NodeStats {
         });
         same_fields!(reply, {
             node, incarnation, epoch, version, entries, negative_entries, bytes, capacity_bytes, hits, negative_hits, misses, shared,
-            fills, fill_errors, fills_refused, removes, removes_hit, flushes, evictions, expirations, forwards, slots, fenced,
+            fills, fill_errors, fills_refused, removes, removes_hit, tag_removes, flushes, evictions, expirations, forwards, slots, fenced,
             compressed_entries, compressed_bytes, compressed_plain_bytes,
         }, { uptime: Duration::from_millis(reply.uptime_ms), groups: groups.collect() })
     }
@@ -507,7 +507,7 @@ impl From<NodeStats> for v1::StatsReply {
         });
         same_fields!(stats, {
             node, incarnation, epoch, version, entries, negative_entries, bytes, capacity_bytes, hits, negative_hits, misses, shared,
-            fills, fill_errors, fills_refused, removes, removes_hit, flushes, evictions, expirations, forwards, slots, fenced,
+            fills, fill_errors, fills_refused, removes, removes_hit, tag_removes, flushes, evictions, expirations, forwards, slots, fenced,
             compressed_entries, compressed_bytes, compressed_plain_bytes,
         }, { uptime_ms: to_millis(stats.uptime), groups: groups.collect() })
     }

@@ -40,6 +40,8 @@ const QUEUE: usize = 4;
 pub struct Delivered {
     /// The keys removed, the first thousand of them.
     pub keys: Arc<[Arc<str>]>,
+    /// The tags removed, the first thousand of them: what carries one of them is gone.
+    pub tags: Arc<[Arc<str>]>,
     /// The groups flushed.
     pub flushed: Arc<[Arc<str>]>,
     /// Where its newest message came from: `topic/partition@offset`.

@@ -35,6 +35,26 @@ async fn a_change_is_removed_announced_and_then_committed() {
     running.stop().await.expect("a clean end");
 }
 
+const TAGGED: &str = r#"
+[[group]]
+name = "orders"
+key = "orders:{user_id:u64}"
+query = "SELECT o.id, p.name FROM shop.orders o LEFT JOIN shop.users p ON p.id = o.sold_by WHERE o.user_id = {user_id}"
+rows = "many"
+"#;
+
+#[tokio::test(start_paused = true)]
+async fn removed_tags_are_announced_as_removed_keys_are() {
+    let log = Memory::new([partition()]);
+    let mut running = Running::over(TAGGED, config(), |_| log.clone(), |service| service);
+    log.append(&partition(), 1, insert(7));
+    let delivered = running.delivered.recv().await.expect("an announcement");
+    assert!(delivered.keys.is_empty() && delivered.flushed.is_empty(), "{delivered:?}");
+    assert_eq!(delivered.tags.iter().map(|tag| &**tag).collect::<Vec<_>>(), ["shop.users.id=7"]);
+    assert!(running.node.state.lock().removed_tags.contains("shop.users.id=7"));
+    running.stop().await.expect("a clean end");
+}
+
 #[tokio::test(start_paused = true)]
 async fn nothing_is_committed_while_a_node_does_not_acknowledge() {
     let log = Memory::new([partition()]);

@@ -197,6 +197,7 @@ fn own(node: &Node, stats: &NodeStats) -> Vec<(&'static str, String)> {
         ("negative_entries", stats.negative_entries.to_string()),
         ("fills", stats.fills.to_string()),
         ("removes", stats.removes.to_string()),
+        ("tag_removes", stats.tag_removes.to_string()),
         ("flushes", stats.flushes.to_string()),
     ]
 }

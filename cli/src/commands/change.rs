@@ -18,7 +18,7 @@ pub(crate) async fn del(
             if output.json {
                 output.value(&json!({ "tags": tags }))?;
             } else {
-                output.line(format!("removed what carries {}, on every node", tags.join(", ")))?;
+                output.line(carried(tags))?;
             }
             return Ok(Ended::Done);
         }
@@ -26,14 +26,22 @@ pub(crate) async fn del(
     let removed = client.remove(keys).await.context("remove from every node")?;
     if output.json {
         output.value(&json!({ "keys": keys.len(), "tags": tags, "removed": removed }))?;
-    } else {
-        output.line(match removed {
-            0 => "nothing to remove: not in memory on any node".to_owned(),
-            1 => "removed 1 entry from memory".to_owned(),
-            more => format!("removed {more} entries from memory"),
-        })?;
+        return Ok(Ended::Done);
     }
+    if !tags.is_empty() {
+        output.line(carried(tags))?;
+    }
+    output.line(match removed {
+        0 => "nothing to remove: not in memory on any node".to_owned(),
+        1 => "removed 1 entry from memory".to_owned(),
+        more => format!("removed {more} entries from memory"),
+    })?;
     Ok(Ended::Done)
+}
+
+/// What is told of removed tags; how many entries carried them is not known.
+fn carried(tags: &[String]) -> String {
+    format!("removed what carries {}, on every node", tags.join(", "))
 }
 
 /// `groups` empty means all.

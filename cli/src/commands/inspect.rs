@@ -122,7 +122,7 @@ fn row(n: &NodeStats) -> Vec<String> {
         (n.misses + n.shared).to_string(),
         n.fills.to_string(),
         n.fills_refused.to_string(),
-        n.removes.to_string(),
+        (n.removes + n.tag_removes).to_string(),
         n.slots.to_string(),
     ]
 }

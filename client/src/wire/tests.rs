@@ -105,6 +105,7 @@ fn explanations_and_stats_survive_the_wire() {
         node: "a".to_owned(),
         uptime: Duration::from_secs(1),
         hits: 3,
+        tag_removes: 4,
         fenced: true,
         groups: vec![GroupStats { name: "user".to_owned(), hits: 1, misses: 2, fills: 3 }],
         ..NodeStats::default()

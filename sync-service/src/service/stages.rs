@@ -23,8 +23,8 @@ use crate::offsets::{Offsets, Ticket};
 use crate::source::{Event, Letter, Missed, Reaction, Source};
 use crate::watermarks::Watermarks;
 
-/// Keys that an announcement names.
-const ANNOUNCED_KEYS: usize = 1000;
+/// Keys that an announcement names, and tags.
+const ANNOUNCED: usize = 1000;
 
 /// A batch between mapping and delivery.
 pub(super) struct Work {
@@ -150,8 +150,13 @@ impl<S: Source> Service<S> {
         let place = Place::new(place);
         let announce = self.delivered.receiver_count() > 0;
         let announced = announce.then(|| {
-            let keys: Arc<[Arc<str>]> = removals.keys.iter().take(ANNOUNCED_KEYS).cloned().collect();
-            (keys, Arc::<[Arc<str>]>::from(removals.groups.clone()), removals.origin.clone())
+            let first = |names: &[Arc<str>]| names.iter().take(ANNOUNCED).cloned().collect::<Arc<[_]>>();
+            (
+                first(&removals.keys),
+                first(&removals.tags),
+                Arc::from(&*removals.groups),
+                removals.origin.clone(),
+            )
         });
         let delivery = deliverer.deliver(removals, &place);
         future::join(delivery, self.dead_letters(&letters)).await;
@@ -169,11 +174,12 @@ impl<S: Source> Service<S> {
             observe(&self.pipeline.commit_delay, now, *executed);
             observe(&self.pipeline.log_delay, now, *logged);
         }
-        if let Some((keys, flushed, origin)) = announced {
+        if let Some((keys, tags, flushed, origin)) = announced {
             let logged_ms = times.iter().filter_map(|(_, logged)| *logged).min();
             // Nobody listens any more: nothing is lost.
             let _ = self.delivered.send(Delivered {
                 keys,
+                tags,
                 flushed,
                 origin,
                 logged_ms,

@@ -56,6 +56,7 @@ impl Default for Node {
 #[derive(Default)]
 pub struct State {
     pub removed: BTreeSet<String>,
+    pub removed_tags: BTreeSet<String>,
     pub flushed: BTreeSet<String>,
     pub flushes: usize,
     pub beats: usize,
@@ -121,6 +122,7 @@ impl Appliers for Node {
                 });
             }
             state.removed.extend(apply.remove);
+            state.removed_tags.extend(apply.remove_tags);
             state.flushes += usize::from(!apply.flush.is_empty());
             state.flushed.extend(apply.flush);
         }

@@ -36,6 +36,8 @@ struct Removed {
     keys: u64,
     /// How often any of them.
     removals: u64,
+    /// How often a tag that its entries may carry.
+    by_tag: u64,
     flushes: u64,
 }
 
@@ -76,6 +78,11 @@ impl<'a> Report<'a> {
             let group = groups.entry(side.group_of(key)).or_default();
             group.keys += 1;
             group.removals += times;
+        }
+        for (tag, times) in &side.tags {
+            for group in side.carriers(tag) {
+                groups.entry(group).or_default().by_tag += times;
+            }
         }
         let quantile = |q| side.fan_out.value_at_quantile(q);
         Self {
@@ -118,9 +125,9 @@ impl<'a> Report<'a> {
         )?;
         section(
             output,
-            &["group", "keys", "removals", "flushes"],
+            &["group", "keys", "removals", "by tag", "flushes"],
             self.groups.iter().map(|(group, removed)| {
-                let counts = [removed.keys, removed.removals, removed.flushes];
+                let counts = [removed.keys, removed.removals, removed.by_tag, removed.flushes];
                 [group.to_string()].into_iter().chain(counts.map(|count| count.to_string())).collect()
             }),
         )?;
@@ -174,16 +181,26 @@ fn differences(comparison: &Comparison, output: &Output) -> anyhow::Result<()> {
     output.table(
         &["group", "both", "only here", "only there", "flushes here", "there"],
         comparison.groups.iter().map(|(group, difference)| {
-            let Difference { both, only_here, only_there, flushes_here, flushes_there, .. } = difference;
-            let counts = [both, only_here, only_there, flushes_here, flushes_there];
+            let Difference { keys, flushes_here, flushes_there, .. } = difference;
+            let counts = [&keys.both, &keys.only_here, &keys.only_there, flushes_here, flushes_there];
             [group.to_string()].into_iter().chain(counts.map(u64::to_string)).collect()
         }),
     )?;
+    let tagged = comparison.groups.iter().filter(|(_, difference)| !difference.tags.is_empty());
+    section(
+        output,
+        &["tags of", "both", "only here", "only there"],
+        tagged.map(|(group, Difference { tags, .. })| {
+            let counts = [tags.both, tags.only_here, tags.only_there];
+            [group.to_string()].into_iter().chain(counts.map(|count| count.to_string())).collect()
+        }),
+    )?;
     for (group, difference) in &comparison.groups {
-        for (place, examples) in [("here", &difference.examples_here), ("there", &difference.examples_there)]
-        {
-            if !examples.is_empty() {
-                output.line(format!("{group}, only {place}: {}", examples.join(", ")))?;
+        for names in [&difference.keys, &difference.tags] {
+            for (place, examples) in [("here", &names.examples_here), ("there", &names.examples_there)] {
+                if !examples.is_empty() {
+                    output.line(format!("{group}, only {place}: {}", examples.join(", ")))?;
+                }
             }
         }
     }

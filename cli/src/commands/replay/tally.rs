@@ -37,7 +37,7 @@ pub(super) struct Changes {
     pub(super) deleted: u64,
     /// Messages that do not tell their rows.
     pub(super) whole: u64,
-    /// Removals of keys.
+    /// Removals of keys and of tags.
     pub(super) removals: u64,
 }
 
@@ -71,7 +71,7 @@ impl Tally {
         let Some(table) = &told.table else { return };
         let changes = self.tables.entry(table.clone()).or_default();
         changes.messages += 1;
-        changes.removals += told.keys.len() as u64;
+        changes.removals += (told.keys.len() + told.tags.len()) as u64;
         match told.what {
             What::Rows { op: Op::Insert, rows } => changes.inserted += rows as u64,
             What::Rows { op: Op::Update, rows } => changes.updated += rows as u64,
@@ -130,6 +130,12 @@ impl Side {
     /// The group of a key that this catalog has made.
     pub(super) fn group_of(&self, key: &str) -> Arc<str> {
         self.catalog.resolve(key).map_or_else(|_| "?".into(), |key| key.group.name.clone())
+    }
+
+    /// The groups whose entries may carry a tag that this catalog has made.
+    pub(super) fn carriers(&self, tag: &str) -> impl Iterator<Item = Arc<str>> {
+        let groups = self.catalog.groups();
+        self.catalog.carriers(tag).into_iter().map(|group| groups[usize::from(group.0)].name.clone())
     }
 
     /// How often a group would be flushed.
