@@ -131,7 +131,9 @@ fn describe(stack: &Stack, trial: Option<&Trial>, output: &Output) -> anyhow::Re
     }
     output.line(format!("  {me} explain {word}"))?;
     if files.sample {
-        output.line(format!("  {me} get user:42:orders"))?;
+        output.line(format!("  {me} get order:42:items"))?;
+        output.line(format!("  {me} sql \"UPDATE products SET name = 'Iron pan' WHERE id = 11\""))?;
+        output.line(format!("  {me} put session:42:1 \"any text\""))?;
     }
     output.line(format!("  {me} check --config {}", files.catalog.display()))?;
     output.line(format!("  {me} ring"))?;

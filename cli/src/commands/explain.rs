@@ -93,7 +93,7 @@ fn facts(history: &History) -> Vec<(&'static str, String)> {
         ("owner", holders),
     ];
     let query = if history.query.is_empty() {
-        "none: a look-aside group, applications set its values".to_owned()
+        "none: applications set its values".to_owned()
     } else {
         history.query.split_whitespace().collect::<Vec<_>>().join(" ")
     };

@@ -8,6 +8,9 @@ const SCHEMA: &str = include_str!("shop.sql");
 
 const USERS: u64 = 200;
 const ORDERS: u64 = 500;
+/// Tables of reviews, and the rows of each.
+const SHARDS: u64 = 2;
+const REVIEWS: u64 = 150;
 
 const FIRST: [&str; 20] = [
     "Ada",
@@ -64,6 +67,20 @@ const PRODUCTS: [(&str, &str, u64); 24] = [
     ("Wool blanket", "home", 8900),
     ("Wool socks", "clothes", 1600),
 ];
+const OPINIONS: [&str; 12] = [
+    "Better than the pictures.",
+    "Came two days late, but well packed.",
+    "I have bought a second one for my sister.",
+    "It does what it is for, and nothing else.",
+    "My old one lasted for twenty years, so let us see.",
+    "Smaller than I thought, which is just as well.",
+    "The colour is a little darker than in the shop window.",
+    "The price is fair.",
+    "The seams could be neater.",
+    "Used it every day for a month now and would not give it away.",
+    "Would have liked it in green.",
+    "You can tell that somebody has thought about it.",
+];
 const STATUS: [&str; 4] = ["new", "paid", "sent", "delivered"];
 
 /// The statements that make the shop.
@@ -101,8 +118,24 @@ pub(crate) fn script() -> String {
     insert(&mut sql, "order_items(id, order_id, product_id, quantity, price_cents)", 1..=count, |id| {
         format!("{id}, {}", items[id as usize - 1])
     });
+    for shard in 0..SHARDS {
+        let into = format!("reviews_{shard}(id, product_id, user_id, stars, body, created_at)");
+        insert(&mut sql, &into, 1..=REVIEWS, |id| {
+            let seed = id * SHARDS + shard;
+            let product = review_of(shard, seed);
+            let (user, stars) = (1 + mix(seed) % USERS, 2 + mix(seed + 3) % 4);
+            let body = [seed, seed + 1000, seed + 2000].map(|seed| pick(&OPINIONS, mix(seed))).join(" ");
+            format!("{id}, {product}, {user}, {stars}, '{body}', '{}'", time(4 * id + shard))
+        });
+    }
     sql.push_str("COMMIT;\n");
     sql
+}
+
+/// A product whose reviews are in this shard: its number divided by the number of shards leaves the shard's.
+fn review_of(shard: u64, seed: u64) -> u64 {
+    let first = if shard == 0 { SHARDS } else { shard };
+    first + SHARDS * (mix(seed * 3) % (PRODUCTS.len() as u64 / SHARDS))
 }
 
 fn insert(

@@ -28,3 +28,21 @@ CREATE TABLE order_items (
     price_cents INT NOT NULL
 );
 CREATE INDEX items_of_order ON order_items(order_id);
+CREATE TABLE reviews_0 (
+    id         INTEGER PRIMARY KEY,
+    product_id INT      NOT NULL REFERENCES products(id),
+    user_id    INT      NOT NULL,
+    stars      INT      NOT NULL,
+    body       TEXT     NOT NULL,
+    created_at DATETIME NOT NULL DEFAULT (datetime('now'))
+);
+CREATE INDEX reviews_0_of_product ON reviews_0(product_id);
+CREATE TABLE reviews_1 (
+    id         INTEGER PRIMARY KEY,
+    product_id INT      NOT NULL REFERENCES products(id),
+    user_id    INT      NOT NULL,
+    stars      INT      NOT NULL,
+    body       TEXT     NOT NULL,
+    created_at DATETIME NOT NULL DEFAULT (datetime('now'))
+);
+CREATE INDEX reviews_1_of_product ON reviews_1(product_id);

@@ -248,8 +248,8 @@ mod tests {
         assert!(!complete("get user:1 --raw --").await.contains(&"--raw".to_owned()));
         assert_eq!(complete("flush user_").await, ["user_by_email", "user_orders"]);
         assert_eq!(complete("flush product us").await, ["user", "user_by_email", "user_orders"]);
-        assert_eq!(complete("verify --group pro").await, ["product"]);
-        assert_eq!(complete("warm --rate 5 pro").await, ["product"]);
+        assert_eq!(complete("verify --group pro").await, ["product", "product_reviews", "product_page"]);
+        assert_eq!(complete("warm --rate 5 user_b").await, ["user_by_email"]);
         assert_eq!(complete("bench --distribution ").await, ["zipf", "uniform"]);
         assert_eq!(complete("bench --distribution=u").await, ["--distribution=uniform"]);
         assert_eq!(complete("get us").await, ["user:"]);

@@ -5,6 +5,8 @@ use std::{
     io::{BufReader, Write as _},
     path::Path,
     process::{Child, Command, Output, Stdio},
+    sync::mpsc::{Receiver, channel},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -75,6 +77,7 @@ pub(crate) fn query(file: &Path, sql: &'static str) -> Vec<String> {
 pub(crate) struct Stack {
     child: Child,
     state: Value,
+    removals: Receiver<Value>,
 }
 
 impl Stack {
@@ -96,13 +99,24 @@ impl Stack {
         let mut stream = serde_json::Deserializer::from_reader(out).into_iter::<Value>();
         let state = stream.next().expect("a state is printed").unwrap();
         // Keep reading, or the stack would block on a full pipe.
-        std::thread::spawn(move || while stream.next().is_some() {});
-        Self { child, state }
+        let (told, removals) = channel();
+        std::thread::spawn(move || stream.map_while(Result::ok).try_for_each(|removal| told.send(removal)));
+        Self { child, state, removals }
     }
 
     /// What it says of itself.
     pub(crate) fn state(&self) -> &Value {
         &self.state
+    }
+
+    /// The next removal that it prints for which this holds.
+    pub(crate) fn removal(&self, holds: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let removal = self.removals.recv_timeout(Duration::from_secs(20)).expect("a removal is printed");
+            if holds(&removal) {
+                return removal;
+            }
+        }
     }
 
     /// Its process.
