@@ -25,6 +25,8 @@ fn the_tour_shows_all_that_it_promises() {
         "removed from c",
         "the new value from each",
         "hit on node a: no such row",
+        "order:42:items removed by tag shop.products.id=11",
+        "pushes \"invalidate user:7\"",
         "All of it happened",
     ] {
         assert!(out.contains(step), "no `{step}` in:\n{out}\n{err}");

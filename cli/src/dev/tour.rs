@@ -1,14 +1,18 @@
 //! The tour: what Freshline does, shown on the sample shop, each step checked and timed.
 
+mod printed;
+mod tracking;
+
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use client::{Answer, Client, EntryState, Explanation, Outcome};
 use ring::{Member, Membership, fixed::Fixed, slot_of};
-use serde_json::{Value, json};
+use serde_json::Value;
 use sqlx::{AssertSqlSafe, SqliteConnection};
 use tokio::time::{Instant, timeout};
 
+use self::tracking::Tracking;
 use super::{
     database,
     files::{Files, Place},
@@ -32,6 +36,10 @@ const QUARANTINE: Duration = Duration::from_millis(20);
 const USER: &str = "user:42";
 const ORDERS: &str = "user:42:orders";
 const NOBODY: &str = "user:4242";
+/// An order that shows product 11, and one that does not.
+const SHOWS: &str = "order:42:items";
+const SHOWS_NOT: &str = "order:43:items";
+const TRACKED: &str = "user:7";
 
 pub(crate) async fn run(keep: bool, output: &Output) -> anyhow::Result<Ended> {
     let began = Instant::now();
@@ -128,14 +136,54 @@ impl<'a> Tour<'a> {
         let insert =
             "INSERT INTO users(id, name, email, city) VALUES (4242, 'Ada', 'ada@example.com', 'Oslo')";
         self.change(insert, NOBODY).await?;
-        self.everywhere(NOBODY, |value| value["name"] == "Ada").await
+        self.everywhere(NOBODY, |value| value["name"] == "Ada").await?;
+
+        self.title("A product's new name removes the orders that show it, by their tag")?;
+        self.read(SHOWS).await?;
+        self.read(SHOWS_NOT).await?;
+        self.change("UPDATE products SET name = 'Iron pan' WHERE id = 11", SHOWS).await?;
+        self.everywhere(SHOWS, |value| value.to_string().contains("Iron pan")).await?;
+        let other = self.read_as(SHOWS_NOT, ", which does not show it").await?;
+        ensure!(other.outcome == Outcome::Hit, "read {SHOWS_NOT} as a hit: got {other:?}");
+
+        self.title("A Redis client that keeps what it reads is told what to forget")?;
+        self.track(TRACKED).await
+    }
+
+    /// Reads by a Redis client that tracks, and waits for its invalidation.
+    async fn track(&mut self, key: &str) -> anyhow::Result<()> {
+        let ring = self.stack.membership.ring();
+        let owner = ring.owner(slot_of(key)).with_context(|| format!("find the owner of {key}"))?;
+        let mut client = Tracking::connect(&owner.resp).await?;
+        let asked = Instant::now();
+        client.get(key).await.with_context(|| format!("read {key} with CLIENT TRACKING ON"))?;
+        self.done(&format!("CLIENT TRACKING ON, GET {key} from node {}", owner.id), asked.elapsed())?;
+
+        let committed = self.run("UPDATE users SET city = 'Quito' WHERE id = 7").await?;
+        let keys = timeout(GONE, client.invalidated())
+            .await
+            .with_context(|| format!("be told within {GONE:?} that {key} is invalid"))??;
+        ensure!(keys == [key], "be told that {key} is invalid: got {keys:?}");
+        self.done(
+            &format!("node {} pushes \"invalidate {key}\"; after the commit:", owner.id),
+            committed.elapsed(),
+        )?;
+        let asked = Instant::now();
+        let value = client.get(key).await.with_context(|| format!("read {key} again"))?;
+        ensure!(value.contains("Quito"), "read the new value of {key} by Redis: got {value}");
+        self.done(&format!("GET {key} from node {}: the new value", owner.id), asked.elapsed())
     }
 
     /// Reads by the ring: straight from the owner.
     async fn read(&self, key: &str) -> anyhow::Result<Answer> {
+        self.read_as(key, "").await
+    }
+
+    /// The same, with a word about the key.
+    async fn read_as(&self, key: &str, how: &str) -> anyhow::Result<Answer> {
         let asked = Instant::now();
         let answer = self.client.get(key).await.with_context(|| format!("read {key}"))?;
-        self.answered(key, &answer, "", asked.elapsed())?;
+        self.answered(key, &answer, how, asked.elapsed())?;
         Ok(answer)
     }
 
@@ -156,18 +204,27 @@ impl<'a> Tour<'a> {
             before.entry != EntryState::Absent,
             "find {key} in memory before its row changes: {before:?}"
         );
-        self.aside(sql)?;
-        sqlx::query(AssertSqlSafe(sql.to_owned()))
-            .execute(&mut self.sql)
-            .await
-            .with_context(|| format!("run {sql}"))?;
-        let committed = Instant::now();
+        let committed = self.run(sql).await?;
         let gone = timeout(GONE, self.gone(key))
             .await
             .with_context(|| format!("see {key} removed within {GONE:?} after {sql}"))??;
         let delay = committed.elapsed();
         let origin = gone.last_removal.map(|removal| removal.origin).unwrap_or_default();
-        self.done(&format!("{key} removed from {} by change {origin}; after the commit:", gone.node), delay)
+        let removed = match origin.split_once(" by tag ") {
+            Some((_, tag)) => format!("{key} removed by tag {tag}"),
+            None => format!("{key} removed from {} by change {origin}", gone.node),
+        };
+        self.done(&format!("{removed}; after the commit:"), delay)
+    }
+
+    /// Runs a statement, and returns when it was committed.
+    async fn run(&mut self, sql: &str) -> anyhow::Result<Instant> {
+        self.aside(sql)?;
+        sqlx::query(AssertSqlSafe(sql.to_owned()))
+            .execute(&mut self.sql)
+            .await
+            .with_context(|| format!("run {sql}"))?;
+        Ok(Instant::now())
     }
 
     /// Waits until the owner says that it has no entry.
@@ -227,46 +284,6 @@ impl<'a> Tour<'a> {
             .iter()
             .find(|(member, _)| member.id.as_str() != owner)
             .context("find a node that is not the owner")
-    }
-
-    fn title(&self, text: &str) -> anyhow::Result<()> {
-        if self.output.json {
-            return Ok(());
-        }
-        self.output.line("")?;
-        self.output.line(self.output.bold(text))
-    }
-
-    fn answered(&self, key: &str, answer: &Answer, how: &str, took: Duration) -> anyhow::Result<()> {
-        let node = &answer.node;
-        let what = match (&answer.value, answer.outcome) {
-            (None, Outcome::NegativeHit) => format!("hit on node {node}: no such row"),
-            (None, _) => format!("miss, node {node} finds no such row"),
-            (Some(_), Outcome::Hit) => format!("hit on node {node}"),
-            (Some(_), Outcome::Miss) => format!("miss, filled by node {node}"),
-            (Some(_), Outcome::Shared) => format!("miss, shared on node {node}"),
-            (Some(_), _) => format!("read through by node {node}"),
-        };
-        self.done(&format!("get {key}{how}: {what}"), took)
-    }
-
-    fn show(&self, answer: &Answer) -> anyhow::Result<()> {
-        self.aside(&String::from_utf8_lossy(answer.value.as_deref().unwrap_or_default()))
-    }
-
-    /// A line that is no step of its own.
-    fn aside(&self, text: &str) -> anyhow::Result<()> {
-        if self.output.json { Ok(()) } else { self.output.line(format!("    {}", self.output.dim(text))) }
-    }
-
-    /// A step that went well.
-    fn done(&self, text: &str, took: Duration) -> anyhow::Result<()> {
-        if self.output.json {
-            let ms = took.as_secs_f64() * 1e3;
-            return self.output.line(json!({ "step": text, "ms": ms }).to_string());
-        }
-        let (mark, time) = (self.output.green("✓"), output::duration(took));
-        self.output.line(format!("  {mark} {text:<68} {time:>6}"))
     }
 }
 
