@@ -25,10 +25,12 @@ pub enum Rule {
     CommitLast,
     /// An owner acknowledges a removal only when its mirrors have, or their leases are over; and ends them before it confirms.
     Mirrors,
+    /// An owner orders plain writes only when all members go by its ring.
+    PlainAttended,
 }
 
 impl Rule {
-    /// All of them.
+    /// All that values of rows rest on.
     pub const ALL: [Self; 9] = [
         Self::Token,
         Self::Sharing,
@@ -40,6 +42,9 @@ impl Rule {
         Self::CommitLast,
         Self::Mirrors,
     ];
+
+    /// Those that plain groups rest on, besides.
+    pub const PLAIN: [Self; 1] = [Self::PlainAttended];
 
     /// Its name in the design: `R1`, `R3` ... R4 has two parts.
     pub const fn name(self) -> &'static str {
@@ -53,6 +58,7 @@ impl Rule {
             Self::Fencing => "R6",
             Self::CommitLast => "R7",
             Self::Mirrors => "mirrors",
+            Self::PlainAttended => "plain-attended",
         }
     }
 }

@@ -5,13 +5,14 @@
 //!
 //! - `FRESHLINE_SEEDS=n`: how many seeds (400; `./test.sh simulation` runs 2000)
 //! - `FRESHLINE_FIRST=k`: the first of them (1)
+//! - `FRESHLINE_PLAIN=1`: with plain groups, which a quarter of the seeds are run with besides
 //! - `FRESHLINE_SEED=k`: this one alone, with its trace on standard error; `FRESHLINE_WITHOUT=R5` takes a rule out
 
 #![allow(clippy::cast_sign_loss, clippy::cast_possible_wrap, reason = "offsets are small and not negative")]
 
 use std::{env, process::ExitCode, thread, time::Instant};
 
-use batch::Without;
+use batch::{Groups, Without};
 use libtest_mimic::{Arguments, Failed, Trial};
 use scenario::Scenario;
 
@@ -35,6 +36,8 @@ mod kafka;
 mod membership;
 #[path = "simulation/network.rs"]
 mod network;
+#[path = "simulation/plain.rs"]
+mod plain;
 #[path = "simulation/processes.rs"]
 mod processes;
 #[path = "simulation/registration.rs"]
@@ -69,11 +72,16 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(1);
     let mut trials = vec![
         Trial::test("a_seed_replays_exactly", replays_exactly),
-        Trial::test("no_seed_serves_a_stale_value", promise_holds),
+        Trial::test("no_seed_serves_a_stale_value", || promise_holds(Groups::OfRows)),
+        Trial::test("no_seed_breaks_the_promise_of_plain_groups", || promise_holds(Groups::PlainToo)),
     ];
     for without in Without::all() {
         let name = format!("without_{}_some_seed_serves_a_stale_value", without.name());
-        trials.push(Trial::test(name, move || rule_is_needed(without)));
+        trials.push(Trial::test(name, move || rule_is_needed(without, Groups::OfRows)));
+    }
+    for without in Without::plain() {
+        let name = format!("without_{}_some_seed_breaks_the_promise", without.name());
+        trials.push(Trial::test(name, move || rule_is_needed(without, Groups::PlainToo)));
     }
     let begun = Instant::now();
     let conclusion = libtest_mimic::run(&arguments, trials);
@@ -90,7 +98,10 @@ fn simulate(seed: u64, without: Without) -> ExitCode {
     // On a thread of its own, whose randomness begins with the seed: what this one has drawn, more of it with a trace, changes nothing.
     let ended = thread::Builder::new()
         .stack_size(STACK)
-        .spawn(move || world::run(Scenario::draw(seed), without))
+        .spawn(move || {
+            let plain = Groups::wanted() == Groups::PlainToo;
+            world::run(Scenario { plain, ..Scenario::draw(seed) }, without)
+        })
         .expect("start a thread")
         .join();
     let Ok(ended) = ended else { return ExitCode::FAILURE };
@@ -101,16 +112,17 @@ fn simulate(seed: u64, without: Without) -> ExitCode {
 /// Runs one seed and shows what happens.
 fn replay(seed: u64) -> ExitCode {
     let without = Without::parse(&env::var("FRESHLINE_WITHOUT").unwrap_or_default());
-    let status = batch::process(seed, without).env("FRESHLINE_TRACE", "1").status().expect("start a process");
+    let process = &mut batch::process(seed, without, Groups::wanted());
+    let status = process.env("FRESHLINE_TRACE", "1").status().expect("start a process");
     if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Runs seeds twice, the second time with their traces as a replay does.
 fn replays_exactly() -> Result<(), Failed> {
-    for seed in first()..first() + 12 {
-        let once = batch::simulate(seed, Without::Nothing)?;
-        let again =
-            batch::simulate_by(batch::process(seed, Without::Nothing).env("FRESHLINE_TRACE", "1"), seed)?;
+    for (seed, groups) in (first()..).take(12).zip([Groups::OfRows, Groups::PlainToo].into_iter().cycle()) {
+        let once = batch::simulate(seed, Without::Nothing, groups)?;
+        let again = &mut batch::process(seed, Without::Nothing, groups);
+        let again = batch::simulate_by(again.env("FRESHLINE_TRACE", "1"), seed)?;
         if once.hash != again.hash {
             return Err(format!("seed {seed} does not replay: {:x} and {:x}", once.hash, again.hash).into());
         }
@@ -118,9 +130,8 @@ fn replays_exactly() -> Result<(), Failed> {
     Ok(())
 }
 
-fn promise_holds() -> Result<(), Failed> {
-    let seeds = first()..first() + count();
-    let results = batch::simulate_all(seeds, Without::Nothing, |_| false);
+fn promise_holds(groups: Groups) -> Result<(), Failed> {
+    let results = batch::simulate_all(seeds(groups), Without::Nothing, groups, |_| false);
     let mut failures = Vec::new();
     for (seed, result) in &results {
         match result {
@@ -135,24 +146,30 @@ fn promise_holds() -> Result<(), Failed> {
     }
     let told = failures.iter().take(10).cloned().collect::<Vec<_>>().join("\n");
     Err(format!(
-        "{} of {} seeds failed; replay one by FRESHLINE_SEED=.. cargo test -p tests --test simulation\n{told}",
+        "{} of {} seeds failed; replay one by {}FRESHLINE_SEED=.. cargo test -p tests --test simulation\n{told}",
         failures.len(),
-        results.len()
+        results.len(),
+        if groups == Groups::PlainToo { "FRESHLINE_PLAIN=1 " } else { "" }
     )
     .into())
 }
 
-fn rule_is_needed(without: Without) -> Result<(), Failed> {
+fn rule_is_needed(without: Without, groups: Groups) -> Result<(), Failed> {
     let broken = |result: &Result<world::Ended, String>| {
         result.as_ref().is_ok_and(|ended| !ended.seen.broken.is_empty())
     };
-    let seeds = first()..first() + count();
-    let results = batch::simulate_all(seeds, without, broken);
+    let results = batch::simulate_all(seeds(groups), without, groups, broken);
     let Some((seed, Ok(ended))) = results.iter().find(|(_, result)| broken(result)) else {
         return Err(format!("{} seeds do not show what {} is for", results.len(), without.name()).into());
     };
     figures::caught(without, *seed, &ended.seen.broken[0]);
     Ok(())
+}
+
+/// Seeds with plain groups come to a quarter of the others.
+fn seeds(groups: Groups) -> std::ops::Range<u64> {
+    let count = if groups == Groups::PlainToo { count().div_ceil(4) } else { count() };
+    first()..first() + count
 }
 
 fn number(name: &str) -> Option<u64> {

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use catalog::Key;
 use client::{HolderToken, Kept, Lifetime, Ordered, Put, Write, Written};
 use futures_util::future;
-use ring::{Epoch, Member, Ring, slot_of};
+use ring::{
+    Epoch, Member, Ring,
+    rules::{self, Rule},
+    slot_of,
+};
 use tokio::time::Instant;
 
 use super::{TRIES, origin, tags};
@@ -149,6 +153,9 @@ impl Node {
             let Some(acquisition) = acquisition.filter(|_| owner) else { return Ok(Err(ring.epoch())) };
             let epoch = ring.epoch();
             let unattended = |member: &&Member| {
+                if !rules::holds(Rule::PlainAttended) {
+                    return false;
+                }
                 let attended = self.plain.attended.lock();
                 attended.0 != epoch || !attended.1.contains(&member.id)
             };

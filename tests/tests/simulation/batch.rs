@@ -37,7 +37,12 @@ impl Without {
         }
     }
 
-    /// All that can be taken out.
+    /// What plain groups rest on.
+    pub(crate) fn plain() -> Vec<Self> {
+        Rule::PLAIN.into_iter().map(Self::Rule).collect()
+    }
+
+    /// All that can be taken out of the protocol for rows.
     pub(crate) fn all() -> Vec<Self> {
         let mut all: Vec<_> = Rule::ALL.into_iter().map(Self::Rule).collect();
         all.push(Self::Quarantine);
@@ -47,7 +52,24 @@ impl Without {
 
     /// The one of this name, or nothing.
     pub(crate) fn parse(name: &str) -> Self {
-        Self::all().into_iter().find(|without| without.name() == name).unwrap_or(Self::Nothing)
+        let mut all = Self::all().into_iter().chain(Self::plain());
+        all.find(|without| without.name() == name).unwrap_or(Self::Nothing)
+    }
+}
+
+/// Which groups a simulation has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Groups {
+    /// Groups of rows alone.
+    OfRows,
+    /// Plain groups too, which applications write.
+    PlainToo,
+}
+
+impl Groups {
+    /// What the environment asks for.
+    pub(crate) fn wanted() -> Self {
+        if env::var_os("FRESHLINE_PLAIN").is_some() { Self::PlainToo } else { Self::OfRows }
     }
 }
 
@@ -67,7 +89,7 @@ pub(crate) fn watch_over() {
 }
 
 /// A process for one simulation.
-pub(crate) fn process(seed: u64, without: Without) -> Command {
+pub(crate) fn process(seed: u64, without: Without, groups: Groups) -> Command {
     let steady = env!("FRESHLINE_STEADY");
     assert!(
         !steady.is_empty(),
@@ -81,12 +103,16 @@ pub(crate) fn process(seed: u64, without: Without) -> Command {
         .env("FRESHLINE_WITHOUT", without.name())
         .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null());
+    match groups {
+        Groups::OfRows => command.env_remove("FRESHLINE_PLAIN"),
+        Groups::PlainToo => command.env("FRESHLINE_PLAIN", "1"),
+    };
     command
 }
 
 /// Runs one simulation; `Err` has what a process said that did not end well.
-pub(crate) fn simulate(seed: u64, without: Without) -> Result<Ended, String> {
-    simulate_by(&mut process(seed, without), seed)
+pub(crate) fn simulate(seed: u64, without: Without, groups: Groups) -> Result<Ended, String> {
+    simulate_by(&mut process(seed, without, groups), seed)
 }
 
 /// Runs the simulation that `process` stands for.
@@ -108,6 +134,7 @@ pub(crate) fn simulate_by(process: &mut Command, seed: u64) -> Result<Ended, Str
 pub(crate) fn simulate_all(
     seeds: impl Iterator<Item = u64> + Send,
     without: Without,
+    groups: Groups,
     enough: impl Fn(&Result<Ended, String>) -> bool + Sync,
 ) -> Vec<(u64, Result<Ended, String>)> {
     let seeds = Mutex::new((seeds, false));
@@ -122,7 +149,7 @@ pub(crate) fn simulate_all(
                         if seeds.1 { None } else { seeds.0.next() }
                     };
                     let Some(seed) = seed else { return };
-                    let result = simulate(seed, without);
+                    let result = simulate(seed, without, groups);
                     if enough(&result) {
                         seeds.lock().expect("no worker panics").1 = true;
                     }

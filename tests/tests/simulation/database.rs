@@ -14,7 +14,7 @@ use crate::{
     clock::{self, Millis, Party},
     kafka::Kafka,
     network::Network,
-    trace,
+    plain, trace,
     truth::{Change, Truth},
 };
 
@@ -50,9 +50,10 @@ table = "shop.products"
 tags  = ["product:{id}"]
 "#;
 
-/// The catalog of all simulations.
-pub(crate) fn catalog() -> Arc<Catalog> {
-    Arc::new(Catalog::parse("simulation.toml", CATALOG).expect("the catalog is right"))
+/// The catalog of a simulation, with plain groups or without.
+pub(crate) fn catalog(with_plain: bool) -> Arc<Catalog> {
+    let plain = if with_plain { plain::CATALOG } else { "" };
+    Arc::new(Catalog::parse("simulation.toml", &format!("{CATALOG}{plain}")).expect("the catalog is right"))
 }
 
 /// How fast the database answers at the moment.

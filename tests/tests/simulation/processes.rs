@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     batch::Without, clock::Party, database::Rows, direct::Direct, etcd::millis, kafka::Consumer, membership,
-    stream::connector, trace, truth::Asked, world::Shared,
+    plain, stream::connector, trace, truth::Asked, world::Shared,
 };
 
 /// How calls are made, by everybody.
@@ -150,11 +150,22 @@ pub(crate) async fn application(shared: Arc<Shared>, party: Party, quiet: Arc<At
     for reader in 0..2 {
         tokio::spawn(read(shared.clone(), client.clone(), party, reader, quiet.clone()));
     }
+    if shared.scenario.plain {
+        // A try that was held up must not be carried out behind a write that came after the next one.
+        let calls = client::Config { retries: 0, ..calls(&shared, party) };
+        let once = Arc::new(Client::from_membership(view.clone(), calls));
+        for user in 0..3 {
+            tokio::spawn(plain::use_plain(shared.clone(), once.clone(), party, user, quiet.clone()));
+        }
+    }
     loop {
         sleep(Duration::from_millis(10)).await;
         if shared.settled.load(SeqCst) && party == Party::Client(1) {
             let peers = Peers::new(calls(&shared, party));
             look_last(&shared, &peers).await;
+            if shared.scenario.plain {
+                plain::look_last(&shared, &peers).await;
+            }
             shared.looked.store(true, SeqCst);
             return;
         }

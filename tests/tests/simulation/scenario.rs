@@ -39,6 +39,8 @@ pub(crate) struct Scenario {
     pub(crate) active: Millis,
     /// How long nodes mirror each other's keys; then some reads go to any node, which forwards.
     pub(crate) mirror_lease: Option<Duration>,
+    /// Whether applications use plain groups too.
+    pub(crate) plain: bool,
     /// In the order of their times.
     pub(crate) faults: Vec<(Millis, Fault)>,
 }
@@ -151,6 +153,7 @@ impl Scenario {
             replay: if rng.random_bool(0.3) { rng.random_range(1..=5) } else { 0 },
             active: ACTIVE,
             mirror_lease: mirror_lease(seed),
+            plain: false,
             faults: Vec::new(),
         };
         let mut draw = Draw { rng, scenario: &scenario, faults: Vec::new() };

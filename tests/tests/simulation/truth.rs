@@ -128,6 +128,12 @@ impl Truth {
         }
     }
 
+    /// The changes of a key that were told by its own key: when each was logged, and when it was delivered. But for the first version.
+    pub(crate) fn delivered(&self, key: &str) -> Vec<(Millis, Millis)> {
+        let versions = self.keys.get(key).map(Vec::as_slice).unwrap_or_default();
+        versions.iter().skip(1).filter_map(|version| Some((version.logged, version.delivered?))).collect()
+    }
+
     /// Whether every version is delivered.
     pub(crate) fn all_delivered(&self) -> bool {
         self.keys.values().flatten().all(|version| version.delivered.is_some())

@@ -25,6 +25,7 @@ use crate::{
     kafka::Kafka,
     membership,
     network::{Link, Network},
+    plain::History,
     processes,
     scenario::{CLIENTS, Counts, Fault, NODES, Scenario},
     trace,
@@ -47,6 +48,7 @@ pub(crate) struct Shared {
     pub(crate) list: Option<Fixed>,
     pub(crate) kafka: Arc<Mutex<Kafka>>,
     pub(crate) truth: Arc<Mutex<Truth>>,
+    pub(crate) plain: Mutex<History>,
     pub(crate) pace: Arc<Mutex<Pace>>,
     /// The key that was changed last.
     pub(crate) recent: Mutex<Option<String>>,
@@ -167,7 +169,8 @@ impl World {
             last: None,
         };
         let shared = Arc::new(Shared {
-            catalog: catalog(),
+            catalog: catalog(scenario.plain),
+            plain: Mutex::default(),
             network,
             etcd,
             list: membership::list(&scenario),
