@@ -19,7 +19,8 @@ pub(super) struct Log {
 struct Entry {
     hash: u64,
     at: Instant,
-    origin: Arc<str>,
+    /// `None` for the write of a plain key, which ends what is under way as a removal does.
+    origin: Option<Arc<str>>,
 }
 
 impl Log {
@@ -39,6 +40,15 @@ impl Log {
 
     /// Logs a removal; `at` must not be before that of the last one.
     pub(super) fn push(&mut self, hash: u64, at: Instant, origin: Arc<str>) {
+        self.note(hash, at, Some(origin));
+    }
+
+    /// Logs the write of a plain key in the same way.
+    pub(super) fn push_write(&mut self, hash: u64, at: Instant) {
+        self.note(hash, at, None);
+    }
+
+    fn note(&mut self, hash: u64, at: Instant, origin: Option<Arc<str>>) {
         if self.entries.len() == self.capacity {
             let seq = self.seq - self.entries.len() as u64 + 1;
             if let Some(oldest) = self.entries.pop_front() {
@@ -65,16 +75,19 @@ impl Log {
         None
     }
 
-    /// All removals of a key in the whole log, newest first.
+    /// All removals of a key in the whole log, newest first; no writes.
     pub(super) fn removals(&self, hash: u64) -> Vec<(Instant, Arc<str>)> {
         let of_key = self.entries.iter().rev().filter(|entry| entry.hash == hash);
-        of_key.map(|entry| (entry.at, entry.origin.clone())).collect()
+        of_key.filter_map(|entry| Some((entry.at, entry.origin.clone()?))).collect()
     }
 
     /// The last removal of a key in the whole log, with its origin.
     pub(super) fn recall(&self, hash: u64) -> Option<(Instant, Arc<str>)> {
-        let entry = self.entries.iter().rev().find(|entry| entry.hash == hash)?;
-        Some((entry.at, entry.origin.clone()))
+        self.entries
+            .iter()
+            .rev()
+            .filter(|entry| entry.hash == hash)
+            .find_map(|entry| Some((entry.at, entry.origin.clone()?)))
     }
 }
 

@@ -124,7 +124,10 @@ impl Gate {
             }
             let expires = lifetime(write, current.as_ref(), now, longest)?;
             let had = current.is_some();
-            log.push(place.hash, now, origin.clone());
+            match write {
+                Write::Remove => log.push(place.hash, now, origin.clone()),
+                Write::Put(_) | Write::Expire(_) => log.push_write(place.hash, now),
+            }
             let token = Token { seq: log.seq(), started: now, generation, acquisition, tags: tag };
             let Some((value, expires)) = value.zip(expires) else {
                 self.store.remove(place.hash, key);
@@ -167,8 +170,11 @@ impl Gate {
         let mut log = self.shard(place.hash).lock();
         let view = self.view(&log, place, &keeping.tags, token.seq, token.started, live());
         not_overtaken(token, &view)?;
-        log.push(place.hash, Instant::now(), origin.clone());
         let Keeping { key, value, ttl, tags } = keeping;
+        match &value {
+            None => log.push(place.hash, Instant::now(), origin.clone()),
+            Some(_) => log.push_write(place.hash, Instant::now()),
+        }
         let Some(value) = value.filter(|_| !ttl.is_zero()) else {
             self.store.remove(place.hash, &key);
             return Ok(());

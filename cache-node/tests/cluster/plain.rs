@@ -189,6 +189,33 @@ async fn a_lifetime_is_the_groups_at_most_and_can_be_changed() {
     assert_eq!(written.refused.as_deref(), Some("not_kept"));
 }
 
+/// *A key's story began with "removed by set, was not in memory".*
+#[tokio::test(flavor = "multi_thread")]
+async fn the_story_of_a_key_tells_writes_as_writes() {
+    let stack = stack(2);
+    let nodes = start(&stack, ["a", "b"]).await;
+    let key = &owned(&nodes[0], 1)[0];
+    let told = async |node: &Node| {
+        let explained = node.explain(key, Hop::Forwarded).await.unwrap();
+        let what: Vec<_> = explained.events.iter().map(|event| event.what.clone()).collect();
+        (what, explained.last_removal.map(|removal| removal.origin))
+    };
+    let before = told(&nodes[0].node).await;
+    put(&nodes[1].node, key, "v").await.unwrap();
+    for running in &nodes {
+        let (what, removed) = told(&running.node).await;
+        assert_eq!(what.first().map(String::as_str), Some("set"), "{what:?}");
+        assert!(!what.iter().any(|what| what == "removed"), "{what:?}");
+        assert_eq!(removed, before.1, "the slot was acquired");
+    }
+    remove(&nodes[1].node, key).await;
+    for running in &nodes {
+        let (what, removed) = told(&running.node).await;
+        assert_eq!(what.first().map(String::as_str), Some("removed"), "{what:?}");
+        assert_ne!(removed, before.1);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_can_not_be_written_says_why() {
     let stack = stack(1);
