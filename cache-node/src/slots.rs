@@ -7,7 +7,7 @@
 //! A lost slot may *depart*: nobody reads or fills it here any more, but what was stored under its ended acquisition stays
 //! for a while, to answer pulls of the node that holds it now (R10). A slot of which the node was the owner and is a replica now departs
 //! too: it is read and filled as before, and what it has is given to who owns it now. Until that is over the node has not confirmed its
-//! epoch, and so takes nothing from others. Plain values of lost slots [linger](lingering) besides, whether or not the slots depart.
+//! epoch, and so takes nothing from others. Plain values of lost slots linger besides (`lingering`), whether or not the slots depart.
 
 mod lingering;
 
