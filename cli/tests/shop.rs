@@ -6,7 +6,7 @@ mod stack;
 use std::path::Path;
 
 use serde_json::Value;
-use stack::{Stack, freshline, text};
+use stack::{Stack, freshline, sqlite, text};
 
 /// What a command printed, as JSON; it must end with 0.
 fn json(dir: &Path, arguments: &[&str]) -> Value {
@@ -92,4 +92,46 @@ fn a_session_goes_with_its_user() {
     let gone = freshline(dir.path()).args(["get", "session:42:a"]).output().unwrap();
     assert_eq!(gone.status.code(), Some(1), "{:?}", text(&gone));
     assert_eq!(json(dir.path(), &["get", "session:43:a"])["value"]["cart"][0], 7);
+}
+
+/// *A row was larger than a message: the log told of a flush that never came.*
+#[test]
+fn a_row_that_is_larger_than_a_message_flushes_its_groups() {
+    let dir = tempfile::tempdir().unwrap();
+    let stack = Stack::start(dir.path());
+    let before = keep(dir.path(), "product:3");
+    json(dir.path(), &["sql", "UPDATE products SET name = hex(zeroblob(700000)) WHERE id = 3"]);
+    stack.removal(|removal| names(removal, "flushed", "product"));
+    json(dir.path(), &["sql", "UPDATE products SET name = 'small' WHERE id = 3"]);
+    stack.removal(|removal| names(removal, "flushed", "product"));
+    let after = json(dir.path(), &["get", "product:3"])["value"].clone();
+    assert_eq!((&after["name"], &after["id"]), (&Value::from("small"), &before["id"]));
+}
+
+/// *Without regard to case a name in capitals is the same: no trigger noted it.*
+#[test]
+fn a_column_that_changes_in_case_alone_has_changed_and_a_new_one_is_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    sqlite(
+        &dir.path().join("own.db"),
+        "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT COLLATE NOCASE); INSERT INTO users VALUES (7, 'Ada')",
+    );
+    let catalog = "[database]\nurl = \"sqlite:own.db\"\n[[group]]\nname = \"user\"\nkey = \"user:{id:u64}\"\n\
+                   query = \"SELECT * FROM own.users WHERE id = {id}\"\n";
+    std::fs::write(dir.path().join("own.toml"), catalog).unwrap();
+    let stack = Stack::with(dir.path(), &["--config", "own.toml"]);
+    let second =
+        freshline(dir.path()).args(["dev", "--port-base", "0", "--config", "own.toml"]).output().unwrap();
+    let (_, err) = text(&second);
+    assert!(!second.status.success() && err.contains("another `freshline dev --config` follows it"), "{err}");
+    assert_eq!(keep(dir.path(), "user:7")["name"], "Ada");
+    sqlite(&dir.path().join("own.db"), "UPDATE users SET name = 'ADA'");
+    stack.removal(|removal| names(removal, "removed", "user:7"));
+    assert_eq!(keep(dir.path(), "user:7")["name"], "ADA");
+    sqlite(&dir.path().join("own.db"), "ALTER TABLE users ADD COLUMN city TEXT DEFAULT 'Oslo'");
+    stack.removal(|removal| names(removal, "flushed", "user"));
+    assert_eq!(keep(dir.path(), "user:7")["city"], "Oslo");
+    sqlite(&dir.path().join("own.db"), "UPDATE users SET city = 'Quito'");
+    stack.removal(|removal| names(removal, "removed", "user:7"));
+    assert_eq!(keep(dir.path(), "user:7")["city"], "Quito");
 }

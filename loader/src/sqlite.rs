@@ -71,8 +71,12 @@ impl Sqlite {
             return Err(Error::Unavailable(reason.into()));
         }
         let databases: Vec<String> = databases.into_iter().collect();
-        let options =
-            SqliteConnectOptions::new().filename(":memory:").busy_timeout(BUSY).disable_statement_logging();
+        // No statement is kept: one that was prepared before a column was added gives rows of more columns than it knows.
+        let options = SqliteConnectOptions::new()
+            .filename(":memory:")
+            .busy_timeout(BUSY)
+            .statement_cache_capacity(0)
+            .disable_statement_logging();
         let attached = Arc::new((path.clone(), databases.clone()));
         let pool = SqlitePoolOptions::new()
             .max_connections(CONNECTIONS)
@@ -160,7 +164,16 @@ impl Sqlite {
             .ok_or_else(|| Error::query(&group.name, "the group is of another catalog"))?;
         let mut schema = self.known_schema().await?;
         let mut connection = self.connection().await?;
-        let rows = self.fetch(&mut connection, plan, group, keys, &schema).await?;
+        // In one transaction, which looks at the schema first: a statement that is prepared by an older one, before a column was added, would give
+        // rows of more columns than its driver knows, which panics.
+        let mut read = connection.begin().await.map_err(|error| self.unavailable(&error))?;
+        for database in &self.databases {
+            let look = format!("SELECT 1 FROM {}.sqlite_master LIMIT 1", quoted(database));
+            let looked = sqlx::query(AssertSqlSafe(look)).execute(&mut *read).await;
+            looked.map_err(|error| self.unavailable(&error))?;
+        }
+        let rows = self.fetch(&mut read, plan, group, keys, &schema).await?;
+        read.rollback().await.map_err(|error| self.unavailable(&error))?;
         drop(connection);
         let binary = group.binary;
         let extra = (rows.key_columns, group.query.as_ref().map_or(0, Query::hidden));
@@ -304,11 +317,6 @@ async fn attach(connection: &mut SqliteConnection, path: &Path, databases: &[Str
             .bind(path.to_string_lossy().into_owned())
             .execute(&mut *connection)
             .await?;
-        // Readers and writers don't wait for each other then. The file remembers it; where it can't be written it stays as it is.
-        let wal = format!("PRAGMA {}.journal_mode = WAL", quoted(database));
-        if let Err(error) = connection.execute(AssertSqlSafe(wal)).await {
-            tracing::debug!(%error, "the file keeps its journal mode");
-        }
     }
     Ok(())
 }

@@ -120,6 +120,11 @@ impl Writer {
         records
     }
 
+    /// Writes that a table was altered, by a statement that may change each of its rows: without a clause it would leave them as they are.
+    pub(crate) fn altered(&mut self, table: &str, now: i64) -> Record {
+        self.ddl("ALTER", table, &format!("ALTER TABLE `{table}` CONVERT TO CHARACTER SET utf8mb4"), now)
+    }
+
     /// Writes a message about a table as a whole: `CREATE`, `ALTER`, `ERASE`. Always on partition 0, as Canal's are.
     pub(crate) fn ddl(&mut self, kind: &str, table: &str, sql: &str, now: i64) -> Record {
         self.batch += 1;
@@ -171,7 +176,7 @@ impl Writer {
                 bytes = payload.len(),
                 "a row is larger than a message: the groups of its table are flushed"
             );
-            return self.ddl("ALTER", open.table, &format!("ALTER TABLE `{}`", open.table), now);
+            return self.altered(open.table, now);
         }
         Record { partition: open.partition, payload, at: open.at }
     }

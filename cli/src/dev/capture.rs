@@ -235,7 +235,8 @@ fn image(row: &str, columns: &[Column]) -> String {
 }
 
 fn differs(column: &str) -> String {
-    format!("OLD.{0} IS NOT NEW.{0}", quoted(column))
+    // Byte for byte: by NOCASE a name that was written in capitals would not have changed.
+    format!("OLD.{0} IS NOT NEW.{0} COLLATE BINARY", quoted(column))
 }
 
 fn join(parts: impl Iterator<Item = String>, separator: &str) -> String {

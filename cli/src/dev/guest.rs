@@ -3,9 +3,12 @@
 //! Triggers and two tables whose names begin with `_freshline_`, and the journal mode. What a stack that was killed has left is taken back
 //! by the next one on the same file: triggers are made what they are to be, and the mode that was found first stays written down.
 
-use std::path::Path;
+use std::{
+    fs::{File, TryLockError},
+    path::Path,
+};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 
 use super::{capture, database, files::Files};
@@ -17,6 +20,8 @@ const BEFORE: &str = "_freshline_before";
 /// A stack's stay in somebody else's database.
 pub(crate) struct Guest<'a> {
     file: &'a Path,
+    /// Open until the end: it is locked, and to close it while the stack has the file open would end SQLite's own locks.
+    _alone: File,
 }
 
 impl<'a> Guest<'a> {
@@ -26,6 +31,14 @@ impl<'a> Guest<'a> {
             return Ok(None);
         }
         let file = &files.database;
+        // A lock of another kind than SQLite's, which does not see it.
+        let alone = File::open(file).with_context(|| format!("open {}", file.display()))?;
+        if let Err(TryLockError::WouldBlock) = alone.try_lock() {
+            bail!(
+                "follow {}: another `freshline dev --config` follows it, and would lose its triggers to this one; end that, or work on a copy",
+                file.display()
+            );
+        }
         output.note(&format!(
             "{}: to follow its changes, triggers and tables named _freshline_... are put in, and its journal mode is WAL \
              meanwhile; all of it is taken back at the end. Take a copy if nothing of yours may see them.",
@@ -46,7 +59,7 @@ impl<'a> Guest<'a> {
             .await
             .with_context(|| format!("write to {}", file.display()))?;
         connection.close().await.context("close the database")?;
-        Ok(Some(Self { file }))
+        Ok(Some(Self { file, _alone: alone }))
     }
 
     /// Takes everything back. All other connections of the stack are to be closed before.

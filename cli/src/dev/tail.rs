@@ -185,10 +185,7 @@ impl Tail {
         };
         warn!(seq = note.seq, tables = ?names, "a change in the outbox can't be read: the groups of its table are flushed");
         let now = now();
-        names
-            .iter()
-            .map(|name| self.writer.ddl("ALTER", name, &format!("ALTER TABLE `{name}`"), now))
-            .collect()
+        names.iter().map(|name| self.writer.altered(name, now)).collect()
     }
 
     /// Takes new, altered and dropped tables over, and tells of them. The triggers are in place before the message
@@ -209,7 +206,7 @@ impl Tail {
                 None => records.push(self.writer.ddl("CREATE", name, &format!("CREATE TABLE `{name}`"), now)),
                 // Also one that is defined as before and is not the same any more.
                 Some(was) if was != table || uncaptured.contains(name) => {
-                    records.push(self.writer.ddl("ALTER", name, &format!("ALTER TABLE `{name}`"), now));
+                    records.push(self.writer.altered(name, now));
                 }
                 Some(_) => {}
             }
