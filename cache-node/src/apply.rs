@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use client::{Ack, Apply};
 use daemon::Paced;
 use futures_util::future;
-use ring::Member;
+use ring::{Epoch, Member, Ring};
 use tokio::time::{Instant, timeout};
 
 use crate::{
@@ -13,6 +13,9 @@ use crate::{
     mirror::Of,
     node::{Hop, Node},
 };
+
+/// How often a removal is spread anew since others go by a newer ring.
+const RINGS: usize = 8;
 
 /// Whether others are to have the thread before the name at `index`: a request may have many.
 fn is_to_breathe(index: usize) -> bool {
@@ -105,7 +108,9 @@ impl Node {
         let origin = Arc::from("request");
         self.remove_tags_here(tags, &origin).await;
         if hop == Hop::First {
-            let remove = |member: Member| async move { self.peers.remove_tags(&member, tags).await };
+            let remove = |member: Member| async move {
+                self.peers.remove_tags(&member, tags).await.map(|epoch| ((), epoch))
+            };
             self.spread(remove).await?;
             for _ in 0..self.more_rounds() {
                 self.remove_tags_here(tags, &origin).await;
@@ -134,7 +139,9 @@ impl Node {
         self.flush_known(groups, &Arc::from("request"));
         self.end_mirrors_of(&[], groups, "request").await;
         if hop == Hop::First {
-            let flush = |member: Member| async move { self.peers.flush(&member, groups).await };
+            let flush = |member: Member| async move {
+                self.peers.flush(&member, groups).await.map(|epoch| ((), epoch))
+            };
             self.spread(flush).await?;
             for _ in 0..self.more_rounds() {
                 self.flush_known(groups, &Arc::from("request"));
@@ -254,12 +261,34 @@ impl Node {
         }
     }
 
-    /// Calls every other live node at once; all must answer in time.
+    /// Calls every other live node at once; all must answer in time, each with the epoch by which it goes after that.
+    ///
+    /// *This node goes by an old ring. A node that it does not know of has taken a value from one that it knows, which applies the removal.* Who
+    /// has given anything by a newer ring goes by that ring, and says so; then all members of it are called.
     async fn spread<T, F>(&self, call: impl Fn(Member) -> F) -> Result<Vec<T>, Error>
+    where
+        F: Future<Output = Result<(T, Epoch), client::Error>>,
+    {
+        let mut answers = Vec::new();
+        for _ in 0..RINGS {
+            let ring = self.current_ring();
+            let mut newest = ring.epoch();
+            for (answer, epoch) in self.spread_by(&ring, &call).await? {
+                answers.push(answer);
+                newest = newest.max(epoch);
+            }
+            if newest == ring.epoch() {
+                return Ok(answers);
+            }
+            self.catch_up(newest).await?;
+        }
+        Err(Error::Unacknowledged { nodes: vec!["others (the ring keeps changing)".to_owned()] })
+    }
+
+    async fn spread_by<T, F>(&self, ring: &Ring, call: impl Fn(Member) -> F) -> Result<Vec<T>, Error>
     where
         F: Future<Output = Result<T, client::Error>>,
     {
-        let ring = self.current_ring();
         let calls = ring.members().iter().filter(|member| member.id != self.id).map(|member| {
             let answer = timeout(self.config.spread, call(member.clone()));
             async move {

@@ -103,6 +103,14 @@ pub enum Error {
         /// The nodes that did not acknowledge, each with its reason.
         nodes: Vec<String>,
     },
+    /// Writes of the same key that came before have not ended. Nothing was done.
+    #[error(
+        "earlier writes of the key are under way since {waited:?} or longer; nothing was done, ask again"
+    )]
+    InTurn {
+        /// How long this one has waited.
+        waited: Duration,
+    },
     /// What was asked for is for plain groups alone.
     #[error(
         "group {group} is not plain: its values come from its query, or are set under the token of a miss; write kind = \"plain\" in a group \

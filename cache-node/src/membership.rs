@@ -33,6 +33,7 @@ impl Node {
     /// or [`handover`](crate::Config::handover) is over.
     pub async fn retire(&self) -> Result<(), ring::Error> {
         self.wanted.store(false, Release);
+        self.warm.settled().await;
         let epoch = self.life.registration().set_state(MemberState::Leaving).await?;
         let ring = self.membership.catch_up(epoch).await?;
         self.take_ring(&ring);

@@ -172,6 +172,13 @@ impl Node {
             metrics.clone(),
             plain,
         );
+        if plain && (config.handover.is_zero() || config.pull_wait.is_zero() || config.warm_rate.0 == 0) {
+            tracing::warn!(
+                node = %parts.id, handover = ?config.handover, pull_wait = ?config.pull_wait, warm_rate = config.warm_rate.0,
+                "the catalog has plain groups, whose values are lost when their slots move: they are handed over only if node.handover, \
+                 node.pull_wait and node.warm_rate are above 0"
+            );
+        }
         let copies = Copies::new(config.copy_queue, CopyMetrics::register(registry));
         let departures = Departures::new(config.handover);
         let hot = Hot::new(&config, &parts.catalog, registry);

@@ -56,7 +56,7 @@ impl Node {
         let incarnation = self.life.incarnation();
         let standing = self.standing();
         protocol::may_answer_pull(standing, request.epoch)?;
-        let (entries, cursor) = match &request.wanted {
+        let (mut entries, cursor) = match &request.wanted {
             Wanted::Keys(keys) => (self.give_keys(keys, request.max_bytes), 0),
             Wanted::Slots { slots, cursor, of } => {
                 self.give_slots(slots, *cursor, *of, request.max_bytes).await
@@ -72,6 +72,10 @@ impl Node {
         // After the reading: the lease is alive now and the memory is of the same life, so both held in between.
         if !self.life.vouches_for(incarnation) {
             return Err(PullRefused::Fenced.into());
+        }
+        // What lingers is for who goes by this node's ring, which it went by all the while if it does now.
+        if self.slots.epoch() != request.epoch {
+            entries.retain(|entry| entry.lost_at.is_none());
         }
         let groups = self.digests(&request.wanted, entries.is_empty());
         Ok(Pulled { node: self.id.clone(), incarnation, epoch: standing.epoch, entries, cursor, groups })

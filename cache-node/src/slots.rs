@@ -188,6 +188,9 @@ impl Slots {
         }
         let previous = last.ring.replace(ring.clone());
         let listed = last.lists(&self.node, ring);
+        if previous.as_ref().is_some_and(|previous| previous.members() == ring.members()) {
+            self.lingering.known_as(ring.epoch());
+        }
         let (mut gained, mut promoted) = (Vec::new(), Vec::new());
         let (mut given_up, mut demoted, mut before, mut count) = (Vec::new(), Vec::new(), Vec::new(), 0);
         for slot in Slot::all() {

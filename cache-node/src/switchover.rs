@@ -111,7 +111,7 @@ impl Node {
                 return;
             }
             let error = match timeout(self.config.spread, self.peers.flush(member, groups)).await {
-                Ok(Ok(())) => return,
+                Ok(Ok(_)) => return,
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => format!("no answer within {:?}", self.config.spread),
             };

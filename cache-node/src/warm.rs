@@ -14,7 +14,7 @@ use client::{Answer, Held, Outcome, Peers, Pull, ReadOptions, Wanted};
 use parking_lot::{Mutex, RwLock};
 use ring::{Epoch, Member, NodeId, Ring, Slot, slot_of, terms::PROTOCOL};
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     time::{Instant, timeout},
 };
 
@@ -65,6 +65,8 @@ pub(crate) struct Warm {
     incoming: RwLock<Option<Arc<Incoming>>>,
     /// Told when that has changed. One waits: the task that takes in bulk.
     changed: Notify,
+    /// Whether anything is being taken in bulk.
+    busy: watch::Sender<bool>,
     /// Until when the rate is used up.
     pace: Mutex<Instant>,
 }
@@ -97,6 +99,7 @@ impl Warm {
             plain,
             incoming: RwLock::new(None),
             changed: Notify::new(),
+            busy: watch::Sender::new(false),
             pace: Mutex::new(Instant::now()),
         })
     }
@@ -107,8 +110,18 @@ impl Warm {
         *incoming =
             Incoming::plan(&self.node, incoming.as_deref(), change, ring, now, self.window, self.plain)
                 .map(Arc::new);
+        self.busy.send_replace(incoming.as_ref().is_some_and(|incoming| !incoming.sources.is_empty()));
         drop(incoming);
         self.changed.notify_one();
+    }
+
+    /// Waits until nothing plain is being taken in bulk, no longer than a handover may last: *who leaves before it has all of it can't give it, and
+    /// who had it has lost the slot to this node.*
+    pub(crate) async fn settled(&self) {
+        if self.plain {
+            // It ends by itself; whoever does not wait for that gives less.
+            let _ = timeout(self.window, self.busy.subscribe().wait_for(|busy| !busy)).await;
+        }
     }
 
     fn incoming(&self) -> Option<Arc<Incoming>> {
@@ -130,10 +143,10 @@ impl Warm {
 
     fn source_of(&self, place: Place) -> Option<(Epoch, Member)> {
         let incoming = self.incoming()?;
-        if incoming.declined && !self.gate.is_plain(place.group) {
+        let source = incoming.source_of(place.slot, Instant::now())?;
+        if !self.gate.is_plain(place.group) && (incoming.declined || !source.has_rows()) {
             return None;
         }
-        let source = incoming.source_of(place.slot, Instant::now())?;
         Some((incoming.epoch, source.member.clone()))
     }
 

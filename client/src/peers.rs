@@ -130,22 +130,24 @@ impl Peers {
         set(&link, self.deadline(), key, value, token, ttl, true).await
     }
 
-    /// Removes keys from one member; returns how many of them it had.
-    pub async fn remove(&self, to: &Member, keys: &[String]) -> Result<u64, Error> {
+    /// Removes keys from one member. Returns how many of them it had, and the epoch by which it went after that.
+    pub async fn remove(&self, to: &Member, keys: &[String]) -> Result<(u64, Epoch), Error> {
         let link = self.admitted(to)?;
-        remove(&link, self.deadline(), keys.to_vec(), true).await.map(|(removed, _)| removed)
+        remove(&link, self.deadline(), keys.to_vec(), true)
+            .await
+            .map(|(removed, epoch)| (removed, Epoch(epoch)))
     }
 
-    /// Removes tags on one member.
-    pub async fn remove_tags(&self, to: &Member, tags: &[String]) -> Result<(), Error> {
+    /// Removes tags on one member. Returns the epoch by which it went after that.
+    pub async fn remove_tags(&self, to: &Member, tags: &[String]) -> Result<Epoch, Error> {
         let link = self.admitted(to)?;
-        remove_tags(&link, self.deadline(), tags.to_vec(), true).await.map(|_| ())
+        remove_tags(&link, self.deadline(), tags.to_vec(), true).await.map(Epoch)
     }
 
-    /// Flushes groups on one member; none named flushes all.
-    pub async fn flush(&self, to: &Member, groups: &[String]) -> Result<(), Error> {
+    /// Flushes groups on one member; none named flushes all. Returns the epoch by which it went after that.
+    pub async fn flush(&self, to: &Member, groups: &[String]) -> Result<Epoch, Error> {
         let link = self.admitted(to)?;
-        flush(&link, self.deadline(), groups.to_vec(), true).await.map(|_| ())
+        flush(&link, self.deadline(), groups.to_vec(), true).await.map(Epoch)
     }
 
     /// Asks a member for all that it knows about one key.

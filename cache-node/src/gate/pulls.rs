@@ -200,11 +200,16 @@ impl Gate {
     fn is_told(&self, place: Place, from: Source, asked: Epoch) -> bool {
         match from {
             Source::Owner => true,
-            Source::Holder => !asked.is_of_list() || !self.is_reached(place.group),
-            Source::Lost(epoch) => {
-                self.slots.acquired_by(place.slot).is_some_and(|acquired| acquired <= epoch)
+            Source::Holder => {
+                !self.is_reached(place.group) || !asked.is_of_list() && self.has_since(place.slot, asked)
             }
+            Source::Lost(epoch) => self.has_since(place.slot, epoch),
         }
+    }
+
+    /// Whether the slot was acquired by the ring of this epoch or an earlier one, and is held since.
+    fn has_since(&self, slot: u16, epoch: Epoch) -> bool {
+        self.slots.acquired_by(slot).is_some_and(|acquired| acquired <= epoch)
     }
 
     /// Returns a key's entry if it may be given to a node that pulls it, whether or not readers get it here. The node's own

@@ -10,7 +10,7 @@ use ring::{
     rules::{self, Rule},
     slot_of,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{TRIES, origin, tags};
 use crate::{
@@ -71,7 +71,10 @@ impl Node {
         }
         let (place, tags) = (place(key), tags(key));
         // *A write is overtaken by a later one, which not all holders acknowledge: it would be acknowledged, and the older value stand there.*
-        let _in_turn = self.plain.turn(place).lock().await;
+        let waited = self.peers.config().deadline;
+        let Ok(_in_turn) = timeout(waited, self.plain.turn(place).lock()).await else {
+            return Err(Error::InTurn { waited });
+        };
         let mut attended = match self.attend_all(key, place).await? {
             Ok(attended) => attended,
             Err(epoch) => return Ok(Ordered::NotOwner(epoch)),
@@ -106,9 +109,14 @@ impl Node {
                 Spread::Failed(nodes) => return Err(Error::Unacknowledged { nodes }),
                 Spread::Again => {}
             }
-            attended = match self.attend_all(key, place).await? {
-                Ok(attended) => attended,
-                Err(_) => return Err(moved()),
+            attended = match self.attend_all(key, place).await {
+                Ok(Ok(attended)) => attended,
+                Ok(Err(_)) => return Err(moved()),
+                Err(unacknowledged @ Error::Unacknowledged { .. }) => return Err(unacknowledged),
+                // The write is ordered: whatever went wrong, it may be there.
+                Err(error) => {
+                    return Err(Error::Unacknowledged { nodes: vec![format!("{} ({error})", self.id)] });
+                }
             };
             if attended.acquisition != ordered.token.acquisition {
                 return Err(moved()); // another owner may have written meanwhile
@@ -156,8 +164,9 @@ impl Node {
                 if !rules::holds(Rule::PlainAttended) {
                     return false;
                 }
+                // Of a fixed list there is no other ring that anybody could go by.
                 let attended = self.plain.attended.lock();
-                attended.0 != epoch || !attended.1.contains(&member.id)
+                !epoch.is_of_list() && (attended.0 != epoch || !attended.1.contains(&member.id))
             };
             let others = ring.members().iter().filter(|member| member.id != self.id);
             let asked = others.filter_map(|member| {

@@ -36,6 +36,7 @@ impl Error {
             | Self::OtherMembers { .. }
             | Self::Pull(_)
             | Self::NoOwner
+            | Self::InTurn { .. }
             | Self::Unacknowledged { .. } => Code::Unavailable,
             Self::Peer { error, .. } => match **error {
                 client::Error::InvalidKey { .. } => Code::InvalidArgument,

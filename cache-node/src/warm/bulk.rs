@@ -24,6 +24,8 @@ const PAGE_WAIT: Duration = Duration::from_secs(5);
 /// How often a page is asked for again, and the first pause before it.
 const RETRIES: u32 = 3;
 const RETRY: Duration = Duration::from_millis(100);
+/// How many such pauses the longest one has.
+const MOST_PAUSES: u32 = 5;
 /// Entries that are stored between two looks at who else wants to run.
 const STEP: usize = 256;
 
@@ -47,6 +49,7 @@ impl Node {
             let taken = async {
                 if let Some(incoming) = incoming {
                     self.take_all(&incoming).await;
+                    self.warm.taken(&incoming);
                 }
                 std::future::pending::<()>().await;
             };
@@ -87,7 +90,7 @@ impl Node {
     /// Takes all of one source, and tells it when nothing more will be asked for. Returns how many values were stored.
     async fn take_from(&self, incoming: &Incoming, source: &Source) -> u64 {
         let mut taken = 0;
-        let of = if incoming.declined { Of::PlainGroups } else { Of::AllGroups };
+        let of = if incoming.declined || !source.has_rows() { Of::PlainGroups } else { Of::AllGroups };
         let ended = if of == Of::PlainGroups && !self.warm.plain {
             Ended::All
         } else if self.warm.rate == 0 {
@@ -133,22 +136,14 @@ impl Node {
                 Ok(_) => return Ended::Refused,
                 Err(error) => {
                     failures += 1;
-                    if failures > RETRIES {
-                        self.metrics.pulls.bulk_failed.inc();
-                        if incoming.first {
-                            tracing::info!(
-                                node = %self.id, source = %source.member.id, %error,
-                                "another holder, which may have plain values from before, can't be asked for them"
-                            );
-                            return Ended::Refused;
-                        }
-                        tracing::warn!(
-                            node = %self.id, source = %source.member.id, %error,
-                            "gained slots are not taken over; they fill from the database"
-                        );
+                    if failures == RETRIES + 1 {
+                        self.given_up(incoming, source, &error);
+                    }
+                    if failures > RETRIES && !self.warm.plain {
                         return Ended::Refused;
                     }
-                    sleep(RETRY * failures).await;
+                    // Plain values nobody else has: they are asked for until the time is over.
+                    sleep(RETRY * failures.min(MOST_PAUSES)).await;
                     continue;
                 }
             };
@@ -167,6 +162,28 @@ impl Node {
                 return Ended::All;
             }
             self.warm.pace(bytes).await;
+        }
+    }
+
+    /// A source does not answer: rows are read from the database from here on.
+    fn given_up(&self, incoming: &Incoming, source: &Source, error: &client::Error) {
+        self.metrics.pulls.bulk_failed.inc();
+        source.close_for_rows();
+        if incoming.first {
+            tracing::info!(
+                node = %self.id, source = %source.member.id, %error,
+                "another holder, which may have plain values from before, can't be asked for them yet"
+            );
+        } else if self.warm.plain {
+            tracing::warn!(
+                node = %self.id, source = %source.member.id, %error,
+                "gained slots are not taken over; rows fill from the database, and plain values are asked for until node.handover is over"
+            );
+        } else {
+            tracing::warn!(
+                node = %self.id, source = %source.member.id, %error,
+                "gained slots are not taken over; they fill from the database"
+            );
         }
     }
 
@@ -194,13 +211,28 @@ impl Node {
             }
             let offered = Warm::offered(&key, held, asked, Warm::is_alike(&key, &page.groups));
             let pulled = self.warm.store(&token, place, offered, incoming.epoch, Room::Spare, from);
-            stored += u64::from(pulled.is_ok());
+            if pulled.is_ok() {
+                stored += 1;
+                if self.gate.is_plain(place.group) && self.slots.owned(place.slot).is_some() {
+                    // A replica that took over from this node meanwhile may have come before it.
+                    self.copies.stored(&key.text);
+                }
+            }
         }
         (stored, full)
     }
 }
 
 impl Warm {
+    /// Nothing more is taken in bulk by this plan.
+    fn taken(&self, incoming: &Arc<Incoming>) {
+        // Under the lock under which a new one is made.
+        let now = self.incoming.read();
+        if now.as_ref().is_some_and(|now| Arc::ptr_eq(now, incoming)) {
+            self.busy.send_replace(false);
+        }
+    }
+
     fn request(&self, incoming: &Incoming, wanted: Wanted) -> Pull {
         let max_bytes = (self.rate / 8).clamp(SMALLEST_PAGE, PAGE);
         let epoch = incoming.epoch;

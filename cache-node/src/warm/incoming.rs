@@ -43,6 +43,8 @@ pub(crate) struct Source {
     pub(crate) member: Member,
     pub(crate) slots: Vec<u16>,
     open: AtomicBool,
+    /// Whether values of rows are asked of it too, which the database has as well.
+    rows: AtomicBool,
 }
 
 impl Incoming {
@@ -97,7 +99,9 @@ impl Incoming {
             for slot in &slots {
                 by_slot[usize::from(*slot)] = sources.len() as u16;
             }
-            sources.push(Source { member: member.clone(), slots, open: AtomicBool::new(true) });
+            // Of the first ring nobody has lost anything to this node: its replicas have what no other node could fill.
+            let rows = AtomicBool::new(change.previous.is_some());
+            sources.push(Source { member: member.clone(), slots, open: AtomicBool::new(true), rows });
         }
         let is_source = |member: &Member| sources.iter().any(|source| source.member.id == member.id);
         let others: Vec<_> = ring
@@ -121,6 +125,16 @@ impl Incoming {
 impl Source {
     pub(crate) fn is_open(&self) -> bool {
         self.open.load(Acquire)
+    }
+
+    /// Whether values of rows are asked of it.
+    pub(crate) fn has_rows(&self) -> bool {
+        self.rows.load(Acquire)
+    }
+
+    /// Plain values alone are asked of it from here on.
+    pub(crate) fn close_for_rows(&self) {
+        self.rows.store(false, Release);
     }
 
     /// Nothing more is asked of it.

@@ -176,7 +176,7 @@ pub(super) async fn put(
         }
         _ => (header, Some(bytes), query.ttl),
     };
-    if node.catalog().resolve(&key).is_ok_and(|key| key.group.is_plain()) {
+    if node.catalog().resolve(&key).map_err(crate::error::Error::key)?.group.is_plain() {
         let only = only(&headers)?;
         return put_plain(&node, &key, value, ttl, only).await;
     }
@@ -281,8 +281,14 @@ fn refused(reason: &str) -> Problem {
 pub(super) async fn delete(
     State(node): State<Arc<Node>>,
     Tail(key): Tail,
+    headers: HeaderMap,
     Asked(Nothing {}): Asked<Nothing>,
 ) -> Result<Json<Value>, Problem> {
+    if let Some(name) =
+        [header::IF_MATCH, header::IF_NONE_MATCH].iter().find(|name| headers.contains_key(*name))
+    {
+        return Err(Problem::bad_header(format!("a removal has no condition: leave {name} out")));
+    }
     let removed = node.remove(&[key], Hop::First).await?;
     Ok(Json(json!({ "removed": removed, "epoch": node.epoch().0 })))
 }

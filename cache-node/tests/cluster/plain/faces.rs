@@ -138,6 +138,14 @@ async fn http_puts_reads_and_deletes_without_a_token() {
         assert_eq!(get(b.http, &path).await.body, r#"{"user": 7}"#);
         let zero = put("?ttl=0s", &[], b"v").await;
         assert_eq!((zero.status, &*zero.problem()), (409, "set-refused"));
+        let conditional = send(b.http, "DELETE", &path, &[("if-match", "\"etag\"")], b"").await;
+        assert_eq!(
+            (conditional.status, &*conditional.problem()),
+            (400, "bad-header"),
+            "not without it either"
+        );
+        let mistyped = put("-of-nobody", &[], b"v").await;
+        assert_eq!((mistyped.status, &*mistyped.problem()), (400, "bad-key"), "no token would help");
         let deleted = send(b.http, "DELETE", &path, &[], b"").await;
         assert_eq!(deleted.json()["removed"], 1);
         assert_eq!(get(a.http, &path).await.status, 404);

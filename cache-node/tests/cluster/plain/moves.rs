@@ -1,11 +1,20 @@
 //! Plain values when slots change hands.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
+use async_trait::async_trait;
 use bytes::Bytes;
-use cache_node::Hop;
+use cache_node::{Error, Hop};
 use client::{Only, Put, Write};
-use ring::{Epoch, Member, NodeId, Ring, slot_of};
+use ring::{Epoch, Member, Membership, NodeId, Ring, memory::Observer, slot_of};
+use tokio::sync::watch;
 
 use super::{agreed, got, held, owned, put, put_all, remove, stack, start};
 use crate::{
@@ -144,6 +153,76 @@ async fn a_new_owner_has_the_former_one_go_by_its_ring_before_its_first_write() 
     }
 }
 
+/// A membership that can be cut off.
+struct Cut {
+    inner: Arc<Observer>,
+    cut: AtomicBool,
+}
+
+#[async_trait]
+impl Membership for Cut {
+    fn ring(&self) -> Arc<Ring> {
+        self.inner.ring()
+    }
+
+    fn watch(&self) -> watch::Receiver<Arc<Ring>> {
+        self.inner.watch()
+    }
+
+    async fn read(&self) -> Result<Arc<Ring>, ring::Error> {
+        self.inner.read().await
+    }
+
+    async fn catch_up(&self, epoch: Epoch) -> Result<Arc<Ring>, ring::Error> {
+        if self.cut.load(SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        self.inner.catch_up(epoch).await
+    }
+}
+
+/// *A node that is cut off from the membership is asked to remove: all whom it knows apply it, and who has joined has the value already.*
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_of_an_old_ring_removes_is_not_acknowledged_before_who_has_joined_has_applied_it() {
+    for flush in [true, false] {
+        let stack = stack(1);
+        let a = stack.start("a").await;
+        let cut = Arc::new(Cut { inner: stack.registry.observer(), cut: AtomicBool::new(false) });
+        let (server, mut made_of) = stack.parts("b");
+        made_of.membership = cut.clone();
+        let b = stack.run(server, made_of);
+        while owned_slots(&b) == 0 {
+            tokio::task::yield_now().await;
+        }
+        agreed(&stack, &[&a, &b]).await;
+        let keys = owned(&a, 100);
+        put_all(&a.node, &keys).await;
+        cut.inner.hold_back();
+        cut.cut.store(true, SeqCst);
+        let joined = stack.begin("j");
+        while owned_slots(&joined) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let key = keys.iter().find(|key| owned(&joined, 1000).contains(key)).expect("some move");
+        assert_eq!(got(&joined.node, key).await.as_ref(), Some(key));
+        assert!(b.node.epoch() < joined.node.epoch(), "it knows of nothing");
+        let user = key.split(':').nth(1).unwrap();
+        let (groups, tags) = (["session".to_owned()], [format!("user:{user}")]);
+        let remove = async || {
+            if flush {
+                b.node.flush(&groups, Hop::First).await
+            } else {
+                b.node.remove_tags(&tags, Hop::First).await
+            }
+        };
+        let error = remove().await.unwrap_err();
+        assert!(matches!(error, Error::Behind { .. }), "{error}");
+        cut.cut.store(false, SeqCst);
+        remove().await.unwrap();
+        assert_eq!(got(&joined.node, key).await, None, "flush: {flush}");
+    }
+}
+
 fn owned_slots(of: &Running) -> usize {
     of.node.ring().owned_by(&of.member.id)
 }
@@ -214,4 +293,20 @@ async fn an_owner_of_a_fixed_list_that_was_killed_takes_what_its_replica_has_kep
         None,
         "a removal may have been on its way when it was killed"
     );
+}
+
+/// *A fixed list of three, one of them away: an owner that was restarted waited for it before its first write, for ever.*
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_of_a_fixed_list_writes_though_another_member_is_away() {
+    let mut stack = stack(1);
+    let mut nodes = listed(&stack, &["a", "b", "c"], 1).await;
+    let (mut c, _b, mut a) = (nodes.pop().unwrap(), nodes.pop().unwrap(), nodes.pop().unwrap());
+    let ring = a.node.ring();
+    c.crash().await;
+    a.crash().await;
+    let again = listed_again(&mut stack, &a.member, &ring);
+    again.readiness.subscribe().wait_for(BTreeMap::is_empty).await.unwrap();
+    let key = &owned(&again, 1)[0];
+    assert_eq!(put(&again.node, key, "v").await.unwrap(), None);
+    assert_eq!(got(&again.node, key).await.as_deref(), Some("v"));
 }
