@@ -14,7 +14,7 @@ impl Cluster {
         let members = state.members(epoch);
         let confirmed = |node: usize| {
             let learnt = knows.then_some(state.nodes[node].confirmed);
-            if self.holds_rule(Rule::EverybodyIfUnconfirmed) { learnt } else { Some(u8::MAX) }
+            if self.holds_rule(Rule::EverybodyIfUnconfirmed) { learnt } else { Some(epoch) }
         };
         let removed = match self.removes_tag(change) {
             false => Removed::Key,
