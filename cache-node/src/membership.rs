@@ -108,6 +108,12 @@ impl Node {
         ring
     }
 
+    /// Returns when all is planned of the ring by which slots are held now: *a slot is gained, a reader asks for a plain value of it before there is
+    /// a source to be asked, and is told that there is none.*
+    pub(crate) fn planned(&self) {
+        drop(self.turns.lock());
+    }
+
     /// Goes by a ring of `epoch` or later, waiting for it if need be.
     pub(crate) async fn catch_up(&self, epoch: Epoch) -> Result<(), Error> {
         let own = self.current_ring().epoch();

@@ -182,6 +182,7 @@ impl Node {
         let Some((token, _)) = self.gate.token(place) else { return Err(Error::NoOwner) };
         if self.slots.owned(place.slot) == Some(token.acquisition) {
             let incarnation = self.life.incarnation();
+            self.planned();
             let reach = self.warm.reach(place, Reach::Departing);
             if let Some(read) = self.warm.ask(key, place, &token, reach).await? {
                 let outcome = read.elsewhere.unwrap_or(Outcome::Hit);

@@ -212,6 +212,7 @@ impl Node {
     /// Takes what a former holder still has of a key, where the write depends on it.
     async fn take_first(&self, key: &Key, place: Place) -> Result<(), Error> {
         if let Some((token, _)) = self.gate.token(place) {
+            self.planned();
             let reach = self.warm.reach(place, crate::warm::Reach::Departing);
             self.warm.ask(key, place, &token, reach).await?;
         }

@@ -35,6 +35,9 @@ tags  = ["user:{user_id}"]
 
 pub(crate) fn stack(replicas: usize) -> Stack {
     let mut stack = Stack::with_replicas(replicas);
+    // Who does not hear of a value in time takes it that there is none, and this machine may be busy.
+    stack.config.pull_wait = Duration::from_secs(10);
+    (stack.calls.deadline, stack.calls.silence) = (Duration::from_secs(10), Duration::from_secs(10));
     stack.catalog = Arc::new(Catalog::parse("test.toml", &format!("{CATALOG}{PLAIN}")).unwrap());
     stack
 }
