@@ -18,8 +18,9 @@ use self::seal::{BadToken, Opened};
 use crate::{
     config::Fenced,
     error::Error,
-    gate::{self, Filled, Place, Refused},
+    gate::{Filled, Refused},
     node::{Hop, Node, place, strictest},
+    place::{Place, hash},
     recorder::What,
     store::Inserted,
 };
@@ -174,7 +175,7 @@ impl Node {
                 .map_err(|error| Error::Peer { node: giver.id.to_string(), error: Box::new(error) });
         }
         // Before it is stored: what removes it comes after it in its story.
-        let (begun, hash) = (Instant::now(), gate::hash(&key.text));
+        let (begun, hash) = (Instant::now(), hash(&key.text));
         Ok(match self.set_here(&key, value, token, ttl) {
             Ok(()) => {
                 self.gate.recorder().record_at(hash, begun, What::Set);

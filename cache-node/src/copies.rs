@@ -31,8 +31,9 @@ use tokio::{
 pub(crate) use self::metrics::CopyMetrics;
 use crate::{
     error::Error,
-    gate::{Place, Room, Token},
+    gate::{Room, Token},
     node::{Node, place},
+    place::Place,
     protocol::PullRefused,
     warm::Warm,
 };

@@ -9,8 +9,8 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     error::Error,
-    gate::Place,
     node::{Hop, Node, place},
+    place::Place,
     recorder::{Happened, REMOVED},
     watermarks::Fresh,
 };

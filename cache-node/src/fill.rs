@@ -13,9 +13,10 @@ use crate::{
     copies::Copies,
     error::Error,
     flight::{Boarded, Flight, Flights, Landing},
-    gate::{self, Filled, Gate, Place, Refused},
+    gate::{Filled, Gate, Refused},
     life::Life,
     metrics::NodeMetrics,
+    place::{Place, hash},
     recorder::What,
     store::Inserted,
     warm::{Reach, Warm},
@@ -190,7 +191,7 @@ impl Fills {
             return None;
         }
         let tags = match tags {
-            Ok(tags) => tags.iter().map(|tag| gate::hash(tag)).collect(),
+            Ok(tags) => tags.iter().map(|tag| hash(tag)).collect(),
             Err(untagged) => {
                 self.untagged(key, place, &untagged);
                 return None;

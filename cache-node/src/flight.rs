@@ -12,7 +12,8 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     fill::Outcome,
-    gate::{Gate, Place, Token},
+    gate::{Gate, Token},
+    place::Place,
     store::Keep,
     warm::Reach,
     watermarks::{Fresh, Look, Watermarks, within},
@@ -94,7 +95,7 @@ impl Flights {
 
     /// Ends the sharing of a key's fill (R3); those who share it already still get its outcome.
     pub(crate) fn detach(&self, key: &str) {
-        self.shard(crate::gate::hash(key)).lock().remove(key);
+        self.shard(crate::place::hash(key)).lock().remove(key);
     }
 
     /// Takes out a fill that has ended, unless another one of the same key has taken its place.
@@ -107,7 +108,7 @@ impl Flights {
 
     /// Whether a fill of the key is under way that a request could find.
     pub(crate) fn contains(&self, key: &str) -> bool {
-        self.shard(crate::gate::hash(key)).lock().contains_key(key)
+        self.shard(crate::place::hash(key)).lock().contains_key(key)
     }
 
     fn shard(&self, hash: u64) -> &Mutex<Shard> {

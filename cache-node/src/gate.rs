@@ -45,10 +45,10 @@ pub use self::{
 };
 use crate::{
     compress::{Compression, Packed},
-    metrics::Cause,
+    place::{Place, hash},
     recorder::{Recorder, What},
     slots::Slots,
-    store::{Cursor, Entry, Inserted, Keep, Stamp, Store, Take},
+    store::{Cause, Cursor, Entry, Inserted, Keep, Stamp, Store, Take},
 };
 
 /// Locks of a gate.
@@ -60,27 +60,6 @@ pub const LOG: usize = 4096;
 pub const TAG_LOG: usize = 65_536;
 /// Places of the store that a sweep of tags looks at in one step.
 const SWEEP_STEP: usize = 1024;
-
-/// Where a key belongs, for the gate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    /// The key's hash, see [`hash`].
-    pub hash: u64,
-    /// The number of its group.
-    pub group: u16,
-    /// The number of its slot.
-    pub slot: u16,
-}
-
-/// The hash of a key, for gate, store and fills; and of a tag, the same on all nodes.
-pub fn hash(key: &str) -> u64 {
-    hash_bytes(key.as_bytes())
-}
-
-/// [`hash`] of a key that lies in memory as bytes.
-pub(crate) fn hash_bytes(key: &[u8]) -> u64 {
-    xxhash_rust::xxh3::xxh3_64(key)
-}
 
 /// The only way into the [`Store`].
 #[derive(Debug)]

@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout};
 
 pub(crate) use self::{background::Background, sketch::Read};
 use self::{metrics::HotMetrics, sketch::Sketch};
-use crate::{config::Config, gate::Place, node::Node, store::Entry};
+use crate::{config::Config, node::Node, place::Place, store::Entry};
 
 /// How often counts fade.
 pub(crate) const TICK: Duration = Duration::from_secs(1);

@@ -13,6 +13,7 @@
 pub mod compress;
 mod copies;
 pub mod gate;
+pub mod place;
 pub mod protocol;
 pub mod recorder;
 pub mod resp;
@@ -54,9 +55,8 @@ mod watermarks;
 
 pub use config::{Config, Fenced};
 pub use error::Error;
-pub use metrics::Cause;
 pub use node::{Hop, Node, Parts};
 pub use run::{Settings, run};
 pub use running::Running;
 pub use serve::{Server, serve_connections};
-pub use store::Eviction;
+pub use store::{Cause, Eviction};

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 use crate::{
     fill::Read,
-    gate::Place,
     hot,
     node::Node,
+    place::Place,
     store::{Keep, Take},
     watermarks::{Fresh, Look},
 };

@@ -68,10 +68,11 @@ pub(crate) use self::grants::{Due, Grants, Of};
 use crate::{
     config::LONGEST_MIRROR,
     error::Error,
-    gate::{Gate, Mirror, NotMirrored, Place},
+    gate::{Gate, Mirror, NotMirrored},
     life::Life,
     metrics::MirrorMetrics,
     node::{Hop, Node, place},
+    place::Place,
     protocol,
     watermarks::{Fresh, within},
 };

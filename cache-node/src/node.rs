@@ -33,11 +33,12 @@ use crate::{
     departures::Departures,
     error::Error,
     fill::{Fills, Miss},
-    gate::{self, Gate, Place},
+    gate::Gate,
     hot::{self, Background, Hot},
     life::Life,
     metrics::{MirrorMetrics, NodeMetrics},
     mirror::Mirrors,
+    place::{Place, hash},
     plain::Plain,
     recorder::Recorder,
     replies::Replies,
@@ -473,5 +474,5 @@ pub(crate) fn strictest(key: &Key, options: ReadOptions) -> Option<Duration> {
 
 /// Where a key belongs.
 pub(crate) fn place(key: &Key) -> Place {
-    Place { hash: gate::hash(&key.text), group: key.group.id.0, slot: slot_of(&key.text).get() }
+    Place { hash: hash(&key.text), group: key.group.id.0, slot: slot_of(&key.text).get() }
 }

@@ -43,8 +43,8 @@ use tokio::time::Instant;
 
 use crate::{
     error::Error,
-    gate::{self, Place},
     node::{Hop, Node},
+    place::{Place, hash},
     warm::Reach,
 };
 
@@ -234,7 +234,7 @@ impl Node {
 
 /// The tags of a key of a plain group, as its entry carries them.
 fn tags(key: &Key) -> Box<[u64]> {
-    key.group.tagging.of_key.iter().map(|tag| gate::hash(&tag.render(key))).collect()
+    key.group.tagging.of_key.iter().map(|tag| hash(&tag.render(key))).collect()
 }
 
 /// Where writes come from, in stories of keys.

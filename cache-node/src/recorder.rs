@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use ring::{Epoch, SLOTS};
 use tokio::time::Instant;
 
-use crate::gate::Place;
+use crate::place::Place;
 
 /// Events that a node remembers, by default.
 pub const EVENTS: usize = 65_536;

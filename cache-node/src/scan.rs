@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use crate::{
     error::Error,
-    gate::Place,
     node::{Node, place},
+    place::Place,
     store::{Cursor, Entry, Stamp},
 };
 

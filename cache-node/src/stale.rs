@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use crate::{
     error::Error,
     fill::Read,
-    gate::Place,
     node::Node,
+    place::Place,
     watermarks::{Fresh, within},
 };
 

@@ -14,6 +14,7 @@ mod arena;
 pub mod bare;
 mod block;
 mod budget;
+mod cause;
 mod cursor;
 mod entry;
 mod metrics;
@@ -39,6 +40,7 @@ use self::{
     sync::RwLock,
 };
 pub use self::{
+    cause::Cause,
     cursor::Cursor,
     entry::{Entry, Stamp, Tags},
     policy::Eviction,
@@ -46,7 +48,6 @@ pub use self::{
 };
 use crate::{
     compress::Packed,
-    metrics::Cause,
     recorder::{Recorder, What},
 };
 

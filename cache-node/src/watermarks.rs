@@ -36,7 +36,8 @@ use prometheus_client::{
 use tokio::time::Instant;
 
 use crate::{
-    gate::{Gate, Place},
+    gate::Gate,
+    place::Place,
     store::{Entry, Take},
 };
 

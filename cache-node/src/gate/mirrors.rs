@@ -20,8 +20,11 @@ use parking_lot::RwLock;
 use ring::{Moment, NodeId};
 use tokio::time::Instant;
 
-use super::{Gate, Place, Refused, Token, not_overtaken};
-use crate::store::{Entry, Stamp};
+use super::{Gate, Refused, Token, not_overtaken};
+use crate::{
+    place::Place,
+    store::{Entry, Stamp},
+};
 
 /// A value of another node, and the right to serve it for a while.
 #[derive(Debug, Clone)]

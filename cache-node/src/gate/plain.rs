@@ -10,8 +10,11 @@ use bytes::Bytes;
 use client::{Lifetime, Only, Put, Write};
 use tokio::time::{Duration, Instant};
 
-use super::{Filled, Gate, Place, Refused, Token, log::Log, not_overtaken, token::Logged};
-use crate::store::{Entry, Inserted};
+use super::{Filled, Gate, Refused, Token, log::Log, not_overtaken, token::Logged};
+use crate::{
+    place::Place,
+    store::{Entry, Inserted},
+};
 
 /// A write that has its place in its key's order.
 #[derive(Debug, Clone)]

@@ -6,11 +6,11 @@ use bytes::Bytes;
 use ring::Epoch;
 use tokio::time::Instant;
 
-use super::{Filled, Gate, Place, Refused, Token, not_overtaken};
+use super::{Filled, Gate, Refused, Token, not_overtaken};
 use crate::{
-    metrics::Cause,
+    place::Place,
     protocol::{self, PullRefused, Standing},
-    store::{Cursor, Entry, Inserted, Stamp},
+    store::{Cause, Cursor, Entry, Inserted, Stamp},
 };
 
 /// What the gate knew before a pull of many keys was asked: a token for each of them can be made of it.

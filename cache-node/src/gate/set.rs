@@ -1,7 +1,7 @@
 //! The gate for values that applications read by themselves.
 
-use super::{Filled, Gate, Place, Token, may_store};
-use crate::{aside::Refusal, store::Inserted};
+use super::{Filled, Gate, Token, may_store};
+use crate::{aside::Refusal, place::Place, store::Inserted};
 
 impl Gate {
     /// Like [`store_filled`](Self::store_filled), but leaves a value alone that was read later than this one: two reads that no removal

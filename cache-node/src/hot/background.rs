@@ -17,8 +17,8 @@ use tokio::{
 
 use crate::{
     fill::Miss,
-    gate::Place,
     node::{Node, place},
+    place::Place,
     warm::Reach,
 };
 

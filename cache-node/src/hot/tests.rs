@@ -26,7 +26,7 @@ fn read(hot: &Hot, catalog: &Catalog, key: &str, times: u32, read: Read) {
 }
 
 fn hash(key: &str) -> u64 {
-    crate::gate::hash(key)
+    crate::place::hash(key)
 }
 
 #[tokio::test(start_paused = true)]

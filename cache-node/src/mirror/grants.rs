@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use ring::NodeId;
 use tokio::time::Instant;
 
-use crate::gate::Place;
+use crate::place::Place;
 
 /// Keys with mirrors at most; more are not granted.
 const KEYS: usize = 4096;

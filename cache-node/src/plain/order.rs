@@ -15,8 +15,9 @@ use tokio::time::{Instant, timeout};
 use super::{TRIES, origin, tags};
 use crate::{
     error::Error,
-    gate::{self, Asking, NotOrdered, Place, Refused},
+    gate::{self, Asking, NotOrdered, Refused},
     node::{Node, place},
+    place::Place,
     recorder::What,
 };
 

@@ -11,7 +11,7 @@ use super::{
     reads::{Read, Tracked},
     session::Session,
 };
-use crate::{error::Error, gate::Place, node::place, watermarks::Fresh};
+use crate::{error::Error, node::place, place::Place, watermarks::Fresh};
 
 /// Reads of pipelined requests that are under way together.
 const TOGETHER: usize = 512;

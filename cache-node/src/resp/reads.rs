@@ -15,9 +15,9 @@ use super::{
 };
 use crate::{
     error::Error,
-    gate::Place,
     memory::Glance,
     node::{Node, place, strictest},
+    place::Place,
     store::{Keep, LENT, Show},
     watermarks::Fresh,
 };

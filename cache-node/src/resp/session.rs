@@ -28,8 +28,8 @@ use super::{
 };
 use crate::{
     error::Error,
-    gate::Place,
     node::{Hop, Node, place},
+    place::Place,
     serve::MAX_MESSAGE,
 };
 

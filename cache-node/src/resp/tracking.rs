@@ -48,7 +48,7 @@ use super::{
     clients::{Client, Clients, Told},
     metrics::Metrics,
 };
-use crate::gate::{self, Place};
+use crate::place::{Place, hash};
 
 /// Keys of one client in one event, beyond which it is told to forget all.
 const MANY: usize = 256;
@@ -140,7 +140,7 @@ impl Tracking {
     /// A key was removed.
     pub(crate) fn removed(&self, post: Post<'_>, key: &str) {
         let mut shared: Option<Arc<str>> = None;
-        if let Some((key, ids)) = self.held.take(key, gate::hash(key)) {
+        if let Some((key, ids)) = self.held.take(key, hash(key)) {
             self.send(post, &ids, std::slice::from_ref(&key));
             shared = Some(key);
         }

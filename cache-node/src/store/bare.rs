@@ -5,8 +5,10 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Bounds, Entry, Eviction, Inserted, Show, Sizes, Stamp, Store, nodes::Nodes, policy::Policy};
-use crate::{compress::Packed, gate, metrics::Cause};
+use super::{
+    Bounds, Cause, Entry, Eviction, Inserted, Show, Sizes, Stamp, Store, nodes::Nodes, policy::Policy,
+};
+use crate::{compress::Packed, place::hash};
 
 const STAMP: Stamp = Stamp { group: 0, slot: 9000, generation: 1, acquisition: 16_000 };
 
@@ -25,13 +27,13 @@ impl Bare {
 
     /// Returns a key's value; checks what a node would check.
     pub fn get(&self, key: &str) -> Option<Bytes> {
-        self.0.get(gate::hash(key), key, Instant::now(), check)?.value
+        self.0.get(hash(key), key, Instant::now(), check)?.value
     }
 
     /// Writes a key's value to the end of a reply, as a node does; returns whether there is one.
     pub fn get_into(&self, key: &str, reply: &mut Vec<u8>) -> bool {
         let mut write = Show(|value: &[u8]| reply.extend_from_slice(value));
-        let found = self.0.get_by(gate::hash(key), key, Instant::now(), check, &mut write);
+        let found = self.0.get_by(hash(key), key, Instant::now(), check, &mut write);
         found.is_some_and(|entry| entry.value.is_some())
     }
 
@@ -40,7 +42,7 @@ impl Bare {
         let filled = Instant::now();
         let expires = filled + Duration::from_mins(10);
         let entry = Entry { value: Some(value), stamp: STAMP, filled, expires, tags: None };
-        self.0.insert(gate::hash(key), key, &entry, packed) == Inserted::Stored
+        self.0.insert(hash(key), key, &entry, packed) == Inserted::Stored
     }
 
     /// Its sizes.

@@ -26,14 +26,14 @@ fn entry(value: &str) -> Entry {
 
 fn put(part: &Part, key: &str, value: &str) -> bool {
     let entry = entry(value);
-    part.insert(crate::gate::hash(key), &Incoming { key, entry: &entry, packed: None }, |_| ())
+    part.insert(crate::place::hash(key), &Incoming { key, entry: &entry, packed: None }, |_| ())
 }
 
 fn get(part: &Part, key: &str) -> Option<String> {
-    let lock = part.shard(crate::gate::hash(key));
+    let lock = part.shard(crate::place::hash(key));
     let (found, behind) = {
         let shard = lock.read();
-        (shard.get(crate::gate::hash(key), key, |_, _| Ok(()), &mut Keep), shard.is_behind())
+        (shard.get(crate::place::hash(key), key, |_, _| Ok(()), &mut Keep), shard.is_behind())
     };
     if behind && let Some(mut shard) = lock.try_write() {
         shard.catch_up();
@@ -64,7 +64,7 @@ fn threads_that_share_a_budget_never_exceed_it_and_lose_no_byte() {
                         for n in 0..12 {
                             let key = format!("key:{}", (n * 7 + thread) % 9);
                             match n % 4 {
-                                0 => drop(part.remove(crate::gate::hash(&key), &key)),
+                                0 => drop(part.remove(crate::place::hash(&key), &key)),
                                 1 => drop(put(&part, &key, &format!("{key}={}", "x".repeat(3000)))),
                                 _ => drop(put(&part, &key, &format!("{key}={}", "x".repeat(150)))),
                             }
@@ -100,7 +100,7 @@ fn hits_that_are_noted_are_told_of_the_entry_that_they_were_of() {
             thread::spawn(move || {
                 for n in 0..4 {
                     // The node of `a` is freed and taken again; a hit of before must not move another list's node.
-                    part.remove(crate::gate::hash("a"), "a");
+                    part.remove(crate::place::hash("a"), "a");
                     put(&part, &format!("c{n}"), "3");
                     put(&part, "a", "4");
                 }

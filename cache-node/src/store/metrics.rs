@@ -5,8 +5,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{Eviction, Sizes};
-use crate::metrics::{Cause, CauseLabel};
+use super::{
+    Eviction, Sizes,
+    cause::{Cause, CauseLabel},
+};
 
 #[derive(Debug)]
 pub(super) struct StoreMetrics {

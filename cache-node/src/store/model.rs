@@ -8,7 +8,7 @@ use prometheus_client::registry::Registry;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{compress::Compression, gate};
+use crate::{compress::Compression, place::hash};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -86,14 +86,14 @@ impl Model {
                 let entry = Entry { value: value.clone(), stamp, filled, expires, tags: tags.clone() };
                 let codec = Codec::ALL.get(self.serial as usize % 5).copied();
                 let packed = value.as_ref().and_then(|value| Compression { codec, above: 64 }.pack(value));
-                match self.store.insert(gate::hash(&key), &key, &entry, packed.as_ref()) {
+                match self.store.insert(hash(&key), &key, &entry, packed.as_ref()) {
                     Inserted::Stored => self.known.insert(key, Known { value, generation, tags }),
                     Inserted::TooLarge => self.known.remove(&key),
                 };
             }
             Step::Get(key) | Step::Peek(key) => {
                 let key = name(key);
-                let hash = gate::hash(&key);
+                let hash = hash(&key);
                 let found = if matches!(step, Step::Get(_)) {
                     self.store.get(hash, &key, self.now, self.check())
                 } else {
@@ -112,7 +112,7 @@ impl Model {
             }
             Step::Remove(key) => {
                 let key = name(key);
-                let found = self.store.remove(gate::hash(&key), &key);
+                let found = self.store.remove(hash(&key), &key);
                 let known = self.known.remove(&key).is_some();
                 assert!(found == known || self.store.sizes().evictions > 0 && known);
             }

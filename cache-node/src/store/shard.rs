@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
+    Cause,
     arena::{self, Arena},
     block::{self, Base, HEADER, Incoming, Meta},
     budget::Budget,
@@ -21,8 +22,7 @@ use super::{
 };
 use crate::{
     compress::{Codec, Damaged, unpack},
-    gate,
-    metrics::Cause,
+    place::hash_bytes,
 };
 
 /// What a large entry's bytes cost beyond themselves: their handle, the shared count, and what the allocator adds.
@@ -579,7 +579,7 @@ fn print(hash: u64) -> u32 {
 }
 
 fn hash_at(arena: &Arena, blobs: &[Bytes], place: u32) -> u64 {
-    gate::hash_bytes(key_at(arena, blobs, place))
+    hash_bytes(key_at(arena, blobs, place))
 }
 
 fn key_at<'a>(arena: &'a Arena, blobs: &'a [Bytes], place: u32) -> &'a [u8] {

@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_place_takes_6_to_8_bytes_and_nearly_all_are_in_their_line() {
-        let hash = |place: u32| crate::gate::hash(&format!("user:{place}"));
+        let hash = |place: u32| crate::place::hash(&format!("user:{place}"));
         let mut table = Table::new();
         for place in 0..100_000 {
             table.insert(hash(place), place, hash);

@@ -5,7 +5,8 @@ use tokio::time::advance;
 
 use super::*;
 use crate::{
-    gate::{Filled, hash},
+    gate::Filled,
+    place::hash,
     slots::Slots,
     store::{Bounds, Eviction, Keep, Store},
 };

@@ -9,7 +9,7 @@ use indexmap::IndexMap;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::gate::Place;
+use crate::place::Place;
 
 const PARTS: usize = 64;
 
@@ -217,7 +217,7 @@ mod tests {
     use super::*;
 
     fn hash(key: &str) -> u64 {
-        crate::gate::hash(key)
+        crate::place::hash(key)
     }
 
     fn add(held: &Held, key: &str, client: u64) -> Added {
