@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use client::{Ack, Apply};
 use daemon::Paced;
 use futures_util::future;
 use ring::{Epoch, Member, Ring};
 use tokio::time::{Instant, timeout};
+use wire::{Ack, Apply};
 
 use crate::{
     error::Error,

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use catalog::Key;
-use client::{Answer, Lifetime, Outcome, Put, ReadOptions, Set, Write, Written};
 use ring::Ring;
 use tokio::time::Instant;
+use wire::{Answer, Lifetime, Outcome, Put, ReadOptions, Set, Write, Written};
 
 pub(crate) use self::seal::Seal;
 use self::seal::{BadToken, Opened};

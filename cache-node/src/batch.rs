@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use catalog::Key;
-use client::{Answer, ReadOptions};
 use futures_util::future;
 use ring::{NodeId, Ring, slot_of};
 use tokio::time::Instant;
+use wire::{Answer, ReadOptions};
 
 use crate::{
     error::Error,

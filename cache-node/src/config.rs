@@ -285,7 +285,7 @@ impl Config {
         if self.max_keys == 0 {
             bad("max_keys", "is 0, which would refuse every request; write 1 or more".into());
         }
-        if self.request_memory.0 < crate::serve::MAX_MESSAGE as u64 {
+        if self.request_memory.0 < wire::MAX_MESSAGE as u64 {
             bad(
                 "request_memory",
                 format!(

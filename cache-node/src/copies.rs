@@ -19,7 +19,6 @@ use std::{
 };
 
 use catalog::Key;
-use client::{Announcement, Pull, Wanted};
 use futures_util::future;
 use parking_lot::Mutex;
 use ring::{Epoch, Member, NodeId, Ring, slot_of, terms::PROTOCOL};
@@ -27,6 +26,7 @@ use tokio::{
     sync::mpsc::{Receiver, Sender, channel},
     time::{Instant, sleep},
 };
+use wire::{Announcement, Pull, Wanted};
 
 pub(crate) use self::metrics::CopyMetrics;
 use crate::{

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use client::{EntryState, Event, Explanation, History, Removal};
+use client::History;
 use futures_util::future;
 use ring::slot_of;
 use tokio::time::{Instant, timeout};
+use wire::{EntryState, Event, Explanation, Removal};
 
 use crate::{
     error::Error,

@@ -36,7 +36,7 @@ pub(crate) struct Read {
     /// Until when it is served from memory; `None` if it was not stored.
     pub(crate) expires: Option<Instant>,
     /// If it came from another node: how the lookup ended there.
-    pub(crate) elsewhere: Option<client::Outcome>,
+    pub(crate) elsewhere: Option<wire::Outcome>,
 }
 
 /// How a miss ended.

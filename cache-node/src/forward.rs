@@ -2,9 +2,9 @@
 //! nobody can.
 
 use catalog::Key;
-use client::{Answer, ReadOptions};
 use futures_util::future;
 use ring::{Epoch, Member, NodeId, Ring, slot_of};
+use wire::{Answer, ReadOptions};
 
 use crate::{
     error::Error,

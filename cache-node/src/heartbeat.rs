@@ -5,8 +5,8 @@ use std::sync::{
     atomic::Ordering::{AcqRel, Release},
 };
 
-use client::{Heartbeat, HeartbeatReply};
 use ring::Epoch;
+use wire::{Heartbeat, HeartbeatReply};
 
 use crate::node::Node;
 

@@ -14,11 +14,11 @@ mod sketch;
 use std::{collections::HashSet, time::Duration};
 
 use catalog::{Catalog, Key};
-use client::{HotKey, HotKeys, Merged};
 use futures_util::future;
 use parking_lot::RwLock;
 use prometheus_client::registry::Registry;
 use tokio::time::{Instant, timeout};
+use wire::{HotKey, HotKeys, Merged};
 
 pub(crate) use self::{background::Background, sketch::Read};
 use self::{metrics::HotMetrics, sketch::Sketch};

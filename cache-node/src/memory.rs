@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use catalog::Key;
-use client::{Answer, Outcome};
 use tokio::time::Instant;
+use wire::{Answer, Outcome};
 
 use crate::{
     fill::Read,

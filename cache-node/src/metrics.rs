@@ -130,8 +130,8 @@ pub(crate) struct GroupMetrics {
 
 impl GroupMetrics {
     /// Counts a lookup by how it ended.
-    pub(crate) fn ended(&self, outcome: client::Outcome) {
-        use client::Outcome;
+    pub(crate) fn ended(&self, outcome: wire::Outcome) {
+        use wire::Outcome;
         match outcome {
             Outcome::Hit => &self.hits,
             Outcome::NegativeHit => &self.negative_hits,

@@ -50,7 +50,7 @@ mod grants;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use catalog::Key;
-use client::{Answer, Peers};
+use client::Peers;
 use futures_util::future;
 use parking_lot::Mutex;
 use ring::{
@@ -63,6 +63,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout_at},
 };
 use tokio_util::task::TaskTracker;
+use wire::Answer;
 
 pub(crate) use self::grants::{Due, Grants, Of};
 use crate::{
@@ -296,7 +297,7 @@ impl Node {
         key: &str,
         lease: Duration,
         protocol: u32,
-    ) -> Result<client::Mirrored, Error> {
+    ) -> Result<wire::Mirrored, Error> {
         if protocol != ring::terms::PROTOCOL {
             return Err(protocol::PullRefused::OtherProtocol { asked: protocol }.into());
         }
@@ -305,10 +306,10 @@ impl Node {
         let (place, group_digest) = (place(&key), key.group.digest);
         let incarnation = self.life.incarnation();
         if let Some((answer, lease)) = self.grant_from_memory(to, epoch, &key, place, lease) {
-            return Ok(client::Mirrored { answer, lease: Some(lease), incarnation, group_digest });
+            return Ok(wire::Mirrored { answer, lease: Some(lease), incarnation, group_digest });
         }
-        let answer = self.get_key(&key, Hop::Forwarded, client::ReadOptions::default()).await?;
-        Ok(client::Mirrored { answer, lease: None, incarnation, group_digest })
+        let answer = self.get_key(&key, Hop::Forwarded, wire::ReadOptions::default()).await?;
+        Ok(wire::Mirrored { answer, lease: None, incarnation, group_digest })
     }
 
     fn grant_from_memory(

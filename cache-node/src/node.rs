@@ -13,7 +13,7 @@ use std::{
 };
 
 use catalog::{Catalog, Key, OnChange};
-use client::{Answer, Outcome, Peers, ReadOptions, identity::Answering};
+use client::{Peers, identity::Answering};
 use daemon::Paced;
 use loader::Loader;
 use parking_lot::Mutex;
@@ -24,6 +24,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use wire::{Answer, Outcome, ReadOptions};
 
 use crate::{
     agreement::{Agreement, terms},

@@ -35,11 +35,11 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use catalog::Key;
-use client::{Answer, Lifetime, Ordered, Outcome, Put, ReadOptions, Write, Written};
 use daemon::Paced;
 use parking_lot::Mutex;
 use ring::{Epoch, NodeId, slot_of};
 use tokio::time::Instant;
+use wire::{Answer, Lifetime, Ordered, Outcome, Put, ReadOptions, Write, Written};
 
 use crate::{
     error::Error,

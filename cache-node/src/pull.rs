@@ -4,9 +4,9 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use catalog::{Group, Key};
-use client::{Held, Of, Pull, Pulled, Wanted};
 use ring::{SLOTS, terms::PROTOCOL};
 use tokio::time::Instant;
+use wire::{Held, MAX_MESSAGE, Of, Pull, Pulled, Wanted};
 
 use crate::{
     copies,
@@ -14,7 +14,6 @@ use crate::{
     gate::{Source, tag_hashes},
     node::{Node, place},
     protocol::{self, PullRefused, Standing},
-    serve::MAX_MESSAGE,
     store::{Cursor, Entry, Stamp},
 };
 

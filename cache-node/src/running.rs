@@ -3,10 +3,10 @@
 use std::{future::Future, net::SocketAddr, ops::Deref, sync::Arc};
 
 use anyhow::Context as _;
-use client::Answer;
 use daemon::{admin::Readiness, metrics::SharedRegistry};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use wire::Answer;
 
 use crate::{
     error::Error,

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use client::{Held, Page, Scan};
 use tokio::time::Instant;
+use wire::{Held, Page, Scan};
 
 use crate::{
     error::Error,

@@ -29,9 +29,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::node::Node;
 
-/// The largest gRPC message, either way.
-pub(crate) const MAX_MESSAGE: usize = 64 << 20;
-
 /// Bytes with which an HTTP/2 connection begins.
 const PREFACE: usize = 24;
 

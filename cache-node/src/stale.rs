@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use catalog::{Catalog, Key};
-use client::{Answer, Outcome, ReadOptions};
 use tokio::time::Instant;
+use wire::{Answer, Outcome, ReadOptions};
 
 use crate::{
     error::Error,

@@ -1,6 +1,6 @@
 //! A node's counters and sizes at one moment.
 
-use client::{GroupStats, NodeStats};
+use wire::{GroupStats, NodeStats};
 
 use crate::{metrics::GroupMetrics, node::Node};
 

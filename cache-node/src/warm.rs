@@ -10,13 +10,14 @@ mod incoming;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use catalog::Key;
-use client::{Answer, Held, Outcome, Peers, Pull, ReadOptions, Wanted};
+use client::Peers;
 use parking_lot::{Mutex, RwLock};
 use ring::{Epoch, Member, NodeId, Ring, Slot, slot_of, terms::PROTOCOL};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, timeout},
 };
+use wire::{Answer, Held, Outcome, Pull, ReadOptions, Wanted};
 
 use self::incoming::Incoming;
 use crate::{

@@ -27,13 +27,13 @@ use std::{
     time::Duration,
 };
 
-use client::{Clock, PartitionName};
 use parking_lot::Mutex;
 use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge},
     registry::{Registry, Unit},
 };
 use tokio::time::Instant;
+use wire::{Clock, PartitionName};
 
 use crate::{
     gate::Gate,
@@ -121,7 +121,7 @@ impl Watermarks {
     }
 
     /// Takes over what an instance of the sync service knows. What is older than what is known changes nothing.
-    pub(crate) fn note(&self, told: &client::Watermarks) {
+    pub(crate) fn note(&self, told: &wire::Watermarks) {
         if told.clock != self.id {
             return; // of an earlier life of this node: says nothing about this one's clock
         }

@@ -6,8 +6,10 @@ use futures_util::future::join_all;
 use ring::{Member, Membership, NodeId, Ring, Slot, slot_of};
 use tokio::{sync::watch, time::Instant};
 
+use wire::{Answer, Explanation, Merged, NodeStats, Page, ReadOptions, Scan};
+
 use crate::{
-    Answer, Config, Error, Explanation, History, Merged, NodeStats, Page, ReadOptions, Scan,
+    Config, Error, History,
     attempts::Attempts,
     hot,
     link::Link,

@@ -4,9 +4,6 @@ use std::time::Duration;
 
 use crate::{Connector, Metrics};
 
-/// The largest gRPC message that is sent or taken, in bytes: 64 MiB. Servers set the same limit.
-pub const MAX_MESSAGE: usize = 64 << 20;
-
 /// Which of the holders of a key's slot a client reads from first. The others are asked when that one fails, whatever is set here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReadFrom {

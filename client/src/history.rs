@@ -4,7 +4,9 @@ use std::{fmt::Write as _, time::Duration};
 
 use serde::Serialize;
 
-use crate::{EntryState, Error, Event, Explanation, answer::millis};
+use wire::{EntryState, Event, Explanation, time::millis};
+
+use crate::Error;
 
 /// Ages that differ by less than this may be the same moment: they are told by several nodes, one after the other.
 const CLOSE: Duration = Duration::from_millis(20);
@@ -250,7 +252,7 @@ fn ago(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Removal;
+    use wire::Removal;
 
     fn event(age: u64, what: &str, detail: &str) -> Event {
         Event { age: Duration::from_millis(age), what: what.to_owned(), detail: detail.to_owned() }

@@ -2,7 +2,7 @@
 //!
 //! [`Client`] is what applications and tools use. It knows the ring, by watching the membership or by asking any node for it, and sends
 //! each key to its owner; when a node fails, another one is asked, which forwards. [`Peers`] is what nodes and the sync service use among
-//! themselves: one call to one member, no retries of its own.
+//! themselves: one call to one member, no retries of its own. What they say to each other is the vocabulary of [`wire`].
 //!
 //! ```no_run
 //! # async fn read() -> Result<(), client::Error> {
@@ -16,7 +16,6 @@
 //! # }
 //! ```
 
-mod answer;
 mod aside;
 mod attempts;
 mod breaker;
@@ -24,37 +23,28 @@ mod calls;
 mod config;
 mod connector;
 mod error;
-mod explanation;
 mod history;
 mod hot;
 pub mod identity;
 mod link;
 mod metrics;
-mod options;
 mod peers;
 mod plain;
-mod pull;
+mod replies;
 mod routes;
-mod scan;
-mod stats;
-mod watermark;
-mod wire;
 
-pub use answer::{Answer, Outcome};
-pub use aside::{LoadError, Set};
+pub use aside::LoadError;
 pub use calls::Client;
-pub use config::{Config, MAX_MESSAGE, ReadFrom};
+pub use config::{Config, ReadFrom};
 pub use connector::{Connecting, Connection, Connector};
 pub use error::Error;
-pub use explanation::{EntryState, Event, Explanation, Removal};
 pub use history::{Compared, History, Moment, Unreachable};
-pub use hot::{HotKey, HotKeys, Merged, Mirrored};
 pub use metrics::Metrics;
-pub use options::ReadOptions;
-pub use peers::{Ack, Apply, Peers};
-pub use plain::{HolderToken, Kept, Lifetime, Only, Ordered, Put, Write, Written};
-pub use pull::{Announcement, Of, Pull, Pulled, Wanted};
-pub use scan::{Held, Page, Scan};
-pub use stats::{GroupStats, NodeStats};
-pub use watermark::{Clock, Heartbeat, HeartbeatReply, PartitionName, Watermark, Watermarks};
-pub use wire::ring_reply;
+pub use peers::Peers;
+// The words that calls and their answers are made of.
+pub use wire::{
+    Ack, Announcement, Answer, Apply, Clock, EntryState, Event, Explanation, GroupStats, Heartbeat,
+    HeartbeatReply, Held, HolderToken, HotKey, HotKeys, Kept, Lifetime, MAX_MESSAGE, Merged, Mirrored,
+    NodeStats, Of, Only, Ordered, Outcome, Page, PartitionName, Pull, Pulled, Put, ReadOptions, Removal,
+    Scan, Set, Wanted, Watermark, Watermarks, Write, Written,
+};

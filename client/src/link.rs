@@ -19,7 +19,9 @@ use tonic::{
 };
 use tracing::warn;
 
-use crate::{Config, Error, MAX_MESSAGE, Metrics, breaker::Breaker, error::is_local, identity::Callee};
+use wire::MAX_MESSAGE;
+
+use crate::{Config, Error, Metrics, breaker::Breaker, error::is_local, identity::Callee};
 
 /// A call that ends this close to its deadline ended because of it: both sides watch the same deadline, and either may be first.
 const CLOSE: Duration = Duration::from_millis(5);

@@ -8,13 +8,16 @@ use proto::v1;
 use ring::{Epoch, Member, NodeId, Ring};
 use tokio::time::Instant;
 
+use wire::{
+    Ack, Announcement, Answer, Apply, Explanation, Heartbeat, HeartbeatReply, HotKeys, Mirrored, NodeStats,
+    Page, Pull, Pulled, ReadOptions, Scan, Set, time::to_millis,
+};
+
 use crate::{
-    Announcement, Answer, Clock, Config, Error, Explanation, Heartbeat, HeartbeatReply, HotKeys, Mirrored,
-    NodeStats, Page, Pull, Pulled, ReadOptions, Scan, Set, Watermarks, hot,
+    Config, Error, hot,
     identity::{Callee, ClusterName},
     link::Link,
-    options::whole_millis,
-    wire,
+    replies,
 };
 
 /// One multiplexed connection per node, each with its breaker.
@@ -27,40 +30,6 @@ pub struct Peers {
     cluster: ClusterName,
     /// Guards the map alone; never held across a call.
     links: RwLock<BTreeMap<NodeId, Arc<Link>>>,
-}
-
-/// What the sync service tells a node to apply.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Apply {
-    /// The epoch under which the call was planned; a node whose own is older catches up first.
-    pub epoch: Epoch,
-    /// Keys to remove.
-    pub remove: Vec<String>,
-    /// Tags to remove: no entry that carries one may be served any more.
-    pub remove_tags: Vec<String>,
-    /// Groups to flush.
-    pub flush: Vec<String>,
-    /// Where the newest change came from: `topic/partition@offset`.
-    pub origin: String,
-    /// How far the change stream was applied on the node before.
-    pub watermarks: Option<Watermarks>,
-}
-
-/// A node's acknowledgement: all of an [`Apply`] holds there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ack {
-    /// The node.
-    pub node: NodeId,
-    /// Which life of the node acknowledged.
-    pub incarnation: u64,
-    /// The epoch at which it was applied.
-    pub epoch: Epoch,
-    /// The last epoch that the node has confirmed.
-    pub confirmed_epoch: Epoch,
-    /// How many of the keys were in memory.
-    pub removed: u64,
-    /// The node's clock, read while it answered.
-    pub clock: Option<Clock>,
 }
 
 impl Peers {
@@ -351,7 +320,7 @@ fn get_request(key: &str, options: ReadOptions, forwarded: bool, epoch: u64) -> 
         key: key.to_owned(),
         forwarded,
         epoch,
-        max_staleness_ms: options.max_staleness.map(whole_millis),
+        max_staleness_ms: options.max_staleness.map(to_millis),
         look_aside: options.look_aside,
         copy: false,
     }
@@ -362,7 +331,7 @@ async fn get_reply(link: &Link, deadline: Instant, request: v1::GetRequest) -> R
 }
 
 fn answered(link: &Link, reply: v1::GetReply, begun: Instant) -> Result<Answer, Error> {
-    let mut answer = wire::answer(link.id().as_str(), reply)?;
+    let mut answer = replies::answer(link.id().as_str(), reply)?;
     answer.freshness += begun.elapsed(); // it was under way, for all of that at worst
     Ok(answer)
 }
@@ -385,7 +354,7 @@ pub(crate) async fn get_many(
     }
     let waited = begun.elapsed();
     let results =
-        reply.results.into_iter().map(|result| wire::key_result(link.id().as_str(), result, waited));
+        reply.results.into_iter().map(|result| replies::key_result(link.id().as_str(), result, waited));
     Ok((results.collect(), reply.epoch))
 }
 
@@ -400,7 +369,7 @@ pub(crate) fn get_many_request(
         keys,
         forwarded,
         epoch,
-        max_staleness_ms: options.max_staleness.map(whole_millis),
+        max_staleness_ms: options.max_staleness.map(to_millis),
         look_aside: options.look_aside,
         max_reply_bytes: 0,
     }
@@ -417,7 +386,7 @@ pub(crate) async fn set(
     forwarded: bool,
 ) -> Result<Set, Error> {
     // 0 would be the group's.
-    let ttl_ms = ttl.map_or(0, |ttl| whole_millis(ttl).max(1));
+    let ttl_ms = ttl.map_or(0, |ttl| to_millis(ttl).max(1));
     let request = v1::SetRequest { key: key.to_owned(), value, token, ttl_ms, forwarded };
     let reply: v1::SetReply =
         link.cache(deadline, request, |mut client, request| async move { client.set(request).await }).await?;
@@ -505,5 +474,5 @@ pub(crate) async fn ring_of(link: &Link, deadline: Instant) -> Result<(Ring, Str
         .cache(deadline, v1::RingRequest {}, |mut client, request| async move { client.ring(request).await })
         .await?;
     let cluster = reply.cluster.clone();
-    Ok((wire::ring(reply), cluster))
+    Ok((wire::convert::ring_of_reply(reply), cluster))
 }

@@ -14,10 +14,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Clock, PartitionName, Watermark};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use wire::{Clock, PartitionName, Watermark};
 
 use crate::offsets::{Offsets, Partition};
 
@@ -177,7 +177,7 @@ impl Progress {
 
 impl Snapshot {
     /// The same in a node's clock.
-    pub fn told(&self, reading: &Reading) -> client::Watermarks {
+    pub fn told(&self, reading: &Reading) -> wire::Watermarks {
         let one = |(partition, reached): &(PartitionName, Reached)| Watermark {
             partition: partition.clone(),
             next: reached.next,
@@ -187,7 +187,7 @@ impl Snapshot {
             Some((at, all)) => (reading.told(*at), all.to_vec()),
             None => (0, Vec::new()),
         };
-        client::Watermarks {
+        wire::Watermarks {
             clock: reading.clock.id,
             partitions: self.partitions.iter().map(one).collect(),
             all,

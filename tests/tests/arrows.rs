@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, process::Command};
 use serde_json::Value;
 
 /// The rooms from top to bottom: a room may use only rooms below it.
-const ROOMS: [&str; 12] = [
+const ROOMS: [&str; 13] = [
     "freshline-bench",
     "tests",
     "freshline-cli",
@@ -13,6 +13,7 @@ const ROOMS: [&str; 12] = [
     "freshline-cache-node",
     "freshline-sync-service",
     "freshline-client",
+    "freshline-wire",
     "freshline-loader",
     "freshline-ring",
     "freshline-catalog",
@@ -26,7 +27,10 @@ const OWNERS: [(&str, &[&str]); 7] = [
     ("mysql_async", &["freshline-sync-service"]),
     ("sqlx", &["freshline-loader", "freshline-cli", "freshline", "tests", "freshline-bench"]),
     ("etcd-client", &["freshline-ring", "tests"]),
-    ("freshline-proto", &["freshline-client", "freshline-cache-node", "tests", "freshline-bench"]),
+    (
+        "freshline-proto",
+        &["freshline-client", "freshline-wire", "freshline-cache-node", "tests", "freshline-bench"],
+    ),
     ("testcontainers", &["freshline-loader", "tests", "freshline-bench"]),
     ("freshline-cache-node", &["freshline-cli", "freshline", "tests", "freshline-bench"]),
 ];

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use client::{Lifetime, Only, Put, Write};
 use tokio::time::{Duration, Instant};
+use wire::{Lifetime, Only, Put, Write};
 
 use super::{Filled, Gate, Refused, Token, log::Log, not_overtaken, token::Logged};
 use crate::{

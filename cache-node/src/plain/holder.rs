@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use client::{HolderToken, Kept};
 use ring::{Epoch, NodeId, terms::PROTOCOL};
 use tokio::time::Instant;
+use wire::{HolderToken, Kept};
 
 use super::tags;
 use crate::{

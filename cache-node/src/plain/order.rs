@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use catalog::Key;
-use client::{HolderToken, Kept, Lifetime, Ordered, Put, Write, Written};
 use futures_util::future;
 use ring::{
     Epoch, Member, Ring,
@@ -11,6 +10,7 @@ use ring::{
     slot_of,
 };
 use tokio::time::{Instant, timeout};
+use wire::{HolderToken, Kept, Lifetime, Ordered, Put, Write, Written};
 
 use super::{TRIES, origin, tags};
 use crate::{
@@ -268,7 +268,7 @@ fn is_overtaken(refused: &str) -> bool {
 /// Whether what the key has decides what becomes of a write.
 fn depends(write: &Write) -> bool {
     match write {
-        Write::Put(put) => put.only != client::Only::Always || put.lifetime == Lifetime::Keep,
+        Write::Put(put) => put.only != wire::Only::Always || put.lifetime == Lifetime::Keep,
         Write::Expire(_) => true,
         Write::Remove => false,
     }

@@ -1,6 +1,6 @@
 use bytes::Bytes;
-use client::Outcome;
 use std::time::Duration;
+use wire::Outcome;
 
 use super::*;
 use crate::config::Config;

@@ -5,7 +5,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use client::NodeStats;
+use wire::NodeStats;
 
 use super::{codec::Arguments, error::CLASSES, keys::is, session::Session, table::COMMANDS, topology};
 use crate::node::Node;

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use catalog::Key;
-use client::{Lifetime, Only, Put, Scan, Write};
+use wire::{Lifetime, Only, Put, Scan, Write};
 
 use super::{
     clients::Muted,

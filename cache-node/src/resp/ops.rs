@@ -4,7 +4,7 @@ use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use catalog::Key;
-use client::Answer;
+use wire::Answer;
 
 use super::{
     error,

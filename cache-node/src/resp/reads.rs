@@ -4,8 +4,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use catalog::Key;
-use client::ReadOptions;
 use tokio::time::Instant;
+use wire::ReadOptions;
 
 use super::{
     codec::Arguments,

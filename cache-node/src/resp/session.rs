@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use catalog::Key;
-use client::{Set, Write, Written};
+use wire::{MAX_MESSAGE, Set, Write, Written};
 
 use super::{
     clients::{Client, Muted},
@@ -30,7 +30,6 @@ use crate::{
     error::Error,
     node::{Hop, Node, place},
     place::Place,
-    serve::MAX_MESSAGE,
 };
 
 /// The channel of invalidations for clients that speak RESP2.

@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use client::{Answer, ReadOptions, identity::Answering};
+use client::identity::Answering;
 use futures_util::Stream;
 use proto::v1;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -22,8 +22,9 @@ use v1::{
     invalidation_server::{Invalidation, InvalidationServer},
     plain_server::PlainServer,
 };
+use wire::{Answer, MAX_MESSAGE, ReadOptions};
 
-use super::{MAX_MESSAGE, hold, incoming::Incoming, intake::Intake};
+use super::{hold, incoming::Incoming, intake::Intake};
 use crate::{
     error::Error,
     node::{Hop, Node},
@@ -216,7 +217,7 @@ impl Cache for Service {
     }
 
     async fn ring(&self, _: Request<v1::RingRequest>) -> Result<Response<v1::RingReply>, Status> {
-        Ok(Response::new(client::ring_reply(self.0.cluster(), self.0.id().as_str(), &self.0.ring())))
+        Ok(Response::new(wire::convert::ring_reply(self.0.cluster(), self.0.id().as_str(), &self.0.ring())))
     }
 
     async fn set(&self, request: Request<v1::SetRequest>) -> Result<Response<v1::SetReply>, Status> {

@@ -39,7 +39,7 @@ pub(super) fn router(node: Arc<Node>, admin: Router) -> Router {
     // A value may come in base64, keys in a list.
     let value = config.max_value.0 as usize / 3 * 4 + ENVELOPE;
     let keys =
-        config.max_keys.saturating_mul(config.max_key.0 as usize + 8).min(super::MAX_MESSAGE) + ENVELOPE;
+        config.max_keys.saturating_mul(config.max_key.0 as usize + 8).min(wire::MAX_MESSAGE) + ENVELOPE;
     let origins = axum::middleware::from_fn_with_state(node.clone(), origin::check);
     routes(value, keys)
         .into_iter()

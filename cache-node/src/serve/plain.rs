@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use client::{Kept, Write};
 use proto::v1::{self, plain_server::Plain, plain_write_request::What};
 use ring::{Epoch, NodeId};
 use tonic::{Request, Response, Status};
+use wire::{Kept, Write};
 
 use super::grpc::{Service, hop};
 

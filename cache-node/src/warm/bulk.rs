@@ -2,10 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use client::{Held, Of, Pull, Pulled, Wanted};
 use futures_util::future;
 use ring::Member;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use wire::{Held, Of, Pull, Pulled, Wanted};
 
 use super::{
     Warm,

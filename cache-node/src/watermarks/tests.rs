@@ -1,7 +1,7 @@
 use std::sync::{Arc, atomic::AtomicBool};
 
-use client::{Watermark, Watermarks as Told};
 use tokio::time::advance;
+use wire::{Watermark, Watermarks as Told};
 
 use super::*;
 use crate::{

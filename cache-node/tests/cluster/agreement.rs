@@ -4,9 +4,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use cache_node::{Hop, Node, Parts, Server};
 use catalog::Catalog;
-use client::{Apply, Client, Config, Heartbeat, Outcome, Peers};
+use client::{Client, Config, Peers};
 use ring::{Epoch, Member, MemberState, Membership as _, NodeId, fixed::Fixed, slot_of};
 use tokio::time::{Instant, timeout};
+use wire::{Apply, Heartbeat, Outcome};
 
 use crate::{
     changes::removal,

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use cache_node::{Error, Hop};
-use client::{Client, Config, EntryState, Outcome, Peers};
+use client::{Client, Config, Peers};
+use wire::{EntryState, Outcome};
 
 use crate::stack::{Stack, row};
 

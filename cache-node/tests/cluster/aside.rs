@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use cache_node::{Error, Hop, Node};
 use catalog::Catalog;
-use client::{Apply, Client, Config, LoadError, Outcome, ReadFrom, ReadOptions};
+use client::{Client, Config, LoadError, ReadFrom};
 use ring::{memory::Registry, slot_of};
+use wire::{Apply, Outcome, ReadOptions};
 
 use crate::{
     answers::http,

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use cache_node::{Error, Hop};
-use client::{Apply, Config, Outcome, Peers};
+use client::{Config, Peers};
 use ring::{Epoch, Member};
+use wire::{Apply, Outcome};
 
 use crate::stack::{Stack, row};
 

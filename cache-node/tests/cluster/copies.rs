@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cache_node::Hop;
-use client::Outcome;
+use wire::Outcome;
 
 use crate::{
     changes::removal,

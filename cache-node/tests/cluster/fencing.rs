@@ -1,8 +1,9 @@
 //! Nodes that can't prove their membership (R6): whatever they are asked, and by whomever, it does not come from their memory.
 
 use cache_node::{Error, Fenced, Hop, Node};
-use client::{Apply, Client, Config, Outcome, ReadFrom};
+use client::{Client, Config, ReadFrom};
 use ring::memory::Registry;
+use wire::{Apply, Outcome};
 
 use crate::{
     resp::{Redis, Value, bulk},
@@ -33,7 +34,7 @@ async fn fenced(stack: &Stack) -> (Running, Running, Vec<String>) {
 }
 
 /// What each way of asking `node` answers.
-async fn every_way(node: &Node, keys: &[String]) -> Vec<(String, Result<client::Answer, Error>)> {
+async fn every_way(node: &Node, keys: &[String]) -> Vec<(String, Result<wire::Answer, Error>)> {
     let mut answers = Vec::new();
     for hop in [Hop::First, Hop::Forwarded] {
         for key in keys {

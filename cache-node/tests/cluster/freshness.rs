@@ -4,10 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use cache_node::{Hop, Node};
 use catalog::Catalog;
-use client::{Answer, Clock, Heartbeat, Outcome, PartitionName, Peers, ReadOptions, Watermark, Watermarks};
+use client::Peers;
 use prometheus_client::registry::Registry;
 use ring::Epoch;
 use tokio::time::advance;
+use wire::{Answer, Clock, Heartbeat, Outcome, PartitionName, ReadOptions, Watermark, Watermarks};
 
 use crate::{
     answers::http,

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use cache_node::Hop;
-use client::{Apply, Config, Error, Outcome, Peers, Pull, Wanted};
+use client::{Config, Error, Peers};
 use ring::{Epoch, Member, MemberState, Registration as _, slot_of, terms::PROTOCOL};
+use wire::{Apply, Outcome, Pull, Wanted};
 
 use crate::{
     changes::removal,

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use cache_node::Hop;
-use client::{Apply, Peers};
+use client::Peers;
 use proto::v1::{
     self, cache_client::CacheClient, hot_keys_client::HotKeysClient, invalidation_client::InvalidationClient,
 };
 use tokio::time::{Instant, timeout};
 use tonic::Code;
+use wire::Apply;
 
 use crate::stack::{Stack, row};
 

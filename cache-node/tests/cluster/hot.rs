@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use cache_node::Hop;
 use catalog::Catalog;
-use client::{Client, Config, EntryState, Outcome};
+use client::{Client, Config};
 use tokio::time::{Instant, sleep, timeout};
+use wire::{EntryState, Outcome};
 
 use crate::{
     changes::removal,
@@ -32,7 +33,7 @@ fn stack() -> Stack {
 }
 
 /// Waits, without reading it, until a key is in memory.
-async fn comes(a: &Running, key: &str) -> client::Explanation {
+async fn comes(a: &Running, key: &str) -> wire::Explanation {
     let look = async {
         loop {
             let explained = a.node.explain(key, Hop::Forwarded).await.unwrap();

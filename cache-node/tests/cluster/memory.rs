@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cache_node::Hop;
-use client::{Apply, Scan};
+use wire::{Apply, Scan};
 
 use crate::stack::{Stack, row};
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use cache_node::{Hop, Node};
-use client::{Answer, Heartbeat, Outcome, ReadOptions};
 use ring::{Epoch, Member, MemberState, NodeId, slot_of};
 use tokio::time::{Instant, sleep, timeout};
+use wire::{Answer, Heartbeat, Outcome, ReadOptions};
 
 use crate::{
     changes::removal,
@@ -195,7 +195,7 @@ async fn grant(
     name: &str,
     key: &str,
     epoch: Epoch,
-) -> Result<client::Mirrored, client::Error> {
+) -> Result<wire::Mirrored, client::Error> {
     let peers = client::Peers::new(client::Config::default());
     peers.mirror(&owner.member, &NodeId::from(name), epoch, key, LEASE).await
 }

@@ -9,8 +9,8 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use cache_node::{Error, Hop, Node};
 use catalog::Catalog;
-use client::{Lifetime, Only, Outcome, Put, Scan, Write};
 use ring::slot_of;
+use wire::{Lifetime, Only, Outcome, Put, Scan, Write};
 
 use crate::stack::{CATALOG, Running, Stack, row};
 

@@ -1,8 +1,8 @@
 //! Slots with an owner and a replica: who asks whom, and what may be kept.
 
 use cache_node::Hop;
-use client::Outcome;
 use ring::slot_of;
+use wire::Outcome;
 
 use crate::{
     changes::removal,

@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use cache_node::{Error, Hop};
 use catalog::Catalog;
-use client::{Outcome, ReadOptions};
 use futures_util::FutureExt as _;
 use tokio::time::{Instant, sleep, timeout};
+use wire::{Outcome, ReadOptions};
 
 use crate::stack::{Running, Stack, row};
 

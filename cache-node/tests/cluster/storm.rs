@@ -12,9 +12,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cache_node::{Hop, Node};
 use catalog::{Group, Key};
-use client::Outcome;
 use loader::{Limits, Loaded, Loader, RowSource};
 use tokio::time::{Instant, sleep};
+use wire::Outcome;
 
 use crate::stack::Stack;
 

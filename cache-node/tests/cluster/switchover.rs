@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use cache_node::Hop;
-use client::Outcome;
 use loader::Untagged;
 use tokio::time::timeout;
+use wire::Outcome;
 
 use crate::{
     changes::removal,

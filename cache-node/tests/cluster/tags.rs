@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use cache_node::{Error, Hop};
 use catalog::Catalog;
-use client::{Apply, Outcome, ReadOptions};
 use loader::Untagged;
 use ring::Epoch;
+use wire::{Apply, Outcome, ReadOptions};
 
 use crate::{
     http::post,

@@ -224,7 +224,7 @@ impl Cache for Handle {
         self.0.thaw().await;
         self.0.rings_told.fetch_add(1, SeqCst);
         let ring = self.0.ring.lock().unwrap().clone();
-        Ok(Response::new(client::ring_reply("", &self.0.id, &ring)))
+        Ok(Response::new(wire::convert::ring_reply("", &self.0.id, &ring)))
     }
 
     async fn set(&self, _: Request<v1::SetRequest>) -> Result<Response<v1::SetReply>, Status> {

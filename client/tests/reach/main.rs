@@ -7,10 +7,11 @@ mod spread;
 
 use std::{sync::Arc, time::Duration};
 
-use client::{Apply, Client, Config, Error, Outcome, Peers};
+use client::{Client, Config, Error, Peers};
 use fake::{Fake, ring_of};
 use ring::{Epoch, NodeId, Ring, slot_of};
 use tonic::Code;
+use wire::{Apply, Outcome};
 
 /// Bounds every wait on an event that a broken client would never bring about.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -339,7 +340,7 @@ async fn peers_fail_fast_while_a_breaker_is_open_and_apply_still_tries() {
     assert!(peers.is_reachable(&member));
     a.kill().await;
     for _ in 0..5 {
-        assert!(peers.get(&member, "user:1", client::ReadOptions::default()).await.is_err());
+        assert!(peers.get(&member, "user:1", wire::ReadOptions::default()).await.is_err());
     }
     assert_eq!(metrics.requests.get(), 2);
     assert!(!peers.is_reachable(&member));

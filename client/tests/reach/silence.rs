@@ -2,8 +2,9 @@
 
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
-use client::{Client, Config, Error, Peers, ReadOptions};
+use client::{Client, Config, Error, Peers};
 use tokio::time::timeout;
+use wire::ReadOptions;
 
 use super::{PATIENCE, client, config, key_of};
 use crate::fake::{Fake, ring_of};

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use client::{Ack, Apply, Heartbeat, HeartbeatReply};
 use ring::{Member, Ring};
+use wire::{Ack, Apply, Heartbeat, HeartbeatReply};
 
 /// Where removals are applied: the cache nodes.
 ///

@@ -5,11 +5,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use client::Heartbeat;
 use ring::{Member, Membership, NodeId};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
+use wire::Heartbeat;
 
 use super::Nodes;
 

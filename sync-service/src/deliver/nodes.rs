@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use catalog::Catalog;
-use client::Clock;
 use daemon::admin::Warnings;
 use parking_lot::Mutex;
 use ring::{Epoch, Member, Membership, NodeId, Ring, Terms, terms};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::info;
+use wire::Clock;
 
 use super::worker::Worker;
 use super::{Appliers, Limits, Standstill};

@@ -2,12 +2,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use client::{Ack, Apply, Clock, Heartbeat, HeartbeatReply};
 use prometheus_client::registry::Registry as Metrics;
 use ring::memory::{MemoryRegistration, Registry};
 use ring::{MemberState, Registration as _, slot_of};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
+use wire::{Ack, Apply, Clock, Heartbeat, HeartbeatReply};
 
 use super::*;
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use client::Apply;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use parking_lot::Mutex;
 use rand::Rng as _;
@@ -13,6 +12,7 @@ use ring::{Epoch, Member};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
+use wire::Apply;
 
 use super::payload::{Content, Payload};
 use super::{Nodes, Place};

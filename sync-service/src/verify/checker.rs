@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use catalog::{Catalog, KeyError};
-use client::{Client, Compared, History, Scan};
+use client::{Client, Compared, History};
 use loader::Loader;
 use ring::NodeId;
 use tokio::time::Instant;
+use wire::Scan;
 
 use super::{Stale, Target, raw};
 

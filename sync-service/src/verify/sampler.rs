@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use client::{Client, Scan};
+use client::Client;
 use rand::Rng as _;
 use rand::seq::SliceRandom as _;
 use ring::NodeId;
 use tokio::time::Instant;
+use wire::Scan;
 
 use super::Error;
 

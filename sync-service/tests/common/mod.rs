@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use catalog::Catalog;
-use client::{Ack, Apply, Clock, Heartbeat, HeartbeatReply, Watermarks};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry as Metrics;
 use ring::memory::Registry;
@@ -20,6 +19,7 @@ use sync_service::source::Source;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use wire::{Ack, Apply, Clock, Heartbeat, HeartbeatReply, Watermarks};
 
 pub const CATALOG: &str = r#"
 [[group]]
@@ -96,7 +96,7 @@ impl Node {
     pub fn freshness(&self) -> Option<Duration> {
         let state = self.state.lock();
         let told = state.told.as_ref()?;
-        let of = |partition: &client::PartitionName| {
+        let of = |partition: &wire::PartitionName| {
             told.partitions.iter().find(|known| known.partition == *partition).map(|known| known.at)
         };
         let lowest = told.all.iter().map(of).collect::<Option<Vec<_>>>()?.into_iter().min()?.min(told.listed);

@@ -8,9 +8,9 @@ use base64::{
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
 };
 use bytes::Bytes;
-use client::{Answer, Outcome, ReadOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
+use wire::{Answer, Outcome, ReadOptions};
 
 use super::{
     extract::{self, Asked, Body, Nothing},

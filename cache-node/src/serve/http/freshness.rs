@@ -6,7 +6,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, header},
     response::Response,
 };
-use client::{Answer, Outcome};
+use wire::{Answer, Outcome};
 
 use super::problem::Problem;
 

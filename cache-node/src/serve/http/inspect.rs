@@ -7,9 +7,9 @@ use axum::{
     extract::State,
     response::{IntoResponse as _, Response},
 };
-use client::Scan;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use wire::Scan;
 
 use super::{
     batch::Shown,

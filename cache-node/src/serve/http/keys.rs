@@ -13,9 +13,9 @@ use base64::{
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
 };
 use bytes::Bytes;
-use client::{Answer, Lifetime, Only, Outcome, Put, ReadOptions, Write};
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
+use wire::{Answer, Lifetime, Only, Outcome, Put, ReadOptions, Write};
 
 use super::{
     extract::{self, Asked, Nothing, Params, Tail},

@@ -12,9 +12,9 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use cache_node::{Error, Hop};
-use client::{Only, Put, Write};
 use ring::{Epoch, Member, Membership, NodeId, Ring, memory::Observer, slot_of};
 use tokio::sync::watch;
+use wire::{Only, Put, Write};
 
 use super::{agreed, got, held, owned, put, put_all, remove, stack, start};
 use crate::{

@@ -8,9 +8,9 @@ use std::{
     },
 };
 
-use client::Apply;
 use futures_util::future::join_all;
 use ring::slot_of;
+use wire::Apply;
 
 use super::{got, held, owned, put, remove, stack, start};
 use crate::stack::{Running, Stack};

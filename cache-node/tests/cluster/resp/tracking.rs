@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use cache_node::Hop;
 use catalog::Catalog;
-use client::Apply;
+use wire::Apply;
 
 use super::{Redis, Value, all_invalidated, bulk, invalidated};
 use crate::stack::{CATALOG, Running, Stack, row};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use client::Apply;
 use tokio::time::timeout;
+use wire::Apply;
 
 use super::{Redis, Value, bulk, invalidated};
 use crate::stack::{Running, Stack, row};

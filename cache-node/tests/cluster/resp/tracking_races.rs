@@ -11,11 +11,11 @@ use std::{
 
 use async_trait::async_trait;
 use cache_node::Node;
-use client::Apply;
 use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use ring::{Epoch, Error, MemberState, Registration};
 use tokio::{sync::watch, time::Instant};
+use wire::Apply;
 
 use super::{Redis, bulk, invalidated};
 use crate::stack::{Running, Stack, row};

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use crate::time::{millis, optional_millis};
+
 /// The answer to one key. Serializes with the value as the JSON that it is, and times in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Answer {
@@ -87,25 +89,6 @@ fn json<S: Serializer>(value: &Option<Bytes>, serializer: S) -> Result<S::Ok, S:
         Ok(raw) => raw.serialize(serializer),
         Err(_) => serializer.serialize_str(&text),
     }
-}
-
-pub(crate) fn millis<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64(to_millis(*time))
-}
-
-#[expect(clippy::ref_option, reason = "serde's signature")]
-pub(crate) fn optional_millis<S: Serializer>(
-    time: &Option<Duration>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    match time {
-        Some(time) => serializer.serialize_some(&to_millis(*time)),
-        None => serializer.serialize_none(),
-    }
-}
-
-pub(crate) fn to_millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::answer::{millis, optional_millis};
+use crate::time::{millis, optional_millis};
 
 /// All that a node knows about one key. Serializes with times in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::answer::millis;
+use crate::time::millis;
 
 /// A node's counters and sizes since its start. Serializes with times in milliseconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

@@ -10,8 +10,3 @@ pub struct ReadOptions {
     /// On a miss, take a token instead of having the key filled: the caller reads the database by itself and sets the value under it.
     pub look_aside: bool,
 }
-
-/// Rounded down: a bound that is a little too strict is kept, one that is too loose is not.
-pub(crate) fn whole_millis(bound: Duration) -> u64 {
-    u64::try_from(bound.as_millis()).unwrap_or(u64::MAX)
-}
