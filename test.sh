@@ -131,7 +131,7 @@ unit() {
     step "etcd binary" find_etcd
     export FRESHLINE_CONTAINERS=off FRESHLINE_MODEL=off FRESHLINE_SIMULATION=off FRESHLINE_API=off FRESHLINE_CLIENTS=off # layers of their own
     tests "unit tests" --workspace
-    tests "the store's interleavings" --workspace --features freshline-cache-node/shuttle --lib store::interleavings
+    tests "the store's interleavings" --workspace --features freshline-memory/shuttle --lib store::interleavings
     unset FRESHLINE_CONTAINERS FRESHLINE_MODEL FRESHLINE_SIMULATION FRESHLINE_API FRESHLINE_CLIENTS
 }
 

@@ -6,8 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cache_node::compress::{Compression, unpack_bare};
-use catalog::Codec;
+use memory::store::compress::{Codec, Compression, unpack_bare};
 
 use crate::{
     report::{self, Report},
@@ -36,6 +35,7 @@ pub(crate) fn measure(options: &Options) -> anyhow::Result<Report> {
         let values: Vec<Vec<u8>> = (0..VALUES).map(|seed| rows(seed, kib << 10)).collect();
         let plain = values.iter().map(Vec::len).sum::<usize>() as f64 / values.len() as f64;
         for codec in Codec::ALL {
+            let name = format!("{codec:?}").to_lowercase();
             let compression = Compression { codec: Some(codec), above: 0 };
             let packed: Vec<_> = values.iter().filter_map(|value| compression.pack(value)).collect();
             anyhow::ensure!(packed.len() == values.len(), "compress rows: {codec:?} saves less than a tenth");
@@ -44,7 +44,7 @@ pub(crate) fn measure(options: &Options) -> anyhow::Result<Report> {
             let pack = rate(slice, |at| drop(black_box(compression.pack(&values[at % values.len()]))));
             let unpack = rate(slice, |at| drop(black_box(unpack_bare(&packed[at % packed.len()]))));
             report.row([
-                codec.name().to_owned(),
+                name.clone(),
                 format!("{kib} KiB"),
                 report::count(small),
                 report::percent(small / plain),
@@ -52,7 +52,7 @@ pub(crate) fn measure(options: &Options) -> anyhow::Result<Report> {
                 report::count(unpack * plain / 1e6),
                 format!("{:.1}", 1e6 / unpack),
             ]);
-            report.ratio(format!("compression_{}_{kib}k", codec.name()), small / plain);
+            report.ratio(format!("compression_{name}_{kib}k"), small / plain);
         }
     }
     Ok(report)

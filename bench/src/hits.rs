@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use cache_node::{Eviction, store::bare::Trial};
+use memory::store::{Eviction, bare::Trial};
 
 use crate::{
     report::{self, Report},

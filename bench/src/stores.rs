@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cache_node::{Eviction, store::bare::Bare};
+use memory::store::{Eviction, bare::Bare};
 
 /// An entry's weight for the peers that count bytes: its data and a guess of 64 more.
 const GUESS: usize = 64;

@@ -15,14 +15,17 @@ use wire::{Answer, Lifetime, Outcome, Put, ReadOptions, Set, Write, Written};
 
 pub(crate) use self::seal::Seal;
 use self::seal::{BadToken, Opened};
-use crate::{
-    config::Fenced,
-    error::Error,
-    gate::{Filled, Refused},
-    node::{Hop, Node, place, strictest},
+use memory::{
+    gate::{Filled, NotSet, Refused},
     place::{Place, hash},
     recorder::What,
     store::Inserted,
+};
+
+use crate::{
+    config::Fenced,
+    error::Error,
+    node::{Hop, Node, place, strictest},
 };
 
 /// Why a value was not set. The caller has its value and goes on; the next miss gives another token.
@@ -62,6 +65,15 @@ impl Refusal {
             Self::Tagged => "tagged",
             Self::TooLarge => "too_large",
             Self::NotKept => "not_kept",
+        }
+    }
+}
+
+impl From<NotSet> for Refusal {
+    fn from(why: NotSet) -> Self {
+        match why {
+            NotSet::Refused(refused) => Self::Gate(refused),
+            NotSet::Superseded => Self::Superseded,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use catalog::Key;
 use futures_util::future;
+use memory::store::Keep;
 use ring::{NodeId, Ring, slot_of};
 use tokio::time::Instant;
 use wire::{Answer, ReadOptions};
@@ -12,7 +13,6 @@ use crate::{
     error::Error,
     node::{Hop, Node, place, strictest},
     replies::{Filling, LARGE, Reserved},
-    store::Keep,
 };
 
 /// Keys with their places in the request.

@@ -4,9 +4,11 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use catalog::{Catalog, Compress, Group};
 use daemon::config::{ByteSize, Layers, Problems, Secret, is_host_port};
+use memory::store::{
+    Eviction,
+    compress::{Codec, Compression},
+};
 use serde::{Deserialize, Serialize};
-
-use crate::{compress::Compression, store::Eviction};
 
 /// Keys that can be hot at most.
 const MOST_HOT: usize = 512;
@@ -191,10 +193,10 @@ impl Default for Config {
             token_ttl: Duration::from_mins(1),
             fenced: Fenced::ReadThrough,
             max_keys: 10_000,
-            removal_log: crate::gate::LOG,
-            tag_log: crate::gate::TAG_LOG,
+            removal_log: memory::gate::LOG,
+            tag_log: memory::gate::TAG_LOG,
             copy_queue: 10_000,
-            recorder_events: crate::recorder::EVENTS,
+            recorder_events: memory::recorder::EVENTS,
             sweep: Duration::from_secs(10),
             catch_up: Duration::from_secs(1),
             spread: Duration::from_secs(2),
@@ -238,7 +240,7 @@ impl Config {
     /// How the values of each group are compressed.
     pub(crate) fn compression(&self, catalog: &Catalog) -> Vec<Compression> {
         let of = |group: &Arc<Group>| Compression {
-            codec: group.compress.unwrap_or(self.compress).codec(),
+            codec: group.compress.unwrap_or(self.compress).codec().map(codec),
             above: group.compress_above.unwrap_or(self.compress_above.0),
         };
         catalog.groups().iter().map(of).collect()
@@ -389,6 +391,16 @@ mod compress {
     }
 }
 
+/// What the catalog calls by the same name.
+fn codec(named: catalog::Codec) -> Codec {
+    match named {
+        catalog::Codec::Lz4 => Codec::Lz4,
+        catalog::Codec::Zstd => Codec::Zstd,
+        catalog::Codec::Snappy => Codec::Snappy,
+        catalog::Codec::Gzip => Codec::Gzip,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use catalog::Codec;
@@ -439,6 +451,9 @@ mod tests {
         let catalog = Catalog::parse("f.toml", &text.concat()).unwrap();
         let compression: Vec<_> =
             config.compression(&catalog).iter().map(|group| (group.codec, group.above)).collect();
-        assert_eq!(compression, [(Some(Codec::Lz4), 2048), (None, 2048), (Some(Codec::Zstd), 100)]);
+        assert_eq!(
+            compression,
+            [(Some(super::Codec::Lz4), 2048), (None, 2048), (Some(super::Codec::Zstd), 100)]
+        );
     }
 }

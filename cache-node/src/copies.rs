@@ -29,12 +29,15 @@ use tokio::{
 use wire::{Announcement, Pull, Wanted};
 
 pub(crate) use self::metrics::CopyMetrics;
-use crate::{
-    error::Error,
+use memory::{
     gate::{Room, Token},
-    node::{Node, place},
     place::Place,
     protocol::PullRefused,
+};
+
+use crate::{
+    error::Error,
+    node::{Node, place},
     warm::Warm,
 };
 

@@ -2,11 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use memory::slots::{Change, Slots, holders};
 use parking_lot::Mutex;
 use ring::{Epoch, NodeId, Ring, Slot};
 use tokio::{sync::Notify, time::Instant};
-
-use crate::slots::{Change, Slots, holders};
 
 /// The handover of one node's lost slots.
 #[derive(Debug)]
@@ -113,7 +112,7 @@ mod tests {
     use ring::{Member, MemberState};
 
     use super::*;
-    use crate::slots::Lost;
+    use memory::slots::Lost;
 
     fn ring(epoch: u64, members: &[&str]) -> Arc<Ring> {
         let member = |id: &&str| Member {

@@ -96,7 +96,7 @@ pub enum Error {
     },
     /// A pull of another node may not be answered.
     #[error("pull refused: {0}")]
-    Pull(#[from] crate::protocol::PullRefused),
+    Pull(#[from] memory::protocol::PullRefused),
     /// A removal or flush did not reach every node, or a write of a plain group not every holder. It may be repeated.
     #[error("not acknowledged by {}; the others have applied it, repeat the request", .nodes.join(", "))]
     Unacknowledged {

@@ -4,6 +4,11 @@ use std::time::Duration;
 
 use client::History;
 use futures_util::future;
+use memory::{
+    place::Place,
+    recorder::{Happened, REMOVED},
+    watermarks::Fresh,
+};
 use ring::slot_of;
 use tokio::time::{Instant, timeout};
 use wire::{EntryState, Event, Explanation, Removal};
@@ -11,9 +16,6 @@ use wire::{EntryState, Event, Explanation, Removal};
 use crate::{
     error::Error,
     node::{Hop, Node, place},
-    place::Place,
-    recorder::{Happened, REMOVED},
-    watermarks::Fresh,
 };
 
 /// Most events that are told of one key.

@@ -5,6 +5,15 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use catalog::Key;
 use loader::{Loaded, Loader, Untagged};
+use memory::{
+    flights::{self, Boarded},
+    gate::{Filled, Gate, Refused},
+    life::Life,
+    place::{Place, hash},
+    recorder::What,
+    store::Inserted,
+    watermarks::{Fresh, Watermarks},
+};
 use ring::rules::{self, Rule};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::task::TaskTracker;
@@ -12,19 +21,16 @@ use tokio_util::task::TaskTracker;
 use crate::{
     copies::Copies,
     error::Error,
-    flight::{Boarded, Flight, Flights, Landing},
-    gate::{Filled, Gate, Refused},
-    life::Life,
     metrics::NodeMetrics,
-    place::{Place, hash},
-    recorder::What,
-    store::Inserted,
     warm::{Reach, Warm},
-    watermarks::{Fresh, Watermarks},
 };
 
 /// How a fill ended; shared by all its waiters.
 pub(crate) type Outcome = Result<Read, Error>;
+
+/// A fill under way, and what its waiters get.
+type Flight = flights::Flight<Outcome, Reach>;
+type Landing = flights::Landing<Outcome>;
 
 /// A row as the database showed it.
 #[derive(Debug, Clone)]
@@ -55,7 +61,7 @@ pub(crate) enum Miss {
 /// The filler of one node.
 pub(crate) struct Fills {
     gate: Arc<Gate>,
-    flights: Flights,
+    flights: flights::Flights<Outcome, Reach>,
     loader: Arc<Loader>,
     life: Arc<Life>,
     metrics: Arc<NodeMetrics>,
@@ -81,7 +87,7 @@ impl Fills {
     ) -> Arc<Self> {
         Arc::new(Self {
             gate,
-            flights: Flights::new(),
+            flights: flights::Flights::default(),
             loader,
             life,
             metrics,

@@ -22,7 +22,9 @@ use wire::{HotKey, HotKeys, Merged};
 
 pub(crate) use self::{background::Background, sketch::Read};
 use self::{metrics::HotMetrics, sketch::Sketch};
-use crate::{config::Config, node::Node, place::Place, store::Entry};
+use memory::{place::Place, store::Entry};
+
+use crate::{config::Config, node::Node};
 
 /// How often counts fade.
 pub(crate) const TICK: Duration = Duration::from_secs(1);

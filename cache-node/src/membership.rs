@@ -10,10 +10,11 @@ use std::{
 
 use daemon::tasks;
 use futures_util::future::BoxFuture;
+use memory::slots::Lost;
 use ring::{Epoch, MemberState, Ring};
 use tokio::time::{Instant, timeout};
 
-use crate::{departures::Verdict, error::Error, mirror::Of, node::Node, slots::Lost};
+use crate::{departures::Verdict, error::Error, mirror::Of, node::Node};
 
 /// Pause before the first and at most before any new try to join.
 const RETRY: Duration = Duration::from_millis(100);

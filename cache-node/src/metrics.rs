@@ -18,7 +18,9 @@ use prometheus_client::{
 };
 
 pub(crate) use self::{mirrors::MirrorMetrics, pulls::PullMetrics};
-use crate::{aside::Refusal, gate::Refused, plain};
+use memory::gate::Refused;
+
+use crate::{aside::Refusal, plain};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct GetLabels {

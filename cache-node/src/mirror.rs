@@ -6,7 +6,7 @@
 //! A mirror is a copy under a *mirror lease* of [`mirror_lease`](crate::Config::mirror_lease).
 //!
 //! 1. The node takes a token from its gate, notes the time, and asks the owner for the value and a lease, at its own epoch.
-//! 2. The owner grants only as the owner of the slot, unfenced, at that epoch or a later one ([`may_grant`](crate::protocol::may_grant)),
+//! 2. The owner grants only as the owner of the slot, unfenced, at that epoch or a later one ([`may_grant`](memory::protocol::may_grant)),
 //!    a value from its memory, and only if its own lease in etcd provably lasts as long as the one that it grants. It notes key, node and
 //!    the end of the lease *before* it reads the value.
 //! 3. The node keeps the value if its gate says that nothing has overtaken it since the token (R1). It serves it to first-hand requests
@@ -66,16 +66,19 @@ use tokio_util::task::TaskTracker;
 use wire::Answer;
 
 pub(crate) use self::grants::{Due, Grants, Of};
-use crate::{
-    config::LONGEST_MIRROR,
-    error::Error,
+use memory::{
     gate::{Gate, Mirror, NotMirrored},
     life::Life,
-    metrics::MirrorMetrics,
-    node::{Hop, Node, place},
     place::Place,
     protocol,
     watermarks::{Fresh, within},
+};
+
+use crate::{
+    config::LONGEST_MIRROR,
+    error::Error,
+    metrics::MirrorMetrics,
+    node::{Hop, Node, place},
 };
 
 /// The pause before a node that did not answer is asked again to end its mirrors.

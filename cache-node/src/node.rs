@@ -16,6 +16,15 @@ use catalog::{Catalog, Key, OnChange};
 use client::{Peers, identity::Answering};
 use daemon::Paced;
 use loader::Loader;
+use memory::{
+    gate::Gate,
+    life::Life,
+    place::{Place, hash},
+    recorder::Recorder,
+    slots::Slots,
+    store::{Bounds, Store},
+    watermarks::Watermarks,
+};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use ring::{Epoch, Membership, NodeId, Registration, Ring, slot_of};
@@ -34,22 +43,15 @@ use crate::{
     departures::Departures,
     error::Error,
     fill::{Fills, Miss},
-    gate::Gate,
     hot::{self, Background, Hot},
-    life::Life,
     metrics::{MirrorMetrics, NodeMetrics},
     mirror::Mirrors,
-    place::{Place, hash},
     plain::Plain,
-    recorder::Recorder,
     replies::Replies,
     resp::Resp,
     serve::Requests,
-    slots::Slots,
     stale::graces,
-    store::{Bounds, Store},
     warm::{Reach, Warm},
-    watermarks::Watermarks,
 };
 
 /// Far below what one connection carries at a time.

@@ -20,7 +20,7 @@
 //!
 //! *No holder goes back to an older write.* Each write is logged at the gate of each holder as a removal is, and refuses what comes under tokens
 //! of before: an earlier write that was held up, a pull. What a former holder still has is taken only of keys that nothing has happened to since the
-//! slot was acquired ([`Gate::store_pulled`](crate::gate::Gate)); so what a former holder gives needs no protection by removals that reach it first,
+//! slot was acquired ([`Gate::store_pulled`](memory::gate::Gate)); so what a former holder gives needs no protection by removals that reach it first,
 //! and a node gives and takes plain values whatever else it does (`slots::lingering`).
 //!
 //! *There is one order.* Two nodes that own a slot by different rings: the later one has had the earlier one go by its ring before its first write;
@@ -36,6 +36,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use bytes::Bytes;
 use catalog::Key;
 use daemon::Paced;
+use memory::place::{Place, hash};
 use parking_lot::Mutex;
 use ring::{Epoch, NodeId, slot_of};
 use tokio::time::Instant;
@@ -44,7 +45,6 @@ use wire::{Answer, Lifetime, Ordered, Outcome, Put, ReadOptions, Write, Written}
 use crate::{
     error::Error,
     node::{Hop, Node},
-    place::{Place, hash},
     warm::Reach,
 };
 

@@ -4,6 +4,11 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use catalog::{Group, Key};
+use memory::{
+    gate::{Source, tag_hashes},
+    protocol::{self, PullRefused, Standing},
+    store::{Cursor, Entry, Stamp},
+};
 use ring::{SLOTS, terms::PROTOCOL};
 use tokio::time::Instant;
 use wire::{Held, MAX_MESSAGE, Of, Pull, Pulled, Wanted};
@@ -11,10 +16,7 @@ use wire::{Held, MAX_MESSAGE, Of, Pull, Pulled, Wanted};
 use crate::{
     copies,
     error::Error,
-    gate::{Source, tag_hashes},
     node::{Node, place},
-    protocol::{self, PullRefused, Standing},
-    store::{Cursor, Entry, Stamp},
 };
 
 /// Bytes of a page if the asker does not say, and at most.

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
+use memory::{
+    place::Place,
+    store::{Cursor, Entry, Stamp},
+};
 use tokio::time::Instant;
 use wire::{Held, Page, Scan};
 
 use crate::{
     error::Error,
     node::{Node, place},
-    place::Place,
-    store::{Cursor, Entry, Stamp},
 };
 
 /// Entries that a page looks at if the request does not say.

@@ -7,16 +7,14 @@
 use std::time::Duration;
 
 use catalog::{Catalog, Key};
-use tokio::time::Instant;
-use wire::{Answer, Outcome, ReadOptions};
-
-use crate::{
-    error::Error,
-    fill::Read,
-    node::Node,
+use memory::{
     place::Place,
     watermarks::{Fresh, within},
 };
+use tokio::time::Instant;
+use wire::{Answer, Outcome, ReadOptions};
+
+use crate::{error::Error, fill::Read, node::Node};
 
 /// How long the entries of each group are kept beyond their time.
 pub(crate) fn graces(catalog: &Catalog) -> impl Iterator<Item = Duration> {

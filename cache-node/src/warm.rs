@@ -11,6 +11,15 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use catalog::Key;
 use client::Peers;
+use memory::{
+    gate::{Gate, NotTaken, Offered, Room, Source, Token},
+    life::Life,
+    place::Place,
+    protocol::Standing,
+    recorder::What,
+    slots::{Change, Slots},
+    store::Inserted,
+};
 use parking_lot::{Mutex, RwLock};
 use ring::{Epoch, Member, NodeId, Ring, Slot, slot_of, terms::PROTOCOL};
 use tokio::{
@@ -20,19 +29,7 @@ use tokio::{
 use wire::{Answer, Held, Outcome, Pull, ReadOptions, Wanted};
 
 use self::incoming::Incoming;
-use crate::{
-    config::Config,
-    error::Error,
-    fill::Read,
-    gate::{Gate, NotTaken, Offered, Room, Source, Token},
-    life::Life,
-    metrics::NodeMetrics,
-    place::Place,
-    protocol::Standing,
-    recorder::What,
-    slots::{Change, Slots},
-    store::Inserted,
-};
+use crate::{config::Config, error::Error, fill::Read, metrics::NodeMetrics};
 
 /// Whom a miss may ask before the database. Each asks what those before it ask, and more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -62,19 +62,4 @@ impl Codec {
             Self::Gzip => "gzip",
         }
     }
-
-    /// A number from 1 to 7 that stands for it in memory; 0 is none.
-    pub fn number(self) -> u8 {
-        match self {
-            Self::Lz4 => 1,
-            Self::Zstd => 2,
-            Self::Snappy => 3,
-            Self::Gzip => 4,
-        }
-    }
-
-    /// The codec of a [`number`](Self::number).
-    pub fn from_number(number: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|codec| codec.number() == number)
-    }
 }

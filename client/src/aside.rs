@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use ring::slot_of;
 use tracing::debug;
-
 use wire::{Only, Outcome, Put, ReadOptions, Set};
 
 use crate::{Client, Error, attempts::Attempts, peers};

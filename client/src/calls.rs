@@ -5,7 +5,6 @@ use std::{collections::HashMap, fmt, sync::Arc};
 use futures_util::future::join_all;
 use ring::{Member, Membership, NodeId, Ring, Slot, slot_of};
 use tokio::{sync::watch, time::Instant};
-
 use wire::{Answer, Explanation, Merged, NodeStats, Page, ReadOptions, Scan};
 
 use crate::{

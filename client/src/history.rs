@@ -3,7 +3,6 @@
 use std::{fmt::Write as _, time::Duration};
 
 use serde::Serialize;
-
 use wire::{EntryState, Event, Explanation, time::millis};
 
 use crate::Error;

@@ -5,7 +5,6 @@ use std::time::Duration;
 use proto::v1;
 use ring::{Epoch, NodeId};
 use tokio::time::Instant;
-
 use wire::{HotKeys, Mirrored, time::to_millis};
 
 use crate::{Error, link::Link, replies};

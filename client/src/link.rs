@@ -18,7 +18,6 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 use tracing::warn;
-
 use wire::MAX_MESSAGE;
 
 use crate::{Config, Error, Metrics, breaker::Breaker, error::is_local, identity::Callee};

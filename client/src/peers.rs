@@ -7,7 +7,6 @@ use parking_lot::RwLock;
 use proto::v1;
 use ring::{Epoch, Member, NodeId, Ring};
 use tokio::time::Instant;
-
 use wire::{
     Ack, Announcement, Answer, Apply, Explanation, Heartbeat, HeartbeatReply, HotKeys, Mirrored, NodeStats,
     Page, Pull, Pulled, ReadOptions, Scan, Set, time::to_millis,

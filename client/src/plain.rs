@@ -6,7 +6,6 @@ use bytes::Bytes;
 use proto::v1;
 use ring::{Epoch, Member, NodeId, slot_of};
 use tokio::time::Instant;
-
 use wire::{HolderToken, Kept, Lifetime, Only, Ordered, Put, Write, Written, time::to_millis};
 
 use crate::{Client, Error, Peers, attempts::Attempts, link::Link};

@@ -1,7 +1,7 @@
 //! The freshness protocol, searched exhaustively for small clusters (stateright).
 //!
 //! The decisions are the real code's: who must acknowledge a removal (`ring::plan`, over real rings), what the gate lets in
-//! (`cache_node::gate`), who serves, answers and takes (`cache_node::protocol`). The model is what stands around them: which
+//! (`memory::gate`), who serves, answers and takes (`memory::protocol`). The model is what stands around them: which
 //! step follows which. `docs/proof.md` says what it leaves out.
 //!
 //! `FRESHLINE_MODEL=large` searches larger configurations too; `FRESHLINE_MODEL=traces` prints the counterexamples of the rules

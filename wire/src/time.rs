@@ -10,7 +10,6 @@ pub fn millis<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S:
 }
 
 /// A time as JSON, if there is one.
-#[expect(clippy::ref_option, reason = "serde's signature")]
 pub fn optional_millis<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     match time {
         Some(time) => serializer.serialize_some(&to_millis(*time)),

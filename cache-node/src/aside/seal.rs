@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use memory::gate::Token;
 use ring::NodeId;
 use tokio::time::Instant;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
-
-use crate::gate::Token;
 
 /// The first byte. A node takes no token of another version: a rolling upgrade costs the sets of the tokens that are out.
 const VERSION: u8 = 1;

@@ -9,6 +9,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use catalog::{Key, OnChange};
+use memory::place::Place;
 use parking_lot::Mutex;
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -18,7 +19,6 @@ use tokio::{
 use crate::{
     fill::Miss,
     node::{Node, place},
-    place::Place,
     warm::Reach,
 };
 

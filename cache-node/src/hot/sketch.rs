@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     fn count(sketch: &Sketch, key: &str, read: Read) -> Option<f32> {
-        sketch.count(crate::place::hash(key), &Arc::from(key), 0, read)
+        sketch.count(memory::place::hash(key), &Arc::from(key), 0, read)
     }
 
     #[test]

@@ -26,7 +26,7 @@ fn read(hot: &Hot, catalog: &Catalog, key: &str, times: u32, read: Read) {
 }
 
 fn hash(key: &str) -> u64 {
-    crate::place::hash(key)
+    memory::place::hash(key)
 }
 
 #[tokio::test(start_paused = true)]
@@ -64,7 +64,7 @@ async fn a_hot_key_is_due_in_the_last_share_of_its_time_as_its_group_says() {
     let entry = |key: &str| {
         let place = place(key);
         let stamp =
-            crate::store::Stamp { group: place.group, slot: place.slot, generation: 1, acquisition: 1 };
+            memory::store::Stamp { group: place.group, slot: place.slot, generation: 1, acquisition: 1 };
         let value = Some(bytes::Bytes::from_static(b"{}"));
         Entry { value, stamp, filled: now, expires: now + Duration::from_secs(10), tags: None }
     };

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 
+use memory::gate::NotTaken;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{
@@ -13,7 +14,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{error::Error, gate::NotTaken};
+use crate::error::Error;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {

@@ -11,11 +11,10 @@ use std::{
     },
 };
 
+use memory::place::Place;
 use parking_lot::Mutex;
 use ring::NodeId;
 use tokio::time::Instant;
-
-use crate::place::Place;
 
 /// Keys with mirrors at most; more are not granted.
 const KEYS: usize = 4096;

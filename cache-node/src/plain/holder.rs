@@ -2,6 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use memory::{
+    gate::{Keeping, Refused, Token},
+    protocol::PullRefused,
+    recorder::What,
+};
 use ring::{Epoch, NodeId, terms::PROTOCOL};
 use tokio::time::Instant;
 use wire::{HolderToken, Kept};
@@ -9,10 +14,7 @@ use wire::{HolderToken, Kept};
 use super::tags;
 use crate::{
     error::Error,
-    gate::{Keeping, Refused, Token},
     node::{Node, place},
-    protocol::PullRefused,
-    recorder::What,
 };
 
 /// A holder refuses what the owner declares otherwise.

@@ -4,6 +4,11 @@ use std::sync::Arc;
 
 use catalog::Key;
 use futures_util::future;
+use memory::{
+    gate::{self, Asking, NotOrdered, Refused},
+    place::Place,
+    recorder::What,
+};
 use ring::{
     Epoch, Member, Ring,
     rules::{self, Rule},
@@ -15,10 +20,7 @@ use wire::{HolderToken, Kept, Lifetime, Ordered, Put, Write, Written};
 use super::{TRIES, origin, tags};
 use crate::{
     error::Error,
-    gate::{self, Asking, NotOrdered, Refused},
     node::{Node, place},
-    place::Place,
-    recorder::What,
 };
 
 /// Everybody goes by this ring's epoch.

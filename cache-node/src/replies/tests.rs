@@ -1,5 +1,6 @@
-use bytes::Bytes;
 use std::time::Duration;
+
+use bytes::Bytes;
 use wire::Outcome;
 
 use super::*;

@@ -16,6 +16,7 @@ use ::client::{Answer, Outcome, Peers};
 use bytes::{Buf as _, BytesMut};
 use catalog::{Catalog, Key};
 use loader::{Limits, Loader, memory::Memory};
+use memory::gate::Filled;
 use ring::{NodeId, memory::Registry};
 
 use super::{
@@ -27,7 +28,6 @@ use super::{
 use crate::{
     config::Config,
     error::Error,
-    gate::Filled,
     node::{Node, Parts, place},
     serve::Server,
 };

@@ -4,6 +4,7 @@ use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use catalog::Key;
+use memory::{place::Place, watermarks::Fresh};
 use wire::Answer;
 
 use super::{
@@ -11,7 +12,7 @@ use super::{
     reads::{Read, Tracked},
     session::Session,
 };
-use crate::{error::Error, node::place, place::Place, watermarks::Fresh};
+use crate::{error::Error, node::place};
 
 /// Reads of pipelined requests that are under way together.
 const TOGETHER: usize = 512;

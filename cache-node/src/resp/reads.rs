@@ -4,6 +4,11 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use catalog::Key;
+use memory::{
+    place::Place,
+    store::{Keep, LENT, Show},
+    watermarks::Fresh,
+};
 use tokio::time::Instant;
 use wire::ReadOptions;
 
@@ -14,12 +19,9 @@ use super::{
     session::Session,
 };
 use crate::{
+    answers::Glance,
     error::Error,
-    memory::Glance,
     node::{Node, place, strictest},
-    place::Place,
-    store::{Keep, LENT, Show},
-    watermarks::Fresh,
 };
 
 /// One key that is not in memory, on its way.

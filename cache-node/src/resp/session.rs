@@ -11,6 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use catalog::Key;
+use memory::place::Place;
 use wire::{MAX_MESSAGE, Set, Write, Written};
 
 use super::{
@@ -29,7 +30,6 @@ use super::{
 use crate::{
     error::Error,
     node::{Hop, Node, place},
-    place::Place,
 };
 
 /// The channel of invalidations for clients that speak RESP2.

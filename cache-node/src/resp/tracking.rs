@@ -40,6 +40,7 @@ use std::{
     },
 };
 
+use memory::place::{Place, hash};
 use parking_lot::RwLock;
 use tokio::time::Instant;
 
@@ -48,7 +49,6 @@ use super::{
     clients::{Client, Clients, Told},
     metrics::Metrics,
 };
-use crate::place::{Place, hash};
 
 /// Keys of one client in one event, beyond which it is told to forget all.
 const MANY: usize = 256;

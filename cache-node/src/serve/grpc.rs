@@ -4,6 +4,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use client::identity::Answering;
 use futures_util::Stream;
+use memory::watermarks::MOST_PARTITIONS;
 use proto::v1;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
@@ -28,7 +29,6 @@ use super::{hold, incoming::Incoming, intake::Intake};
 use crate::{
     error::Error,
     node::{Hop, Node},
-    watermarks::MOST_PARTITIONS,
 };
 
 /// All services of one node.

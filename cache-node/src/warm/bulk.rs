@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future;
+use memory::gate::{Room, Snapshot};
 use ring::Member;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use wire::{Held, Of, Pull, Pulled, Wanted};
@@ -11,10 +12,7 @@ use super::{
     Warm,
     incoming::{Incoming, Source},
 };
-use crate::{
-    gate::{Room, Snapshot},
-    node::{Node, place},
-};
+use crate::node::{Node, place};
 
 /// Bytes of a page, if the rate is not so low that it would take longer than a fraction of a second.
 const PAGE: u64 = 1 << 20;

@@ -9,10 +9,9 @@ use std::{
     time::Duration,
 };
 
+use memory::slots::Change;
 use ring::{Epoch, Member, NodeId, Ring, SLOTS, Slot};
 use tokio::time::Instant;
-
-use crate::slots::Change;
 
 /// No source.
 const NONE: u16 = u16::MAX;
@@ -28,7 +27,7 @@ pub(crate) struct Incoming {
     /// All other members: nothing is asked of them, and they are told so. One of them may wait to be asked: *this node has skipped a
     /// ring, by which a slot went from `a` to `b`, and sees it come from `a`, while `b` has lost it to this node.*
     pub(crate) others: Vec<Member>,
-    /// Whether this node gives and so takes nothing but plain values (see [`gives`](crate::protocol::gives)): its sources are told that they
+    /// Whether this node gives and so takes nothing but plain values (see [`gives`](memory::protocol::gives)): its sources are told that they
     /// need not wait for it.
     pub(crate) declined: bool,
     /// Whether it is by the first ring, so that others may have come at the same time.

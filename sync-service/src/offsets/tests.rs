@@ -1,6 +1,7 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::source::BatchBuilder;
-use proptest::prelude::*;
 
 fn partition(number: i32) -> Partition {
     Partition::new("shop", number)

@@ -7,8 +7,8 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use cache_node::gate::{Logged, Refused, Token, View, may_store, not_ended, not_overtaken};
-use cache_node::protocol::{self, PullRefused, Standing};
+use memory::gate::{Logged, Refused, Token, View, may_store, not_ended, not_overtaken};
+use memory::protocol::{self, PullRefused, Standing};
 use ring::Epoch;
 use tokio::time::Instant;
 

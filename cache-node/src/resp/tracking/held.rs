@@ -6,10 +6,9 @@ use std::sync::{
 };
 
 use indexmap::IndexMap;
+use memory::place::Place;
 use parking_lot::Mutex;
 use tokio::time::Instant;
-
-use crate::place::Place;
 
 const PARTS: usize = 64;
 
@@ -217,7 +216,7 @@ mod tests {
     use super::*;
 
     fn hash(key: &str) -> u64 {
-        crate::place::hash(key)
+        memory::place::hash(key)
     }
 
     fn add(held: &Held, key: &str, client: u64) -> Added {

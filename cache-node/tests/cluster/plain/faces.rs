@@ -1,8 +1,9 @@
 //! Plain groups by RESP, HTTP, gRPC and the client.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use client::{Client, Config};
-use std::time::Duration;
 use wire::{Only, Outcome, Put, ReadOptions};
 
 use super::{got, held, owned, put, remove, stack, start};

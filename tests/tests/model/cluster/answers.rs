@@ -1,6 +1,6 @@
 //! What a node answers: readers, requests that share what it waits for, and nodes that ask it.
 
-use cache_node::protocol::PullRefused;
+use memory::protocol::PullRefused;
 
 use super::Cluster;
 use crate::model::coverage::Seen;

@@ -1,6 +1,6 @@
 //! What a node lets into its memory: the real verdicts, but for the rule that is out.
 
-use cache_node::protocol::PullRefused;
+use memory::protocol::PullRefused;
 
 use super::Cluster;
 use crate::model::decisions;

@@ -15,6 +15,7 @@ pub mod bare;
 mod block;
 mod budget;
 mod cause;
+pub mod compress;
 mod cursor;
 mod entry;
 mod metrics;
@@ -31,7 +32,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-pub(crate) use self::entry::{Keep, Show, Take};
+pub use self::entry::{Keep, Show, Take};
 use self::{
     block::{Base, Incoming},
     metrics::StoreMetrics,
@@ -47,14 +48,14 @@ pub use self::{
     shard::Compressed,
 };
 use crate::{
-    compress::Packed,
     recorder::{Recorder, What},
+    store::compress::Packed,
 };
 
 /// Places of a shard that the sweeper looks at under one hold of its lock.
 const SWEEP_STEP: usize = 256;
 /// The most bytes of a value that is lent, see [`Take`].
-pub(crate) const LENT: usize = arena::MAX_BLOCK;
+pub const LENT: usize = arena::MAX_BLOCK;
 /// Places of a shard that a page looks at under one hold of its lock.
 const PAGE_STEP: usize = 256;
 
@@ -128,7 +129,7 @@ impl Store {
     }
 
     /// Like [`get`](Self::get); `take` says what becomes of the value.
-    pub(crate) fn get_by(
+    pub fn get_by(
         &self,
         hash: u64,
         key: &str,
@@ -194,7 +195,7 @@ impl Store {
     /// compressed. `hash` is the gate's of the key.
     ///
     /// Only the gate calls this: it alone knows whether a filled value may still be stored.
-    pub(crate) fn insert(&self, hash: u64, key: &str, entry: &Entry, packed: Option<&Packed>) -> Inserted {
+    pub fn insert(&self, hash: u64, key: &str, entry: &Entry, packed: Option<&Packed>) -> Inserted {
         let (into, other) = if entry.value.is_some() {
             (&self.values, &self.negatives)
         } else {
@@ -207,13 +208,13 @@ impl Store {
     }
 
     /// Whether an entry of this key and value could be inserted now without evicting another.
-    pub(crate) fn has_room(&self, hash: u64, key: &str, value: Option<usize>) -> bool {
+    pub fn has_room(&self, hash: u64, key: &str, value: Option<usize>) -> bool {
         let part = if value.is_some() { &self.values } else { &self.negatives };
         part.has_room(hash, key.len(), value.unwrap_or_default())
     }
 
     /// Removes a key's entry, valid or not; returns whether there was one.
-    pub(crate) fn remove(&self, hash: u64, key: &str) -> bool {
+    pub fn remove(&self, hash: u64, key: &str) -> bool {
         let value = self.values.remove(hash, key);
         let negative = self.negatives.remove(hash, key);
         value || negative

@@ -21,46 +21,48 @@ use tokio::time::Instant;
 ///
 /// A registration that lost its lease comes back by itself as a new incarnation. Until the node has emptied its store
 /// and [adopted](Self::adopt) it, the lease is alive but the memory is of the old one, and must not be served.
-pub(crate) struct Life {
+pub struct Life {
     registration: Arc<dyn Registration>,
     adopted: AtomicU64,
 }
 
 impl Life {
-    pub(crate) fn new(registration: Arc<dyn Registration>) -> Self {
+    /// A life of which the memory belongs to the registration's incarnation of now.
+    pub fn new(registration: Arc<dyn Registration>) -> Self {
         let adopted = AtomicU64::new(registration.incarnation());
         Self { registration, adopted }
     }
 
     /// The incarnation that the memory belongs to. Take it before reading from memory.
-    pub(crate) fn incarnation(&self) -> u64 {
+    pub fn incarnation(&self) -> u64 {
         self.adopted.load(Acquire)
     }
 
     /// Whether what was read from memory since `incarnation` was taken may be served. To be asked after the read: the
     /// lease is alive now and is the one of then, so it was alive in between.
-    pub(crate) fn vouches_for(&self, incarnation: u64) -> bool {
+    pub fn vouches_for(&self, incarnation: u64) -> bool {
         let live = !rules::holds(Rule::Fencing) || self.registration.live_as(incarnation, Instant::now());
         live && self.adopted.load(Acquire) == incarnation
     }
 
     /// Whether the lease is provably alive and the memory belongs to it.
-    pub(crate) fn live(&self) -> bool {
+    pub fn live(&self) -> bool {
         self.vouches_for(self.incarnation())
     }
 
     /// The registration's incarnation, if the memory does not belong to it yet.
-    pub(crate) fn newborn(&self) -> Option<u64> {
+    pub fn newborn(&self) -> Option<u64> {
         let incarnation = self.registration.incarnation();
         (incarnation != self.incarnation()).then_some(incarnation)
     }
 
     /// Notes that the memory, emptied, now belongs to this incarnation.
-    pub(crate) fn adopt(&self, incarnation: u64) {
+    pub fn adopt(&self, incarnation: u64) {
         self.adopted.store(incarnation, Release);
     }
 
-    pub(crate) fn registration(&self) -> &Arc<dyn Registration> {
+    /// The node's place among the members.
+    pub fn registration(&self) -> &Arc<dyn Registration> {
         &self.registration
     }
 }

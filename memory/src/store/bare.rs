@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{
     Bounds, Cause, Entry, Eviction, Inserted, Show, Sizes, Stamp, Store, nodes::Nodes, policy::Policy,
 };
-use crate::{compress::Packed, place::hash};
+use crate::{place::hash, store::compress::Packed};
 
 const STAMP: Stamp = Stamp { group: 0, slot: 9000, generation: 1, acquisition: 16_000 };
 

@@ -7,7 +7,39 @@ use std::{
 };
 
 use bytes::Bytes;
-pub use catalog::Codec;
+
+/// How values are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Codec {
+    /// LZ4.
+    Lz4,
+    /// Zstandard.
+    Zstd,
+    /// Snappy.
+    Snappy,
+    /// Gzip.
+    Gzip,
+}
+
+impl Codec {
+    /// All codecs.
+    pub const ALL: [Self; 4] = [Self::Lz4, Self::Zstd, Self::Snappy, Self::Gzip];
+
+    /// A number from 1 to 7 that stands for it in memory; 0 is none.
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::Lz4 => 1,
+            Self::Zstd => 2,
+            Self::Snappy => 3,
+            Self::Gzip => 4,
+        }
+    }
+
+    /// The codec of a [`number`](Self::number).
+    pub(crate) fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|codec| codec.number() == number)
+    }
+}
 
 /// A value is kept compressed only if that saves this share of it.
 const WORTH: usize = 10;

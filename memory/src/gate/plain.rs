@@ -18,35 +18,37 @@ use crate::{
 
 /// A write that has its place in its key's order.
 #[derive(Debug, Clone)]
-pub(crate) struct Ordered {
+pub struct Ordered {
     /// What the gate knew then: what it refuses now has come after it.
-    pub(crate) token: Token,
+    pub token: Token,
     /// What the other holders are to have, and until when; `None`: nothing.
-    pub(crate) value: Option<(Bytes, Instant)>,
+    pub value: Option<(Bytes, Instant)>,
     /// Whether there is none though one was put, since it alone is larger than its part of memory.
-    pub(crate) too_large: bool,
+    pub too_large: bool,
     /// Whether the key had a value before.
-    pub(crate) had: bool,
+    pub had: bool,
 }
 
 /// A write that asks for its place.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Asking<'a> {
-    pub(crate) key: &'a Arc<str>,
-    pub(crate) write: &'a Write,
+pub struct Asking<'a> {
+    /// The key.
+    pub key: &'a Arc<str>,
+    /// What is to become of it.
+    pub write: &'a Write,
     /// The hashes of the tags that its value is to carry.
-    pub(crate) tags: &'a [u64],
+    pub tags: &'a [u64],
     /// The most that a value may be there.
-    pub(crate) longest: Duration,
+    pub longest: Duration,
     /// Where it comes from, for the key's story.
-    pub(crate) origin: &'a Arc<str>,
+    pub origin: &'a Arc<str>,
     /// The acquisition under which all members go by this node's ring.
-    pub(crate) acquisition: u64,
+    pub acquisition: u64,
 }
 
 /// Why a write was not ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NotOrdered {
+pub enum NotOrdered {
     /// This node does not own the slot, or can't prove that it is a member.
     Refused(Refused),
     /// It was to be written only where there is no value.
@@ -57,20 +59,21 @@ pub(crate) enum NotOrdered {
 
 /// What an owner has ordered, on its way into another holder's store.
 #[derive(Debug, Clone)]
-pub(crate) struct Keeping {
-    pub(crate) key: Arc<str>,
+pub struct Keeping {
+    /// The key.
+    pub key: Arc<str>,
     /// `None`: the key was removed.
-    pub(crate) value: Option<Bytes>,
+    pub value: Option<Bytes>,
     /// Counted from the token.
-    pub(crate) ttl: Duration,
+    pub ttl: Duration,
     /// The hashes of its tags.
-    pub(crate) tags: Box<[u64]>,
+    pub tags: Box<[u64]>,
 }
 
 impl Gate {
     /// Says which groups are plain, by their numbers.
     #[must_use]
-    pub(crate) fn with_plain(mut self, plain: impl IntoIterator<Item = bool>) -> Self {
+    pub fn with_plain(mut self, plain: impl IntoIterator<Item = bool>) -> Self {
         for (group, plain) in self.groups.iter_mut().zip(plain) {
             group.plain = plain;
         }
@@ -79,7 +82,7 @@ impl Gate {
 
     /// Says which groups changes of rows remove values of, by their numbers; all otherwise.
     #[must_use]
-    pub(crate) fn with_reached(mut self, reached: impl IntoIterator<Item = bool>) -> Self {
+    pub fn with_reached(mut self, reached: impl IntoIterator<Item = bool>) -> Self {
         for (group, reached) in self.groups.iter_mut().zip(reached) {
             group.reached = reached;
         }
@@ -90,12 +93,13 @@ impl Gate {
         self.groups.get(usize::from(group)).is_none_or(|group| group.reached)
     }
 
-    pub(crate) fn is_plain(&self, group: u16) -> bool {
+    /// Whether the group of this number is plain.
+    pub fn is_plain(&self, group: u16) -> bool {
         self.groups.get(usize::from(group)).is_some_and(|group| group.plain)
     }
 
     /// Puts a write in its key's order, as the owner of its slot, and carries it out here. `live` is asked under the lock.
-    pub(crate) fn order(
+    pub fn order(
         &self,
         place: Place,
         asking: Asking<'_>,
@@ -146,13 +150,7 @@ impl Gate {
     }
 
     /// Whether nothing has happened to a key since a write of it was ordered here, so that other holders may be given it now.
-    pub(crate) fn stands(
-        &self,
-        order: &Token,
-        place: Place,
-        tags: &[u64],
-        live: bool,
-    ) -> Result<(), Refused> {
+    pub fn stands(&self, order: &Token, place: Place, tags: &[u64], live: bool) -> Result<(), Refused> {
         let log = self.shard(place.hash).lock();
         not_overtaken(order, &self.view(&log, place, tags, order.seq, order.started, live))
     }
@@ -161,7 +159,7 @@ impl Gate {
     ///
     /// *The owner has a value; a removal reaches the owner, and then this node; the value arrives.* Every removal that the owner applies after
     /// the write reaches this node after it reached the owner, so after this token.
-    pub(crate) fn keep(
+    pub fn keep(
         &self,
         token: &Token,
         place: Place,

@@ -15,7 +15,7 @@ use super::{
     entry::{Entry, Stamp, Tags},
     nodes::NUMBER,
 };
-use crate::compress::{Codec, Packed};
+use crate::store::compress::{Codec, Packed};
 
 const VALUE: u8 = 1;
 const LARGE: u8 = 1 << 1;

@@ -127,7 +127,7 @@ impl Slots {
 
     /// Has plain values of lost slots linger for so long.
     #[must_use]
-    pub(crate) fn with_lingering(mut self, window: Duration) -> Self {
+    pub fn with_lingering(mut self, window: Duration) -> Self {
         self.lingering = Lingering::new(window);
         self
     }
@@ -141,7 +141,7 @@ impl Slots {
     }
 
     /// Like [`acquisition`](Self::acquisition), with the time of the acquisition.
-    pub(crate) fn acquired(&self, slot: u16) -> Option<(u64, Instant)> {
+    pub fn acquired(&self, slot: u16) -> Option<(u64, Instant)> {
         let id = self.acquisition(slot)?;
         // If the slot changes hands between the two loads, the time is a later one, which only refuses more.
         let at = self.base + Duration::from_nanos(self.held(slot).at.load(Acquire));
@@ -157,12 +157,12 @@ impl Slots {
     }
 
     /// The ended acquisition of a lost slot whose plain values may still be given away, and the epoch by which it ended.
-    pub(crate) fn lingers(&self, slot: u16) -> Option<(u64, Epoch)> {
+    pub fn lingers(&self, slot: u16) -> Option<(u64, Epoch)> {
         self.lingering.of(slot, Instant::now())
     }
 
     /// The epoch of the ring since which this node is told of all removals of the slot's keys, or `None` if it does not hold it.
-    pub(crate) fn acquired_by(&self, slot: u16) -> Option<Epoch> {
+    pub fn acquired_by(&self, slot: u16) -> Option<Epoch> {
         self.acquisition(slot)?;
         // As in `acquired`: a later one, at worst.
         Some(Epoch(self.held(slot).since.load(Acquire)))
@@ -283,7 +283,7 @@ impl Slots {
     }
 
     /// The epoch to confirm after a sweep that begins now; `None` while something departs or if it is confirmed already.
-    pub(crate) fn unconfirmed(&self) -> Option<Epoch> {
+    pub fn unconfirmed(&self) -> Option<Epoch> {
         let last = self.changes.lock();
         let epoch = last.ring.as_ref()?.epoch();
         (self.departing_count() == 0 && self.confirmed() < epoch).then_some(epoch)
@@ -357,7 +357,7 @@ impl Slots {
     }
 
     /// The number of the last acquisition: every slot that is held now was acquired by then.
-    pub(crate) fn last_acquisition(&self) -> u64 {
+    pub fn last_acquisition(&self) -> u64 {
         self.changes.lock().acquisition
     }
 
@@ -384,7 +384,7 @@ impl Slots {
 
     /// Gains or loses one slot.
     #[cfg(test)]
-    pub(crate) fn set(&self, slot: u16, holds: bool) {
+    pub fn set(&self, slot: u16, holds: bool) {
         let mut last = self.changes.lock();
         match (holds, self.acquisition(slot).is_some()) {
             (true, false) => self.acquire(index(slot), &mut last, Instant::now(), Epoch(1)),
@@ -395,7 +395,7 @@ impl Slots {
 
     /// Loses one slot, whose values depart.
     #[cfg(test)]
-    pub(crate) fn depart(&self, slot: u16) {
+    pub fn depart(&self, slot: u16) {
         self.held(slot).departing.store(self.acquisitions[index(slot)].swap(0, Acquire), Release);
         self.departing.fetch_add(1, Release);
     }
@@ -410,11 +410,7 @@ fn index(slot: u16) -> usize {
 }
 
 /// The holders of any of `slots` by `ring`, but for `without`: who could want what departs.
-pub(crate) fn holders(
-    ring: &Ring,
-    slots: impl IntoIterator<Item = Slot>,
-    without: &NodeId,
-) -> BTreeSet<NodeId> {
+pub fn holders(ring: &Ring, slots: impl IntoIterator<Item = Slot>, without: &NodeId) -> BTreeSet<NodeId> {
     let all = slots.into_iter().flat_map(|slot| ring.holders(slot));
     all.filter(|member| member.id != *without).map(|member| member.id.clone()).collect()
 }

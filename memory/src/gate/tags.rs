@@ -70,7 +70,7 @@ pub(super) fn stamped(seq: u64, hashes: &[u64]) -> Option<Arc<[u64]>> {
 }
 
 /// The hashes of the tags that an entry carries.
-pub(crate) fn hashes(tags: Option<&Arc<[u64]>>) -> &[u64] {
+pub fn hashes(tags: Option<&Arc<[u64]>>) -> &[u64] {
     tags.and_then(|tags| tags.get(1..)).unwrap_or_default()
 }
 

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use catalog::Codec;
 use prometheus_client::registry::Registry;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{compress::Compression, place::hash};
+use crate::{
+    place::hash,
+    store::compress::{Codec, Compression},
+};
 
 #[derive(Debug, Clone)]
 enum Step {

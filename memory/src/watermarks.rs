@@ -45,11 +45,11 @@ use crate::{
 const UNKNOWN: i64 = i64::MIN;
 
 /// Partitions of the change stream at most; a call that names more is refused.
-pub(crate) const MOST_PARTITIONS: usize = 65_536;
+pub const MOST_PARTITIONS: usize = 65_536;
 
 /// One node's clock and watermarks. Readers take no lock.
 #[derive(Debug)]
-pub(crate) struct Watermarks {
+pub struct Watermarks {
     /// Which clock this is: that of one life of the process.
     id: u64,
     base: Instant,
@@ -72,15 +72,16 @@ struct State {
 
 /// An entry from memory, and the moment whose changes are all in it.
 #[derive(Debug, Clone)]
-pub(crate) struct Fresh {
-    pub(crate) entry: Entry,
+pub struct Fresh {
+    /// The entry.
+    pub entry: Entry,
     /// Every change that was committed before is in the entry.
-    pub(crate) as_of: Instant,
+    pub as_of: Instant,
 }
 
 /// What a look into memory found.
 #[derive(Debug)]
-pub(crate) enum Look {
+pub enum Look {
     /// An entry that is fresh enough.
     Fresh(Fresh),
     /// An entry that can't be proven to be.
@@ -91,7 +92,7 @@ pub(crate) enum Look {
 
 impl Watermarks {
     /// A clock that begins now, and no watermarks. Metrics are registered at the top: they speak for the whole node.
-    pub(crate) fn register(registry: &mut Registry) -> Self {
+    pub fn register(registry: &mut Registry) -> Self {
         let (freshness, refused) = (Gauge::default(), Counter::default());
         freshness.set(f64::INFINITY);
         registry.register_with_unit(
@@ -116,12 +117,12 @@ impl Watermarks {
     }
 
     /// A reading of this node's clock.
-    pub(crate) fn clock(&self) -> Clock {
+    pub fn clock(&self) -> Clock {
         Clock { id: self.id, micros: u64::try_from(self.now()).unwrap_or(0) }
     }
 
     /// Takes over what an instance of the sync service knows. What is older than what is known changes nothing.
-    pub(crate) fn note(&self, told: &wire::Watermarks) {
+    pub fn note(&self, told: &wire::Watermarks) {
         if told.clock != self.id {
             return; // of an earlier life of this node: says nothing about this one's clock
         }
@@ -153,7 +154,7 @@ impl Watermarks {
     }
 
     /// Looks into memory for an entry of which it can be proven that it is at most `bound` old.
-    pub(crate) fn look(
+    pub fn look(
         &self,
         gate: &Gate,
         place: Place,
@@ -169,13 +170,7 @@ impl Watermarks {
     }
 
     /// Like [`look`](Self::look), also for an entry whose time is over, see [`Gate::stale`].
-    pub(crate) fn look_stale(
-        &self,
-        gate: &Gate,
-        place: Place,
-        key: &str,
-        bound: Option<Duration>,
-    ) -> Option<Fresh> {
+    pub fn look_stale(&self, gate: &Gate, place: Place, key: &str, bound: Option<Duration>) -> Option<Fresh> {
         let lowest = self.lowest(); // before the entry is read, see above
         let fresh = Fresh::new(gate.stale(place, key, Instant::now())?, lowest);
         within(fresh.as_of, bound).then_some(fresh)
@@ -183,7 +178,7 @@ impl Watermarks {
 
     /// The moment before which all changes are applied on this node; `None` while it is unknown. Take it before an entry is
     /// read that it is to vouch for.
-    pub(crate) fn lowest(&self) -> Option<Instant> {
+    pub fn lowest(&self) -> Option<Instant> {
         let micros = self.lowest.load(Acquire);
         let distance = Duration::from_micros(micros.unsigned_abs());
         if micros == UNKNOWN {
@@ -196,7 +191,7 @@ impl Watermarks {
     }
 
     /// Shows the freshness of now.
-    pub(crate) fn publish(&self) {
+    pub fn publish(&self) {
         let known = self.lowest().map(|lowest| Instant::now().saturating_duration_since(lowest));
         self.freshness.set(known.map_or(f64::INFINITY, |freshness| freshness.as_secs_f64()));
     }
@@ -208,14 +203,14 @@ impl Watermarks {
 
 impl Fresh {
     /// `lowest` was taken before the entry was read.
-    pub(crate) fn new(entry: Entry, lowest: Option<Instant>) -> Self {
+    pub fn new(entry: Entry, lowest: Option<Instant>) -> Self {
         let as_of = lowest.map_or(entry.filled, |lowest| lowest.max(entry.filled));
         Self { entry, as_of }
     }
 }
 
 /// Whether what shows all changes before `as_of` is at most `bound` old now.
-pub(crate) fn within(as_of: Instant, bound: Option<Duration>) -> bool {
+pub fn within(as_of: Instant, bound: Option<Duration>) -> bool {
     // Beyond what a clock can tell is no bound.
     bound.and_then(|bound| as_of.checked_add(bound)).is_none_or(|until| Instant::now() <= until)
 }

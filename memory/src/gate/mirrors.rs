@@ -28,35 +28,39 @@ use crate::{
 
 /// A value of another node, and the right to serve it for a while.
 #[derive(Debug, Clone)]
-pub(crate) struct Mirror {
-    pub(crate) value: Option<Bytes>,
+pub struct Mirror {
+    /// The value, or `None` for a negative entry.
+    pub value: Option<Bytes>,
     /// When its read from the database began, at the latest.
-    pub(crate) filled: Instant,
+    pub filled: Instant,
     /// When it expires, at the earliest.
-    pub(crate) expires: Instant,
+    pub expires: Instant,
     /// Whose it is, and in which life.
-    pub(crate) owner: (NodeId, u64),
+    pub owner: (NodeId, u64),
     /// When it was asked for, and how long from then on it may be served.
-    pub(crate) asked: Moment,
-    pub(crate) lease: Duration,
+    pub asked: Moment,
+    /// See `asked`.
+    pub lease: Duration,
     /// This node's own life that asked.
-    pub(crate) life: u64,
+    pub life: u64,
 }
 
 /// A mirror that may be served, as far as the gate and the lease go.
 #[derive(Debug, Clone)]
-pub(crate) struct Mirrored {
-    pub(crate) entry: Entry,
-    pub(crate) owner: (NodeId, u64),
-    pub(crate) life: u64,
+pub struct Mirrored {
+    pub entry: Entry,
+    pub owner: (NodeId, u64),
+    pub life: u64,
     /// Whether the lease is near its end.
-    pub(crate) ends_soon: bool,
+    pub ends_soon: bool,
 }
 
 /// Why a mirror was not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NotMirrored {
+pub enum NotMirrored {
+    /// Something has overtaken it since its token.
     Overtaken(Refused),
+    /// There is no room among the mirrors.
     NoRoom,
 }
 
@@ -115,7 +119,7 @@ impl Mirror {
 
 impl Gate {
     /// What a mirror takes before its owner is asked: a token like a fill's, but of a slot that is not held.
-    pub(crate) fn mirror_token(&self, place: Place) -> Token {
+    pub fn mirror_token(&self, place: Place) -> Token {
         let started = Instant::now();
         let log = self.shard(place.hash).lock();
         Token {
@@ -128,7 +132,7 @@ impl Gate {
     }
 
     /// Keeps a mirror, if nothing has overtaken it since its token (R1). `live` is asked under the locks of the key and of all mirrors.
-    pub(crate) fn store_mirror(
+    pub fn store_mirror(
         &self,
         token: &Token,
         place: Place,
@@ -156,7 +160,7 @@ impl Gate {
     }
 
     /// A key's mirror while its lease lasts. Whose it is, and this node's own membership, are the caller's to check.
-    pub(crate) fn mirror(&self, place: Place, key: &str, now: Moment) -> Option<Mirrored> {
+    pub fn mirror(&self, place: Place, key: &str, now: Moment) -> Option<Mirrored> {
         if self.mirrors.count.load(Acquire) == 0 {
             return None;
         }
@@ -176,17 +180,17 @@ impl Gate {
     }
 
     /// Whether a key is mirrored now.
-    pub(crate) fn has_mirror(&self, key: &str, now: Moment) -> bool {
+    pub fn has_mirror(&self, key: &str, now: Moment) -> bool {
         self.mirrors.kept.read().get(key).is_some_and(|(_, _, mirror)| mirror.lasts(now))
     }
 
     /// How many mirrors there are.
-    pub(crate) fn mirror_count(&self) -> usize {
+    pub fn mirror_count(&self) -> usize {
         self.mirrors.count.load(Acquire)
     }
 
     /// Drops mirrors that are over.
-    pub(crate) fn tidy_mirrors(&self, now: Moment) {
+    pub fn tidy_mirrors(&self, now: Moment) {
         if self.mirror_count() > 0 {
             self.mirrors.retain(|group, generation, mirror| {
                 mirror.lasts(now) && self.generation(group) == generation
@@ -195,12 +199,12 @@ impl Gate {
     }
 
     /// Drops all mirrors of one owner's keys.
-    pub(crate) fn clear_mirrors_of(&self, owner: &NodeId) {
+    pub fn clear_mirrors_of(&self, owner: &NodeId) {
         self.mirrors.retain(|_, _, mirror| mirror.owner.0 != *owner);
     }
 
     /// Drops all mirrors.
-    pub(crate) fn clear_mirrors(&self) {
+    pub fn clear_mirrors(&self) {
         self.mirrors.retain(|_, _, _| false);
     }
 }

@@ -1,5 +1,8 @@
 //! Fills under way, by key, so that who asks meanwhile can share them (singleflight).
 //!
+//! Of a fill this module knows only whether it may be shared: how it ends (`O`), and whom it asks before the database (`R`, where less is
+//! less), is the filler's affair.
+//!
 //! A request that arrives after a removal, a flush, or a change of the slot never shares a fill that began before (R3),
 //! nor, once the quarantine is over, one that began within it: that fill may have read the old row. Nor does one that demands a
 //! freshness share a fill that began before that, and none shares a fill that asks nodes which the request itself must not wait
@@ -11,65 +14,68 @@ use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    fill::Outcome,
     gate::{Gate, Token},
-    place::Place,
+    place::{Place, hash},
     store::Keep,
-    warm::Reach,
     watermarks::{Fresh, Look, Watermarks, within},
 };
 
 const SHARDS: usize = 64;
 
 /// What the waiters of a fill get: `None` until it has ended.
-pub(crate) type Landing = watch::Receiver<Option<Outcome>>;
+pub type Landing<O> = watch::Receiver<Option<O>>;
 
 /// All fills under way.
 #[derive(Debug)]
-pub(crate) struct Flights {
-    shards: Box<[Mutex<Shard>]>,
+pub struct Flights<O, R> {
+    shards: Box<[Mutex<Shard<O, R>>]>,
 }
 
-type Shard = HashMap<Arc<str>, Arc<Flight>>;
+type Shard<O, R> = HashMap<Arc<str>, Arc<Flight<O, R>>>;
 
 /// One fill under way.
 #[derive(Debug)]
-pub(crate) struct Flight {
-    pub(crate) token: Token,
+pub struct Flight<O, R> {
+    /// Its token.
+    pub token: Token,
     /// Whom it asks before the database.
-    pub(crate) reach: Reach,
+    pub reach: R,
     /// Set if the fill began in a quarantine: when that ends.
     unsettled: Option<Instant>,
-    landing: Landing,
+    landing: Landing<O>,
 }
 
 /// How a request goes on after a miss.
-pub(crate) enum Boarded {
+#[derive(Debug)]
+pub enum Boarded<O, R> {
     /// The entry came into memory meanwhile.
     Hit(Fresh),
     /// Another request's fill is shared.
-    Joined(Landing),
+    Joined(Landing<O>),
     /// The caller must run this fill, and tell its outcome.
-    Began(Arc<Flight>, watch::Sender<Option<Outcome>>),
+    Began(Arc<Flight<O, R>>, watch::Sender<Option<O>>),
     /// The node does not hold the key's slot.
     NotHeld,
 }
 
-impl Flights {
-    pub(crate) fn new() -> Self {
+impl<O, R> Default for Flights<O, R> {
+    /// No fill is under way.
+    fn default() -> Self {
         Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
     }
+}
 
+impl<O, R: PartialOrd + Copy> Flights<O, R> {
     /// Joins the key's fill, or begins one. What is not within `bound` is neither shared nor taken from memory.
-    pub(crate) fn board(
+    pub fn board(
         &self,
         gate: &Gate,
         watermarks: &Watermarks,
         place: Place,
         key: &Arc<str>,
         bound: Option<Duration>,
-        reach: Reach,
-    ) -> Boarded {
+        reach: R,
+    ) -> Boarded<O, R> {
         let mut flights = self.shard(place.hash).lock();
         let now = Instant::now();
         if let Some(flight) = flights.get(key)
@@ -94,12 +100,12 @@ impl Flights {
     }
 
     /// Ends the sharing of a key's fill (R3); those who share it already still get its outcome.
-    pub(crate) fn detach(&self, key: &str) {
-        self.shard(crate::place::hash(key)).lock().remove(key);
+    pub fn detach(&self, key: &str) {
+        self.shard(hash(key)).lock().remove(key);
     }
 
     /// Takes out a fill that has ended, unless another one of the same key has taken its place.
-    pub(crate) fn land(&self, place: Place, key: &str, flight: &Arc<Flight>) {
+    pub fn land(&self, place: Place, key: &str, flight: &Arc<Flight<O, R>>) {
         let mut flights = self.shard(place.hash).lock();
         if flights.get(key).is_some_and(|found| Arc::ptr_eq(found, flight)) {
             flights.remove(key);
@@ -107,11 +113,11 @@ impl Flights {
     }
 
     /// Whether a fill of the key is under way that a request could find.
-    pub(crate) fn contains(&self, key: &str) -> bool {
-        self.shard(crate::place::hash(key)).lock().contains_key(key)
+    pub fn contains(&self, key: &str) -> bool {
+        self.shard(hash(key)).lock().contains_key(key)
     }
 
-    fn shard(&self, hash: u64) -> &Mutex<Shard> {
+    fn shard(&self, hash: u64) -> &Mutex<Shard<O, R>> {
         &self.shards[(hash >> 48) as usize % SHARDS]
     }
 }

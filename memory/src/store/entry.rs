@@ -38,7 +38,7 @@ pub struct Entry {
 }
 
 /// What becomes of the value of an entry that is found.
-pub(crate) trait Take {
+pub trait Take {
     /// Of one that lies in memory among others: a copy is what can be held on to.
     fn lent(&mut self, value: &[u8]) -> Bytes;
 
@@ -48,7 +48,7 @@ pub(crate) trait Take {
 
 /// The entry has its value.
 #[derive(Debug)]
-pub(crate) struct Keep;
+pub struct Keep;
 
 impl Take for Keep {
     fn lent(&mut self, value: &[u8]) -> Bytes {
@@ -63,7 +63,7 @@ impl Take for Keep {
 /// The value is shown to a function, once, and the entry has an empty one in its place. The shard's lock may be held for reading
 /// meanwhile.
 #[derive(Debug)]
-pub(crate) struct Show<F>(pub(crate) F);
+pub struct Show<F>(pub F);
 
 impl<F: FnMut(&[u8])> Take for Show<F> {
     fn lent(&mut self, value: &[u8]) -> Bytes {

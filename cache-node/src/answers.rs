@@ -3,17 +3,15 @@
 use std::time::Duration;
 
 use catalog::Key;
-use tokio::time::Instant;
-use wire::{Answer, Outcome};
-
-use crate::{
-    fill::Read,
-    hot,
-    node::Node,
+use memory::{
     place::Place,
     store::{Keep, Take},
     watermarks::{Fresh, Look},
 };
+use tokio::time::Instant;
+use wire::{Answer, Outcome};
+
+use crate::{fill::Read, hot, node::Node};
 
 /// One request's look into memory, for any number of keys: the lease is asked for once, and so is the clock.
 #[derive(Debug, Clone, Copy)]

@@ -35,19 +35,20 @@ use parking_lot::Mutex;
 use ring::rules::{self, Rule};
 use tokio::time::Instant;
 
-pub(crate) use self::mirrors::{Mirror, NotMirrored};
-pub(crate) use self::plain::{Asking, Keeping, NotOrdered, Ordered};
-pub(crate) use self::tags::hashes as tag_hashes;
+pub use self::mirrors::{Mirror, NotMirrored};
+pub use self::plain::{Asking, Keeping, NotOrdered, Ordered};
+pub use self::tags::hashes as tag_hashes;
 use self::{log::Log, mirrors::Mirrors, tags::Tags};
 pub use self::{
     pulls::{NotTaken, Offered, Room, Snapshot, Source},
+    set::NotSet,
     token::{Logged, Refused, Token, View, may_store, not_ended, not_overtaken, unsettled},
 };
 use crate::{
-    compress::{Compression, Packed},
     place::{Place, hash},
     recorder::{Recorder, What},
     slots::Slots,
+    store::compress::{Compression, Packed},
     store::{Cause, Cursor, Entry, Inserted, Keep, Stamp, Store, Take},
 };
 
@@ -173,13 +174,7 @@ impl Gate {
 
     /// Like [`get`](Self::get); `take` says what becomes of the value. It may be given one that is not served: it counts only if an entry
     /// is returned.
-    pub(crate) fn get_by(
-        &self,
-        place: Place,
-        key: &str,
-        now: Instant,
-        take: &mut impl Take,
-    ) -> Option<Entry> {
+    pub fn get_by(&self, place: Place, key: &str, now: Instant, take: &mut impl Take) -> Option<Entry> {
         let entry = self.store.get_by(place.hash, key, now, |stamp| self.check(stamp), take)?;
         if self.tags.check(entry.tags.as_ref()).is_err() {
             self.settle(place.hash, key);

@@ -10,11 +10,9 @@ use tokio::time::{Instant, advance};
 
 use super::*;
 use crate::{
-    compress::Compression,
-    flight::{Boarded, Flight, Flights},
+    flights::{Boarded, Flight, Flights},
     protocol::{PullRefused, Standing},
-    store::{Bounds, Eviction},
-    warm::Reach,
+    store::{Bounds, Eviction, compress::Compression},
     watermarks::Watermarks,
 };
 
@@ -139,7 +137,8 @@ async fn a_fill_that_nothing_overlaps_is_stored() {
 #[tokio::test(start_paused = true)]
 async fn values_of_a_group_that_says_so_are_compressed_by_every_way_in_and_read_as_they_were() {
     let (_, gate) = gate(LOG).await;
-    let gate = gate.with_compression(vec![Compression { codec: Some(catalog::Codec::Lz4), above: 1024 }]);
+    let gate = gate
+        .with_compression(vec![Compression { codec: Some(crate::store::compress::Codec::Lz4), above: 1024 }]);
     let row = r#"{"id":1,"name":"a name"}"#.repeat(100);
     let (filled, small) = (token(&gate, "user:1"), token(&gate, "user:2"));
     store(&gate, "user:1", &filled, &row).unwrap();
@@ -311,7 +310,7 @@ struct Row {
 
 struct Fill {
     row: usize,
-    flight: Arc<Flight>,
+    flight: Arc<Flight<(), u8>>,
     /// What was delivered of the row when the fill began.
     delivered: u64,
     version: Option<u64>,
@@ -320,7 +319,7 @@ struct Fill {
 struct World {
     slots: Arc<Slots>,
     gate: Gate,
-    flights: Flights,
+    flights: Flights<(), u8>,
     watermarks: Watermarks,
     rows: [Row; 2],
     fills: Vec<Fill>,
@@ -335,7 +334,7 @@ impl World {
         Self {
             slots,
             gate,
-            flights: Flights::new(),
+            flights: Flights::default(),
             watermarks: Watermarks::register(&mut Registry::default()),
             rows: [Row::default(); 2],
             fills: Vec::new(),
@@ -416,8 +415,7 @@ impl World {
         if self.gate.get(place(key), key, Instant::now()).is_some() {
             return;
         }
-        match self.flights.board(&self.gate, &self.watermarks, place(key), &key.into(), None, Reach::Database)
-        {
+        match self.flights.board(&self.gate, &self.watermarks, place(key), &key.into(), None, 0) {
             Boarded::Began(flight, _) => {
                 let delivered = self.rows[row].delivered;
                 self.fills.push(Fill { row, flight, delivered, version: None });

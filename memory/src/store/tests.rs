@@ -1,11 +1,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use catalog::Codec;
 use prometheus_client::registry::Registry;
 
 use super::*;
-use crate::compress::Compression;
+use crate::store::compress::{Codec, Compression};
 
 const STAMP: Stamp = Stamp { group: 0, slot: 0, generation: 1, acquisition: 1 };
 
@@ -139,7 +138,7 @@ fn a_compressed_value_is_as_it_was_and_a_damaged_one_is_a_miss() {
     for codec in Codec::ALL {
         let packed = Compression { codec: Some(codec), above: 0 }.pack(&row).unwrap();
         let entry = Entry { value: Some(row.clone()), ..entry(None) };
-        let key = codec.name();
+        let key = &*format!("{codec:?}");
         assert_eq!(store.insert(hash(key), key, &entry, Some(&packed)), Inserted::Stored);
         let found = store.get(hash(key), key, Instant::now(), |_| Ok(())).unwrap();
         assert_eq!(found.value.unwrap(), row);
@@ -154,7 +153,7 @@ fn a_compressed_value_is_as_it_was_and_a_damaged_one_is_a_miss() {
     assert_eq!((sizes.entries, sizes.plain_bytes), (4, 4 * row.len() as u64));
     assert!(sizes.bytes * 3 < sizes.plain_bytes, "{sizes:?}");
     for codec in Codec::ALL {
-        let key = codec.name();
+        let key = &*format!("{codec:?}");
         store.values.shard(hash(key)).write().damage(hash(key), key);
         assert!(store.get(hash(key), key, Instant::now(), |_| Ok(())).is_none(), "{key}");
     }

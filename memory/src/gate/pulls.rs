@@ -255,7 +255,7 @@ impl Gate {
     }
 
     /// As what an entry of this stamp is given away now, as far as slots have a say in it; `None` if it is not.
-    pub(crate) fn giving(&self, stamp: &Stamp) -> Option<Source> {
+    pub fn giving(&self, stamp: &Stamp) -> Option<Source> {
         let (departs, mut owned) = (self.slots.departs(stamp.slot), self.slots.owned(stamp.slot));
         if self.is_plain(stamp.group) {
             // A replica's too: who takes them asks whether they may still be taken (`untouched`).

@@ -21,8 +21,8 @@ use super::{
     uses::Uses,
 };
 use crate::{
-    compress::{Codec, Damaged, unpack},
     place::hash_bytes,
+    store::compress::{Codec, Damaged, unpack},
 };
 
 /// What a large entry's bytes cost beyond themselves: their handle, the shared count, and what the allocator adds.
